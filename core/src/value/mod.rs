@@ -45,6 +45,8 @@ pub enum Value {
     Object(Object),
 }
 
+const _: () = assert!(size_of::<Value>() <= 40, "the parser's bound on values bounds memory");
+
 impl Value {
     /// The float, or `None` if it is infinite or not a number: no [`Value`] holds those.
     #[must_use]
@@ -52,7 +54,7 @@ impl Value {
         number.is_finite().then_some(Self::Float(number))
     }
 
-    /// The name of this value's type as DQL's `type()` gives it, except that integers and floats are told apart.
+    /// The name of this value's type as DQL's `type()` gives it: integers and floats are told apart.
     #[must_use]
     pub fn type_name(&self) -> &'static str {
         match self {

@@ -174,7 +174,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_object_agrees_with_a_map(steps in prop::collection::vec(("[a-d]{0,2}", any::<Option<i64>>()), 0..60)) {
+        fn an_object_agrees_with_a_map(
+            steps in prop::collection::vec(("[a-d]{0,2}", any::<Option<i64>>()), 0..60),
+        ) {
             let mut object = Object::new();
             let mut model = BTreeMap::new();
             for (name, step) in steps {
@@ -185,7 +187,8 @@ mod tests {
                     ),
                     None => prop_assert_eq!(object.remove(&name), model.remove(&name)),
                 }
-                prop_assert!(object.iter().eq(model.iter().map(|(name, value)| (name.as_str(), value))));
+                let modelled = model.iter().map(|(name, value)| (name.as_str(), value));
+                prop_assert!(object.iter().eq(modelled));
             }
         }
     }

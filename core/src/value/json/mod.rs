@@ -15,6 +15,7 @@
 
 mod error;
 mod parse;
+mod plain;
 mod write;
 
 pub use error::{JsonError, JsonErrorKind};

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+use super::plain::plain_len;
 use super::{JsonError, JsonErrorKind};
 use crate::value::{DEPTH_MAX, Object, Value};
 
@@ -11,16 +12,19 @@ use crate::value::{DEPTH_MAX, Object, Value};
 pub struct Limits {
     /// How deeply arrays and objects may nest: `[[1]]` is two deep. At most [`DEPTH_MAX`], which is the default.
     pub depth_max: usize,
-    /// How many values there may be, inner ones included. A value takes up to 80 bytes of memory and as little
-    /// as two of text, so this bounds what a text can make us hold.
+    /// How many values there may be, inner ones included. A value takes some 50 to 100 bytes of memory and as
+    /// little as two of text, so this bounds what a text can make us hold.
     pub values_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { depth_max: DEPTH_MAX, values_max: 1 << 20 }
+        Self { depth_max: DEPTH_MAX, values_max: VALUES_MAX }
     }
 }
+
+/// [`Limits::values_max`] unless the caller says otherwise.
+const VALUES_MAX: usize = 1 << 20;
 
 /// Reads one value, with nothing but white space around it.
 ///
@@ -40,7 +44,7 @@ pub fn parse(text: &[u8], limits: Limits) -> Result<Value, JsonError> {
     parser.document().map_err(|fault| JsonError::at(text, fault.offset, fault.kind))
 }
 
-/// What is wrong and where, before line and column are known. Boxed by nobody: it is only made once per text.
+/// What is wrong and where, before line and column are known.
 struct Fault {
     offset: usize,
     kind: JsonErrorKind,
@@ -185,7 +189,6 @@ impl<'a> Parser<'a> {
     }
 
     /// Goes on with a string that started at `start` and reads plain up to here.
-    #[cold]
     fn string_with_escapes(&mut self, start: usize) -> Result<String, Fault> {
         let mut out = String::from(&self.text[start..self.offset]);
         loop {
@@ -204,21 +207,9 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// Passes the bytes of a string that stand for themselves: up to a quote, a backslash, a control character
-    /// or the end. Eight at a time.
+    /// Passes the bytes of a string that stand for themselves.
     fn skip_plain(&mut self) {
-        let bytes = self.text.as_bytes();
-        while let Some(chunk) = bytes.get(self.offset..).and_then(<[u8]>::first_chunk::<8>) {
-            let special = special_bytes(u64::from_le_bytes(*chunk));
-            if special != 0 {
-                self.offset += special.trailing_zeros() as usize / 8;
-                return;
-            }
-            self.offset += 8;
-        }
-        while bytes.get(self.offset).is_some_and(|&byte| !matches!(byte, b'"' | b'\\' | 0..0x20)) {
-            self.offset += 1;
-        }
+        self.offset += plain_len(&self.text.as_bytes()[self.offset..]);
     }
 
     /// Reads the escape whose backslash stands right here.
@@ -390,15 +381,4 @@ fn integer(negative: bool, magnitude: Option<u64>) -> Result<Value, JsonErrorKin
     }
     let number = 0_i64.checked_sub_unsigned(magnitude);
     number.map(Value::Int).ok_or(JsonErrorKind::IntegerOutOfRange)
-}
-
-/// Marks, by their high bits, the bytes that end a plain run: quote, backslash, below 0x20. A borrow can mark a
-/// byte falsely, but only above a true mark, and the caller looks at the lowest.
-fn special_bytes(chunk: u64) -> u64 {
-    const ONES: u64 = u64::from_ne_bytes([0x01; 8]);
-    const HIGHS: u64 = u64::from_ne_bytes([0x80; 8]);
-    let quotes = chunk ^ (ONES * b'"' as u64);
-    let backslashes = chunk ^ (ONES * b'\\' as u64);
-    let below = |bytes: u64, limit: u64| bytes.wrapping_sub(ONES * limit) & !bytes;
-    (below(quotes, 1) | below(backslashes, 1) | below(chunk, 0x20)) & HIGHS
 }

@@ -172,7 +172,7 @@ fn depth_and_count_are_bounded() {
 #[test]
 fn an_error_names_line_and_column() {
     let error = parse("{\n  \"é\": tru\n}".as_bytes(), Limits::default()).expect_err("not JSON");
-    assert_eq!((error.offset_bytes, error.line, error.column), (9, 2, 8));
+    assert_eq!((error.offset_bytes, error.line, error.column), (10, 2, 8));
     assert_eq!(error.to_string(), "line 2, column 8: found 't' where a value should be");
 }
 

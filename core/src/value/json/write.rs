@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
+use super::plain::plain_len;
 use crate::value::{Object, Value};
 
 /// Appends a value as compact JSON. Integers are exact, however large; floats are the shortest text that reads
@@ -13,10 +14,8 @@ pub fn write(value: &Value, out: &mut Vec<u8>) {
         Value::Null => out.extend_from_slice(b"null"),
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Int(number) => out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes()),
-        Value::UInt(number) => {
-            out.extend_from_slice(itoa::Buffer::new().format(*number).as_bytes())
-        }
+        Value::Int(number) => write_integer(*number, out),
+        Value::UInt(number) => write_integer(*number, out),
         Value::Float(number) => write_float(*number, out),
         Value::Bytes(bytes) => write_base64(bytes, out),
         Value::String(text) => write_string(text, out),
@@ -40,22 +39,19 @@ pub fn write_document(id: &Value, fields: &Object, out: &mut Vec<u8>) {
 
 /// Appends a text in quotes, with the escapes that JSON demands and no others.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
-    out.reserve(bytes.len() + 2);
+    out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut copied = 0;
-    for (index, &byte) in bytes.iter().enumerate() {
-        if matches!(byte, b'"' | b'\\' | 0..0x20) {
-            out.extend_from_slice(&bytes[copied..index]);
-            write_escape(byte, out);
-            copied = index + 1;
-        }
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, special) = rest.split_at(plain_len(rest));
+        out.extend_from_slice(plain);
+        let Some((&byte, after)) = special.split_first() else { break };
+        write_escape(byte, out);
+        rest = after;
     }
-    out.extend_from_slice(&bytes[copied..]);
     out.push(b'"');
 }
 
-#[cold]
 fn write_escape(byte: u8, out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let short = match byte {
@@ -73,6 +69,10 @@ fn write_escape(byte: u8, out: &mut Vec<u8>) {
         }
     };
     out.extend_from_slice(&[b'\\', short]);
+}
+
+fn write_integer(number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 fn write_float(number: f64, out: &mut Vec<u8>) {
