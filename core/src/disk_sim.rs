@@ -27,7 +27,8 @@ pub struct FaultOdds {
     pub read: u64,
     /// Writes that fail; what they wrote is then unknown.
     pub write: u64,
-    /// Syncs that fail, of a file or of a directory. What they should have covered is never made durable.
+    /// Syncs that fail. What a file's failed sync should have covered is never made durable: the disk takes it
+    /// for clean. After a directory's failed sync another one may succeed.
     pub sync: u64,
     /// Creations, renames and deletions that fail.
     pub name: u64,
@@ -86,8 +87,6 @@ struct NameChange {
     dir: String,
     done: u64,
     change: Change,
-    /// The sync that should have covered it failed.
-    is_lost: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -311,11 +310,6 @@ impl VirtualDisk {
                     file.lose_sync(issued);
                 }
             }
-            DiskCommand::SyncDir { dir } => {
-                for change in &mut self.name_changes {
-                    change.is_lost |= change.dir == **dir && change.done <= issued;
-                }
-            }
             DiskCommand::Write { file, offset_bytes, data } if *error != DiskError::Full => {
                 self.write(&file.clone(), *offset_bytes, &data.clone(), u64::MAX, 2);
             }
@@ -412,7 +406,7 @@ impl VirtualDisk {
     fn change(&mut self, change: Change) {
         change.apply(&mut self.names);
         let dir = change.name().rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
-        self.name_changes.push(NameChange { dir, done: self.clock, change, is_lost: false });
+        self.name_changes.push(NameChange { dir, done: self.clock, change });
         let (names, durable, changes) = (&self.names, &self.durable_names, &self.name_changes);
         self.files.retain(|id, _| {
             let changed = changes.iter().any(|change| change.change.file() == Some(*id));
@@ -423,7 +417,7 @@ impl VirtualDisk {
     fn sync_dir(&mut self, dir: &str, issued: u64) {
         let durable = &mut self.durable_names;
         self.name_changes.retain(|change| {
-            let is_covered = change.dir == dir && change.done <= issued && !change.is_lost;
+            let is_covered = change.dir == dir && change.done <= issued;
             if is_covered {
                 change.change.apply(durable);
             }

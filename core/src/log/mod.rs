@@ -22,6 +22,8 @@ mod replay;
 mod search;
 mod segment;
 mod shelf;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::collections::VecDeque;

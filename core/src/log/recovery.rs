@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::boots::BootTable;
 use super::frame::FrameError;
 use super::group::{BLOCK_BYTES, GroupKind, LogIdentity, padded};
-use super::reader::{ReadStep, SegmentReader, Walk};
+use super::reader::{READ_BYTES, ReadStep, SegmentReader, Walk};
 use super::search::TailSearch;
 use super::segment::{
     LOG_DIR, SEGMENT_HEADER_BYTES, SPARE_TMP, SegmentHeader, segment_file, segment_number,
@@ -97,6 +97,8 @@ pub(crate) struct Recovery {
     last_kind: Option<GroupKind>,
     /// Where the newest segment in use ends.
     end: (u64, u64),
+    /// Up to here the newest segment states itself to be durable.
+    proven_bytes: u64,
     /// Ranges to overwrite: segment, from, to.
     cuts: Vec<(u64, u64, u64)>,
     cut: Option<TailCut>,
@@ -114,6 +116,8 @@ enum Stage {
     Overwriting { index: usize, offset_bytes: u64 },
     SyncingCuts { index: usize },
     DeletingExtras,
+    Rereading { offset_bytes: u64 },
+    Rewriting { offset_bytes: u64 },
     SyncingCurrent,
 }
 
@@ -146,6 +150,7 @@ impl Recovery {
             replay: None,
             last_kind: None,
             end: (0, 0),
+            proven_bytes: 0,
             cuts: Vec::new(),
             cut: None,
         }
@@ -179,10 +184,12 @@ impl Recovery {
             Stage::Overwriting { index, offset_bytes } => self.overwrite(index, offset_bytes, io),
             Stage::SyncingCuts { index } => self.sync_cuts(index + 1, io),
             Stage::DeletingExtras => self.delete_extras(io),
+            Stage::Rewriting { offset_bytes } => self.reread(offset_bytes, io),
             Stage::SyncingCurrent => Ok(RecoveryStep::Done(Box::new(self.finish()))),
             Stage::Listing
             | Stage::ReadingHeader(_)
             | Stage::Walking { .. }
+            | Stage::Rereading { .. }
             | Stage::Searching(_) => Err(self.wrong_reply()),
         }
     }
@@ -200,6 +207,10 @@ impl Recovery {
             Stage::Searching(search) => {
                 search.fill(&bytes);
                 self.search_on(io)
+            }
+            Stage::Rereading { offset_bytes } => {
+                let offset_bytes = *offset_bytes;
+                self.rewrite(offset_bytes, bytes, io)
             }
             _ => Err(self.wrong_reply()),
         }
@@ -312,6 +323,7 @@ impl Recovery {
 
     fn walk_segment(&mut self, number: u64, io: &mut Io) -> Outcome {
         self.last_kind = None;
+        self.proven_bytes = 0;
         let reader = SegmentReader::new(number, self.files[&number]);
         self.stage = Stage::Walking { reader, asked: (0, 0) };
         self.walk_on(io)
@@ -337,6 +349,7 @@ impl Recovery {
                         self.replay = Some(ReplayStart { segment: number, offset_bytes, walk });
                     }
                     self.last_kind = Some(group.header.kind);
+                    self.proven_bytes = self.proven_bytes.max(group.header.durable_offset_bytes);
                     if group.header.kind == GroupKind::SegmentEnd {
                         let end_bytes = reader.offset_bytes();
                         return self.on_segment_end(number, end_bytes, io);
@@ -476,8 +489,30 @@ impl Recovery {
             let file = segment_file(extra);
             return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
         }
-        self.stage = Stage::SyncingCurrent;
-        self.sync(number, io)
+        self.reread(self.proven_bytes, io)
+    }
+
+    /// What no header states to be durable is written once more. If a sync failed and only the process was
+    /// started again, the system may hold these bytes as clean without having written them, and no later sync
+    /// would.
+    fn reread(&mut self, offset_bytes: u64, io: &mut Io) -> Outcome {
+        let (number, end_bytes) = self.end;
+        if offset_bytes >= end_bytes {
+            self.stage = Stage::SyncingCurrent;
+            return self.sync(number, io);
+        }
+        self.stage = Stage::Rereading { offset_bytes };
+        let len_bytes = (end_bytes - offset_bytes).min(READ_BYTES) as u32;
+        self.read(number, offset_bytes, len_bytes, io)
+    }
+
+    fn rewrite(&mut self, offset_bytes: u64, data: Bytes, io: &mut Io) -> Outcome {
+        if data.is_empty() || !(data.len() as u64).is_multiple_of(BLOCK_BYTES) {
+            return Err(damaged(self.end.0, offset_bytes, DamageKind::Group));
+        }
+        self.stage = Stage::Rewriting { offset_bytes: offset_bytes + data.len() as u64 };
+        let file = segment_file(self.end.0);
+        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data }, file, io)
     }
 
     // A new log.
