@@ -11,5 +11,6 @@ pub mod ident;
 pub mod map;
 pub mod rng;
 pub mod seam;
+pub mod sync;
 pub mod time;
 pub mod value;
