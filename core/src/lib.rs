@@ -7,9 +7,12 @@
 #![forbid(unsafe_code)]
 
 pub mod disk;
+pub mod disk_sim;
 pub mod ident;
+pub mod log;
 pub mod map;
 pub mod rng;
 pub mod seam;
+pub mod sync;
 pub mod time;
 pub mod value;
