@@ -509,7 +509,7 @@ impl StatementCache {
         if let Some(statement) = self.by_text.get(&**text) {
             return Ok(statement.clone());
         }
-        let statement = crate::dql::parse(text)
+        let statement = Statement::parse(text)
             .map(Arc::new)
             .map_err(|error| RequestError::new(ErrorKind::Invalid, error.to_string()))?;
         if text.len() <= CACHED_BYTES_MAX {

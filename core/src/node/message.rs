@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use super::request::RequestError;
 use crate::auth::{CatalogOp, SharedPermissions};
-use crate::dql::{PartOut, SelectPlan};
+use crate::dql::{Bound, PartOut};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::Op;
 
 use super::mutation::Mutation;
-use super::sync_host::{FromSession, ToSession};
+use super::sync_ask::{FromSession, ToSession};
 
 /// Names a piece of work that one node does for another; unique within the node that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,8 +41,8 @@ pub enum Body {
     Select {
         /// Whom to answer.
         call: CallId,
-        /// The plan with its arguments.
-        plan: Arc<SelectPlan>,
+        /// The statement with its arguments.
+        bound: Bound,
         /// Whose documents.
         app: AppId,
         /// What the asker may read.
@@ -54,10 +54,8 @@ pub enum Body {
     Selected {
         /// Which call.
         call: CallId,
-        /// The rows.
-        part: Box<PartOut>,
-        /// Nothing follows.
-        done: bool,
+        /// The rows; the last part says so.
+        result: Result<Box<PartOut>, RequestError>,
     },
     /// More rows are wanted.
     SelectMore {

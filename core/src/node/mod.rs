@@ -44,7 +44,7 @@ pub use sync_ask::{FromSession, ToSession};
 pub use sync_host::{
     SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity, check_subscription,
 };
-use tasks::Tasks;
+use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
@@ -474,8 +474,8 @@ impl Node {
         }
         let Message { from, watermark, body, .. } = message;
         match body {
-            Body::Select { call, plan, app, permissions, at } => {
-                self.start_select(from, call, plan, app, permissions, at);
+            Body::Select { call, bound, app, permissions, at } => {
+                self.start_select(TaskId { from, call }, bound, app, permissions, at);
             }
             Body::SelectMore { call } => self.tasks.want_more(from, call),
             Body::Cancel { call } => self.tasks.cancel(from, call),
@@ -486,7 +486,7 @@ impl Node {
                 self.start_mutate(from, call, mutation, ids, watermark, Some(txn_id));
             }
             Body::Abandon { txn_id } => self.on_abandon(txn_id),
-            Body::Selected { call, part, done } => self.on_selected(from, call, *part, done),
+            Body::Selected { call, result } => self.on_selected(from, call, result),
             Body::Prepared { call, result } => self.on_prepared(from, call, result),
             Body::Mutated { call, result } => self.on_mutated(call, result),
             Body::Catalog { call, op } => self.on_catalog_change(from, call, &op),

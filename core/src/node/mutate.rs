@@ -7,16 +7,17 @@ use super::append::{Pending, Then};
 use super::message::{Body, CallId, Prepared};
 use super::mutation::{Mutation, MutationKind};
 use super::request::{ErrorKind, RequestError};
-use super::row::StoredRow;
+use super::row::{StoredRow, apply_field_op, fields_of, objects_of};
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, coordinate};
-use crate::document::{Document, Edit};
-use crate::dql::{Conflict, InsertPlan, Row};
+use crate::document::{Document, Edit, EditError};
+use crate::dql::ast::Conflict;
+use crate::dql::{DqlError, Insert};
 use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::seam::Now;
 use crate::store::{DocKey, Held, InFlight, LockOwner, Read};
-use crate::value::Object;
+use crate::value::{Object, json};
 
 /// A mutation of documents that are all this partition's.
 #[derive(Debug)]
@@ -216,50 +217,94 @@ fn author_one(
     document: &Document,
     dot: Dot,
 ) -> Result<Option<(InFlight, Document)>, RequestError> {
-    match &mutation.kind {
+    let filter = match &mutation.kind {
         MutationKind::Insert { plan, documents } => {
             mutation.check_may_write(id)?;
             let fields = documents.get(id).expect("an INSERT has a document for each of its ids");
-            insert(mutation, plan, id, fields, document, dot)
+            return insert(plan, id, fields, document, dot);
         }
-        MutationKind::Update(statement) => {
-            let row = StoredRow::new(id, document);
-            if !document.is_visible() || !statement.matches(&row) {
-                return Ok(None);
+        MutationKind::Update { filter, .. }
+        | MutationKind::Delete(filter)
+        | MutationKind::Evict(filter) => filter,
+    };
+    let row = StoredRow::new(id, document);
+    if !document.is_visible() || !filter.matches(&row) {
+        return Ok(None);
+    }
+    mutation.check_may_write(id)?;
+    let mut edit = Edit::new(document, dot);
+    match &mutation.kind {
+        MutationKind::Update { update, .. } => {
+            edit.set_objects(objects_of(update.mode()));
+            for op in &update.assignments_for(&row).map_err(|error| dql_error(&error))? {
+                apply_field_op(&mut edit, op).map_err(|error| edit_error(id, &error))?;
             }
-            mutation.check_may_write(id)?;
-            let changes = statement.assignments_for(&row).map_err(|error| dql_error(&error))?;
-            let mut edit = Edit::new(document, dot);
-            for change in &changes {
-                super::row::apply_field_op(&mut edit, change, mutation.mode)
-                    .map_err(|error| edit_error(id, &error))?;
-            }
+        }
+        MutationKind::Evict(_) => return Ok(Some((InFlight::Evict, Document::new()))),
+        MutationKind::Delete(_) | MutationKind::Insert { .. } => edit.delete(false),
+    }
+    Ok(finish(edit))
+}
+
+fn insert(
+    plan: &Insert,
+    id: &DocId,
+    content: &Object,
+    document: &Document,
+    dot: Dot,
+) -> Result<Option<(InFlight, Document)>, RequestError> {
+    let (fields, objects) = (fields_of(plan.types()), objects_of(plan.mode()));
+    let failed = |error| edit_error(id, &error);
+    if plan.is_initial() {
+        if !document.is_blank() {
+            return Ok(None);
+        }
+        return Edit::initial(content, objects, &fields).map(finish).map_err(failed);
+    }
+    let mut edit = Edit::new(document, dot);
+    edit.set_objects(objects);
+    if !document.is_visible() {
+        edit.insert();
+        edit.assign_content(content, &fields).map_err(failed)?;
+        return Ok(finish(edit));
+    }
+    match plan.conflict() {
+        Conflict::Fail => Err(RequestError::new(
+            ErrorKind::Conflict,
+            format!(
+                "Identifier conflict on document {}: using FAIL conflict policy",
+                display_id(id)
+            ),
+        )),
+        Conflict::Nothing => Ok(None),
+        Conflict::Update => {
+            edit.insert();
+            edit.assign_content(content, &fields).map_err(failed)?;
             Ok(finish(edit))
         }
-        MutationKind::Delete(statement) => {
-            if !document.is_visible() || !statement.matches(&StoredRow::new(id, document)) {
-                return Ok(None);
-            }
-            mutation.check_may_write(id)?;
-            let mut edit = Edit::new(document, dot);
-            edit.delete(false);
+        Conflict::UpdateLocalDiff => {
+            edit.assign_content_differing(content, &fields).map_err(failed)?;
             Ok(finish(edit))
-        }
-        MutationKind::Evict(statement) => {
-            if !document.is_visible() || !statement.matches(&StoredRow::new(id, document)) {
-                return Ok(None);
-            }
-            mutation.check_may_write(id)?;
-            Ok(Some((InFlight::Evict, Document::new())))
         }
     }
 }
 
-fn finish(edit: Edit<'_>) -> Option<(InFlight, Document)> {
-    let (delta, document) = edit.finish()?;
-    Some((InFlight::Merge(Arc::new(delta)), document))
+fn finish(edit: Edit) -> Option<(InFlight, Document)> {
+    let document = edit.document().clone();
+    edit.finish().map(|delta| (InFlight::Merge(Arc::new(delta)), document))
 }
 
-pub(crate) fn dql_error(error: &crate::dql::DqlError) -> RequestError {
+fn edit_error(id: &DocId, error: &EditError) -> RequestError {
+    RequestError::new(ErrorKind::Invalid, format!("document {}: {error}", display_id(id)))
+}
+
+/// An `_id` as JSON, for people.
+fn display_id(id: &DocId) -> String {
+    let mut text = Vec::new();
+    json::write(&id.to_value(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+pub(crate) fn dql_error(error: &DqlError) -> RequestError {
     RequestError::new(ErrorKind::Invalid, error.to_string())
 }

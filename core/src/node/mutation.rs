@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::request::ObjectMode;
 use crate::auth::SharedPermissions;
-use crate::dql::{BoundStatement, InsertPlan};
+use crate::dql::{Bound, Insert, Update};
 use crate::ident::{AppId, DocId};
 use crate::time::Instant;
 use crate::value::Object;
@@ -19,8 +18,6 @@ pub struct Mutation {
     pub collection: Arc<str>,
     /// What the asker may write.
     pub permissions: SharedPermissions,
-    /// How objects are written.
-    pub mode: ObjectMode,
     /// After this moment nothing is appended.
     pub deadline: Instant,
     /// The kind, with what it needs.
@@ -32,15 +29,20 @@ pub struct Mutation {
 pub enum MutationKind {
     /// Insert documents.
     Insert {
-        /// Conflict policy and declared types.
-        plan: InsertPlan,
+        /// Conflict policy, declared types, how objects are written.
+        plan: Insert,
         /// The documents by id.
         documents: BTreeMap<DocId, Object>,
     },
     /// Change fields of the documents that still match.
-    Update(Arc<BoundStatement>),
+    Update {
+        /// The condition.
+        filter: Bound,
+        /// The changes.
+        update: Update,
+    },
     /// Delete the documents that still match.
-    Delete(Arc<BoundStatement>),
+    Delete(Bound),
     /// Evict the documents that still match.
-    Evict(Arc<BoundStatement>),
+    Evict(Bound),
 }
