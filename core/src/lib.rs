@@ -6,7 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod disk;
+pub mod document;
 pub mod ident;
 pub mod map;
 pub mod rng;
