@@ -6,8 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod disk;
 pub mod disk_sim;
+pub mod document;
 pub mod ident;
 pub mod log;
 pub mod map;
