@@ -13,3 +13,5 @@ pub mod rng;
 pub mod seam;
 pub mod time;
 pub mod value;
+
+pub mod dql;

@@ -37,9 +37,9 @@ pub(crate) struct Token<'a> {
     pub(crate) span: Span,
 }
 
-/// Longer marks come before their prefixes.
-const MARKS: [&str; 28] = [
-    "<=", ">=", "<>", "<<", ">>", "==", "!=", "||", "->", "=", "<", ">", "!", "+", "-", "*", "/",
+/// Longer marks come before their prefixes. `&&` is only for permissions.
+const MARKS: [&str; 29] = [
+    "<=", ">=", "<>", "<<", ">>", "==", "!=", "||", "&&", "->", "=", "<", ">", "!", "+", "-", "*", "/",
     "%", "(", ")", "[", "]", "{", "}", ",", ".", ":", ";",
 ];
 

@@ -378,6 +378,9 @@ impl Parser<'_> {
         {
             return self.aggregate(function, start);
         }
+        if name.eq_ignore_ascii_case("position") {
+            return self.position(start);
+        }
         let Some(function) = functions::find(&name) else {
             let message = format!("unknown function `{name}`");
             return Err(self.error_at(ErrorKind::Invalid, message, start));
@@ -397,6 +400,15 @@ impl Parser<'_> {
             return Err(self.error_at(ErrorKind::Invalid, message, start));
         }
         self.make(ExprKind::Call(function, arguments), start)
+    }
+
+    /// The inside of the brackets of `POSITION(part IN text)`.
+    fn position(&mut self, start: Span) -> Parsed<Expr> {
+        let part = self.expr_at(LEVEL_SHIFT)?;
+        self.expect_word("IN")?;
+        let text = self.expr()?;
+        self.expect_mark(")")?;
+        self.make(ExprKind::Call(functions::pos(), vec![text, part]), start)
     }
 
     /// The inside of an aggregate's brackets.

@@ -1,8 +1,6 @@
 //! Settles what the names of a statement mean, once all of it has been read: whose field a path is, which rows
 //! become groups, and that nothing looks where there is nothing to see.
 
-use std::fmt::Write as _;
-
 use super::super::ast::{
     Expr, ExprKind, Grouping, Insert, Item, Path, Projection, Removal, Select, Slot, Source, Update,
     UseIds,
@@ -70,7 +68,7 @@ impl Parser<'_> {
         Ok(select)
     }
 
-    pub(super) fn resolve_insert(&self, mut insert: Insert) -> Parsed<Insert> {
+    pub(super) fn resolve_insert(&self, insert: Insert) -> Parsed<Insert> {
         self.resolve_source(&insert.source)?;
         self.refuse_system(&insert.source)?;
         if insert.source.ids.is_some() {
@@ -170,8 +168,7 @@ impl Parser<'_> {
                 return Err(self.error_at(ErrorKind::Execution, message, change.span));
             }
             if !seen.insert(&*change.path) {
-                let mut path = String::new();
-                write_path(&change.path, &mut path);
+                let path = change.path.join(".");
                 let message = format!("More than one modification specified for the path {path}");
                 return Err(self.error_at(ErrorKind::Execution, message, change.span));
             }
@@ -356,12 +353,5 @@ fn strip_source(expr: &mut Expr, source: &Source) {
 fn strip_path(path: &mut Path, source: &Source) {
     if path.len() > 1 && is_source_name(source, &path[0]) {
         *path = path[1..].into();
-    }
-}
-
-fn write_path(path: &[Box<str>], out: &mut String) {
-    for (index, step) in path.iter().enumerate() {
-        let dot = if index == 0 { "" } else { "." };
-        write!(out, "{dot}{step}").expect("a string takes all that is written to it");
     }
 }
