@@ -18,3 +18,5 @@ pub mod seam;
 pub mod sync;
 pub mod time;
 pub mod value;
+
+pub mod dql;
