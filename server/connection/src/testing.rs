@@ -1,0 +1,1 @@
+//! Tests of whole connections: bytes in, events and bytes out.
