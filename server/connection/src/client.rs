@@ -244,6 +244,8 @@ impl Client {
         }
         let is_last = !self.takes_requests && self.pending.is_empty();
         if !self.keep_alive || is_last {
+            // What we had still to say, the server does not listen to.
+            wire.output.clear();
             wire.begin_close(CloseReason::Finished, Linger::No);
         }
     }

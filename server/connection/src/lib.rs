@@ -49,6 +49,8 @@ mod websocket;
 
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use client::{ClientConnection, ClientRequest, WebSocketRequest};
 pub use config::{Config, Timer};

@@ -137,8 +137,9 @@ impl<P: Protocol> Machine<P> {
             Phase::Open => {
                 !self.wire.eof && !self.wire.is_backed_up() && !self.protocol.is_blocked(&self.wire)
             }
-            Phase::Flushing { .. } | Phase::Closed => false,
-            Phase::Lingering { .. } => true,
+            // Read and dropped: two sides that only write would wait for each other.
+            Phase::Flushing { .. } | Phase::Lingering { .. } => !self.wire.eof,
+            Phase::Closed => false,
         }
     }
 
@@ -338,7 +339,7 @@ pub(crate) struct Wire {
 #[derive(Debug)]
 enum Phase {
     Open,
-    /// Input is ignored; what is queued is still sent.
+    /// Input is read and dropped; what is queued is still sent.
     Flushing {
         reason: CloseReason,
         linger: Linger,
