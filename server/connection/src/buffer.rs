@@ -10,6 +10,20 @@ const RETAINED_BYTES_MAX: usize = 1024;
 /// A queued piece of at least this size is kept as it is; a smaller one is copied beside its neighbours.
 const SEGMENT_BYTES_MIN: usize = 4 * 1024;
 
+/// What is reserved for bytes that were announced and have not arrived.
+const RESERVED_BYTES_MAX: usize = 64 * 1024;
+
+/// Appends `bytes` to `into`, where `missing` more are to follow. A claim reserves little by itself; after that the buffer
+/// doubles with what has really come, and ends with the capacity that it needs.
+pub(crate) fn extend_towards(into: &mut Vec<u8>, bytes: &[u8], missing: usize) {
+    let wanted = into.len() + bytes.len();
+    if wanted > into.capacity() {
+        let ahead = missing.min(wanted.max(RESERVED_BYTES_MAX));
+        into.reserve_exact(bytes.len() + ahead);
+    }
+    into.extend_from_slice(bytes);
+}
+
 /// Empties `buffer` and gives back memory that an idle connection should not hold.
 fn release(buffer: &mut Vec<u8>) {
     buffer.clear();
@@ -204,6 +218,22 @@ mod tests {
         queue.tail_mut().extend_from_slice(&[1; 100_000]);
         queue.consume(100_000);
         assert!(queue.tail.capacity() <= RETAINED_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_claim_reserves_little_and_a_whole_buffer_has_no_slack() {
+        let mut into = Vec::new();
+        extend_towards(&mut into, b"x", 8_000_000);
+        assert_eq!(into.capacity(), 1 + RESERVED_BYTES_MAX);
+        let (size, mut missing) = (1_000_000, 999_999);
+        while missing > 0 {
+            let count = missing.min(9_999);
+            missing -= count;
+            extend_towards(&mut into, &vec![1; count], missing);
+            assert!(into.capacity() <= size);
+            assert!(into.capacity() <= 2 * into.len() + RESERVED_BYTES_MAX);
+        }
+        assert_eq!((into.len(), into.capacity()), (size, size));
     }
 
     #[test]

@@ -13,10 +13,11 @@ use crate::event::{Event, RequestId};
 use crate::http::body::BodyReader;
 use crate::http::head::{Method, ParsedResponse, find_end, parse_response};
 use crate::http::response::{ResponseHead, status_has_body, write_field};
-use crate::machine::{Linger, Machine, Protocol, Wire};
+use crate::machine::{Machine, Protocol};
 use crate::tls::{ClientTls, Tls, TlsError};
 use crate::websocket::handshake::{accept_value, key_value};
 use crate::websocket::machine::{Role, WebSocket};
+use crate::wire::{Linger, Wire};
 
 /// A connection that we opened to a server.
 ///
@@ -335,6 +336,12 @@ impl Protocol for Client {
                     wire.begin_close(CloseReason::Finished, Linger::No);
                 }
             }
+        }
+    }
+
+    fn on_sent(&mut self, wire: &mut Wire) {
+        if let Reading::WebSocket(websocket) = &mut self.reading {
+            websocket.on_sent(wire);
         }
     }
 

@@ -5,11 +5,13 @@ use std::sync::Arc;
 use bigpeer_core::time::Instant;
 use bytes::Bytes;
 
+use crate::buffer::extend_towards;
 use crate::config::{Config, Timer};
 use crate::error::{CloseReason, SendError};
 use crate::event::Event;
-use crate::machine::{Linger, Machine, Protocol, Wire};
+use crate::machine::{Machine, Protocol};
 use crate::tls::{ClientTls, Tls, TlsError};
+use crate::wire::{Linger, Wire};
 
 /// A stream of peer frames over TCP, or TLS over TCP: emits [`Event::Message`], [`Event::OutputDrained`] and
 /// [`Event::Closed`].
@@ -59,9 +61,6 @@ pub struct Framed {
 
 const HEADER_BYTES: usize = 4;
 
-/// What is reserved for a frame before its bytes arrive.
-const RESERVED_BYTES_MAX: usize = 64 * 1024;
-
 impl Framed {
     fn advance_header(&mut self, wire: &mut Wire, bytes: &[u8]) -> usize {
         let count = bytes.len().min(HEADER_BYTES - self.header_len);
@@ -82,7 +81,6 @@ impl Framed {
     }
 
     fn begin_payload(&mut self, wire: &mut Wire, size: usize) {
-        self.payload.reserve_exact(size.min(RESERVED_BYTES_MAX));
         self.missing_bytes = Some(size);
         if size == 0 {
             self.on_frame(wire);
@@ -91,7 +89,7 @@ impl Framed {
 
     fn advance_payload(&mut self, wire: &mut Wire, bytes: &[u8], missing: usize) -> usize {
         let count = bytes.len().min(missing);
-        self.payload.extend_from_slice(&bytes[..count]);
+        extend_towards(&mut self.payload, &bytes[..count], missing - count);
         self.missing_bytes = Some(missing - count);
         if missing == count {
             self.on_frame(wire);
@@ -147,6 +145,8 @@ impl Protocol for Framed {
     fn on_close(&mut self, wire: &mut Wire, _code: u16) {
         wire.begin_close(CloseReason::Finished, Linger::Yes);
     }
+
+    fn on_sent(&mut self, _wire: &mut Wire) {}
 
     fn send_message(&mut self, wire: &mut Wire, message: Bytes) -> Result<(), SendError> {
         let size = u32::try_from(message.len()).map_err(|_| SendError::TooLarge {

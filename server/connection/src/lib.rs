@@ -46,6 +46,7 @@ mod machine;
 mod server;
 mod tls;
 mod websocket;
+mod wire;
 
 #[cfg(test)]
 mod testing;

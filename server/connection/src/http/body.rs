@@ -1,5 +1,6 @@
 //! Bodies: by length, in chunks, or up to the end of the stream.
 
+use crate::buffer::extend_towards;
 use crate::error::HttpError;
 use crate::http::head::Framing;
 
@@ -56,8 +57,9 @@ impl BodyReader {
         match self {
             Self::Length { remaining } => {
                 let count = usize::try_from(*remaining).unwrap_or(usize::MAX).min(bytes.len());
-                into.extend_from_slice(&bytes[..count]);
                 *remaining -= count as u64;
+                let missing = usize::try_from(*remaining).unwrap_or(usize::MAX);
+                extend_towards(into, &bytes[..count], missing);
                 Ok(Progress { consumed: count, is_done: *remaining == 0 })
             }
             Self::Chunked(chunked) => chunked.read(bytes, into, content_max),

@@ -11,8 +11,8 @@ use crate::http::head::{Method, RequestHead, Version};
 use crate::http::response::{
     HeadShape, Response, ResponseFraming, status_has_body, write_chunk_size, write_head,
 };
-use crate::machine::{Linger, Wire};
 use crate::server::is_chunked;
+use crate::wire::{Linger, Wire};
 
 /// One request and its answer.
 #[derive(Debug)]
@@ -142,13 +142,13 @@ impl Exchanges {
     }
 
     /// Answers a request as a whole.
-    pub(crate) fn answer(&mut self, wire: &mut Wire, id: RequestId, response: &Response) {
+    pub(crate) fn answer(&mut self, wire: &mut Wire, id: RequestId, response: Response) {
         let Some((exchange, output)) = self.place(wire, id, Answer::Waiting) else { return };
         let framing = ResponseFraming::Length(response.body.len());
         let Response { status, content_type, headers, body } = response;
-        exchange.write_head(output, *status, framing, content_type, headers);
-        if !exchange.is_bodiless && status_has_body(*status) {
-            output.push(body.clone());
+        exchange.write_head(output, status, framing, &content_type, &headers);
+        if !exchange.is_bodiless && status_has_body(status) {
+            output.push(body);
         }
         exchange.answer = Answer::Done;
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bigpeer_core::time::Instant;
 use bytes::Bytes;
 
+use crate::buffer::extend_towards;
 use crate::config::{Config, Timer};
 use crate::error::{CloseReason, HttpError, SendError};
 use crate::event::{Event, RequestId};
@@ -14,11 +15,12 @@ use crate::http::body::BodyReader;
 use crate::http::head::{Framing, Known, RequestHead, Version, find_end, parse_request};
 use crate::http::request::Request;
 use crate::http::response::Response;
-use crate::machine::{Linger, Machine, Protocol, Wire};
+use crate::machine::{Machine, Protocol};
 use crate::server::exchange::{Exchange, Exchanges};
 use crate::tls::{Tls, TlsError};
 use crate::websocket::handshake::{accept_value, is_key};
 use crate::websocket::machine::{Role, WebSocket};
+use crate::wire::{Linger, Wire};
 
 /// A connection that a client opened to us.
 ///
@@ -44,7 +46,7 @@ impl ServerConnection {
 
     /// Answers a request, or refuses a WebSocket.
     pub fn respond(&mut self, id: RequestId, response: Response) {
-        self.protocol.respond(&mut self.wire, id, &response);
+        self.protocol.respond(&mut self.wire, id, response);
         self.settle();
     }
 
@@ -83,7 +85,7 @@ impl ServerConnection {
             self.protocol.on_answered(&mut self.wire);
         } else {
             let message = Response::json(500, r#"{"message":"the request was given up"}"#);
-            self.protocol.respond(&mut self.wire, id, &message);
+            self.protocol.respond(&mut self.wire, id, message);
         }
         self.settle();
     }
@@ -140,9 +142,6 @@ struct Incoming {
     owes_continue: bool,
 }
 
-/// What is reserved for a request before its bytes arrive.
-const RESERVED_BYTES_MAX: usize = 64 * 1024;
-
 impl Server {
     fn advance_head(&mut self, wire: &mut Wire, bytes: &[u8]) -> usize {
         if self.is_blocked(wire) {
@@ -187,8 +186,8 @@ impl Server {
             self.on_request(wire, head, head_bytes, Bytes::copy_from_slice(&bytes[..whole]));
             return Ok(whole);
         }
-        let mut data = Vec::with_capacity(whole.min(RESERVED_BYTES_MAX.max(head_bytes)));
-        data.extend_from_slice(&bytes[..head_bytes]);
+        let mut data = Vec::new();
+        extend_towards(&mut data, &bytes[..head_bytes], claimed);
         let owes_continue = head.expects_continue && bytes.len() == head_bytes;
         let incoming = Incoming { head, head_bytes, data, body, owes_continue };
         self.reading = Reading::Body(Box::new(incoming));
@@ -254,7 +253,7 @@ impl Server {
         wire.push_event(Event::WebSocketUpgrade { id, request: *request });
     }
 
-    fn respond(&mut self, wire: &mut Wire, id: RequestId, response: &Response) {
+    fn respond(&mut self, wire: &mut Wire, id: RequestId, response: Response) {
         if matches!(self.reading, Reading::UpgradeOffered { .. }) && self.exchanges.is_front(id) {
             self.reading = if self.is_ending { Reading::Stopped } else { Reading::Head };
         }
@@ -311,7 +310,7 @@ impl Server {
         self.head_scanned = 0;
         let response = Response::refusal(&error);
         let id = self.exchanges.push(Exchange::for_refusal(error));
-        self.respond(wire, id, &response);
+        self.respond(wire, id, response);
     }
 
     fn end_if_done(&mut self, wire: &mut Wire) {
@@ -384,6 +383,7 @@ impl Protocol for Server {
             Reading::Head => {
                 self.exchanges.len() >= wire.config.requests_in_flight_max
                     || self.exchanges.held_bytes() >= wire.config.body_bytes_max
+                    || wire.credit() == 0
             }
             Reading::Body(_) | Reading::WebSocket(_) => false,
             Reading::Upgrade(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => true,
@@ -439,6 +439,12 @@ impl Protocol for Server {
             Reading::Body(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => {}
         }
         self.end_if_done(wire);
+    }
+
+    fn on_sent(&mut self, wire: &mut Wire) {
+        if let Reading::WebSocket(websocket) = &mut self.reading {
+            websocket.on_sent(wire);
+        }
     }
 
     fn send_message(&mut self, wire: &mut Wire, message: Bytes) -> Result<(), SendError> {

@@ -3,20 +3,18 @@
 use bigpeer_core::rng::Rng;
 use bytes::Bytes;
 
+use crate::buffer::extend_towards;
 use crate::config::Timer;
 use crate::error::{CloseReason, SendError, WebSocketError};
 use crate::event::Event;
-use crate::machine::{Linger, Wire};
 use crate::websocket::frame::{
     CONTROL_BYTES_MAX, FrameHeader, HEADER_BYTES_MAX, Opcode, apply_mask, header_len,
 };
+use crate::wire::{Linger, Wire};
 
 /// Close codes of RFC 6455 that never stand in a frame.
 const CODE_NONE: u16 = 1005;
 const CODE_ABNORMAL: u16 = 1006;
-
-/// What is reserved for a message before its bytes arrive.
-const RESERVED_BYTES_MAX: usize = 64 * 1024;
 
 /// Which side we are; a client masks what it sends.
 #[derive(Debug)]
@@ -35,6 +33,8 @@ pub(crate) struct WebSocket {
     frame: Option<Frame>,
     /// The payload of a control frame, which may stand between the fragments of a message.
     control: Vec<u8>,
+    /// The payload of a ping that waits for credit to be answered.
+    pong_owed: Option<Bytes>,
     message: Vec<u8>,
     is_mid_message: bool,
     /// We have sent a close frame: nothing more is sent, and messages are dropped.
@@ -55,6 +55,7 @@ impl WebSocket {
             header_bytes: 0,
             frame: None,
             control: Vec::new(),
+            pong_owed: None,
             message: Vec::new(),
             is_mid_message: false,
             is_closing: false,
@@ -95,6 +96,16 @@ impl WebSocket {
             CloseReason::PeerClosed
         };
         self.end(wire, CODE_ABNORMAL, reason, Linger::No);
+    }
+
+    /// Answers the last ping, if there is credit: a peer that asks without end and never reads gets one answer.
+    pub(crate) fn on_sent(&mut self, wire: &mut Wire) {
+        if wire.credit() > 0
+            && let Some(payload) = self.pong_owed.take()
+            && !self.is_closing
+        {
+            self.write_frame(wire, Opcode::Pong, payload);
+        }
     }
 
     /// Begins the closing handshake.
@@ -160,13 +171,6 @@ impl WebSocket {
             return Err(WebSocketError::MessageTooLarge { bytes, limit_bytes });
         }
         self.is_mid_message = true;
-        let claimed = usize::try_from(header.payload_bytes).expect("it is under the limit");
-        let reserved = claimed.min(RESERVED_BYTES_MAX);
-        if self.message.is_empty() {
-            self.message.reserve_exact(reserved);
-        } else {
-            self.message.reserve(reserved);
-        }
         Ok(())
     }
 
@@ -181,7 +185,8 @@ impl WebSocket {
         let into =
             if frame.header.opcode.is_control() { &mut self.control } else { &mut self.message };
         let start = into.len();
-        into.extend_from_slice(&bytes[..count]);
+        let still_missing = usize::try_from(missing).unwrap_or(usize::MAX) - count;
+        extend_towards(into, &bytes[..count], still_missing);
         if let Some(mask) = frame.header.mask {
             apply_mask(&mut into[start..], mask, (frame.received_bytes % 4) as usize);
         }
@@ -204,10 +209,8 @@ impl WebSocket {
             }
             Opcode::Text => return Err(WebSocketError::TextMessage),
             Opcode::Ping => {
-                let payload = Bytes::from(std::mem::take(&mut self.control));
-                if !self.is_closing {
-                    self.write_frame(wire, Opcode::Pong, payload);
-                }
+                self.pong_owed = Some(Bytes::from(std::mem::take(&mut self.control)));
+                self.on_sent(wire);
             }
             Opcode::Pong => {}
             Opcode::Close => self.on_close(wire)?,
