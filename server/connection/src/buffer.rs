@@ -7,6 +7,9 @@ use bytes::Bytes;
 /// Capacity that an empty buffer keeps. An idle connection must fit into 4 KiB with everything it has.
 const RETAINED_BYTES_MAX: usize = 1024;
 
+/// Places that an empty queue of events or requests keeps, for the same reason.
+pub(crate) const QUEUE_RETAINED_MAX: usize = 4;
+
 /// A queued piece of at least this size is kept as it is; a smaller one is copied beside its neighbours.
 const SEGMENT_BYTES_MIN: usize = 4 * 1024;
 

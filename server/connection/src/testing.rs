@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bigpeer_core::time::Instant;
 
 use crate::machine::{Machine, Protocol};
-use crate::{Config, Event, RequestId, Response, ServerConnection};
+use crate::{ClientTls, Config, Event, RequestId, Response, ServerConnection};
 
 /// The moment `seconds` after the start.
 pub(crate) fn at(seconds: u64) -> Instant {
@@ -117,4 +117,27 @@ fn carry<A: Protocol, B: Protocol>(
         to.handle_eof(now);
     }
     count > 0
+}
+
+/// Both sides' configurations.
+pub(crate) struct Certificates {
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    pub(crate) client: ClientTls,
+}
+
+/// A certificate for `localhost` and a client that trusts it.
+pub(crate) fn certificates() -> Certificates {
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
+    let server = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(made.cert.der().clone()).unwrap();
+    let client =
+        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let server_name = "localhost".try_into().unwrap();
+    let client = ClientTls { config: Arc::new(client), server_name };
+    Certificates { server: Arc::new(server), client }
 }

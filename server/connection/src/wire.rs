@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bigpeer_core::time::Instant;
 
-use crate::buffer::{OutputQueue, Stash};
+use crate::buffer::{OutputQueue, QUEUE_RETAINED_MAX, Stash};
 use crate::config::{Config, EVENTS_MAX, PROGRESS_BYTES, Timer};
 use crate::error::CloseReason;
 use crate::event::Event;
@@ -167,6 +167,9 @@ impl Wire {
         }
         let event = self.events.pop_front()?;
         self.events_bytes -= event.held_bytes();
+        if self.events.is_empty() {
+            self.events.shrink_to(QUEUE_RETAINED_MAX);
+        }
         Some(event)
     }
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::buffer::OutputQueue;
+use crate::buffer::{OutputQueue, QUEUE_RETAINED_MAX};
 use crate::error::{CloseReason, HttpError, SendError};
 use crate::event::RequestId;
 use crate::http::head::{Method, RequestHead, Version};
@@ -227,6 +227,9 @@ impl Exchanges {
                 return true;
             }
             self.on_turn(wire);
+        }
+        if self.queue.is_empty() {
+            self.queue.shrink_to(QUEUE_RETAINED_MAX);
         }
         false
     }

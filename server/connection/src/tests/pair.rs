@@ -5,33 +5,11 @@ use std::sync::Arc;
 use bigpeer_core::rng::Rng;
 use bytes::Bytes;
 
-use crate::testing::{at, events, exchange, server};
+use crate::testing::{at, certificates, events, exchange, server};
 use crate::{
-    ClientConnection, ClientRequest, ClientTls, CloseReason, Config, Event, FramedConnection,
-    Method, Response, ServerConnection, WebSocketRequest,
+    ClientConnection, ClientRequest, CloseReason, Config, Event, FramedConnection, Method,
+    Response, ServerConnection, WebSocketRequest,
 };
-
-struct Certificates {
-    server: Arc<rustls::ServerConfig>,
-    client: ClientTls,
-}
-
-/// A certificate for `localhost` and a client that trusts it.
-fn certificates() -> Certificates {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = rustls_pki_types::PrivateKeyDer::Pkcs8(made.signing_key.serialize_der().into());
-    let server = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(made.cert.der().clone()).unwrap();
-    let client =
-        rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-    let server_name = "localhost".try_into().unwrap();
-    let client = ClientTls { config: Arc::new(client), server_name };
-    Certificates { server: Arc::new(server), client }
-}
 
 fn plain() -> (ClientConnection, ServerConnection) {
     let client = ClientConnection::new(Arc::new(Config::default()), None, at(0)).unwrap();

@@ -7,8 +7,12 @@ use bytes::Bytes;
 use proptest::prelude::*;
 
 use crate::machine::{Machine, Protocol};
+use crate::testing::certificates;
 use crate::testing::{answer_all, at, describe, events, sent, server_with};
-use crate::{ClientConnection, ClientRequest, Config, FramedConnection, Method, WebSocketRequest};
+use crate::{
+    ClientConnection, ClientRequest, Config, FramedConnection, Method, ServerConnection,
+    WebSocketRequest,
+};
 
 fn small() -> Config {
     Config {
@@ -116,6 +120,24 @@ proptest! {
         }
         let seen = run(client, &pieces.concat(), step, describe_all).0;
         prop_assert!(seen.last().unwrap().starts_with("Closed"));
+    }
+
+    #[test]
+    fn a_damaged_tls_stream_does_no_harm(
+        cut in 0_usize..700, flips in prop::collection::vec((0_usize..700, any::<u8>()), 0..4), step in 1_usize..700
+    ) {
+        let certificates = certificates();
+        let config = Arc::new(small());
+        let mut client =
+            ClientConnection::new(config.clone(), Some(certificates.client), at(0)).unwrap();
+        let mut bytes = sent(&mut client, at(0));
+        for (index, flip) in flips {
+            let length = bytes.len();
+            bytes[index % length] ^= flip;
+        }
+        bytes.truncate(cut);
+        let server = ServerConnection::new(config, Some(certificates.server), at(0)).unwrap();
+        run(server, &bytes, step, answer_all);
     }
 
     #[test]
