@@ -85,6 +85,18 @@ fn pipelined_requests_beyond_the_bound_wait_and_then_come() {
 }
 
 #[test]
+fn pipelined_requests_that_wait_are_answered_also_after_the_clients_end() {
+    let mut server = server_with(Config { requests_in_flight_max: 4, ..Config::default() });
+    server.handle_bytes(&GET.repeat(10), at(0));
+    server.handle_eof(at(0));
+    let asked = answer_all(&mut server).iter().filter(|event| event.contains("Get")).count();
+    assert_eq!(asked, 10);
+    let out = sent(&mut server, at(0));
+    assert_eq!(out.windows(6).filter(|window| window == b"200 OK").count(), 10);
+    assert!(server.is_closed());
+}
+
+#[test]
 fn large_bodies_in_flight_pause_reading() {
     let mut server = server_with(Config { body_bytes_max: 1000, ..Config::default() });
     let post = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 900\r\n\r\n";

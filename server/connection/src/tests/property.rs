@@ -26,6 +26,24 @@ fn small() -> Config {
     }
 }
 
+const UPGRADE: &[u8] =
+    b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// Frames of a client, most of them good.
+fn frames() -> impl Strategy<Value = Vec<u8>> {
+    let first = prop_oneof![
+        8 => prop::sample::select(vec![0x82, 0x02, 0x00, 0x80, 0x89, 0x8A]),
+        1 => any::<u8>(),
+    ];
+    let frame = (first, any::<[u8; 4]>(), prop::collection::vec(any::<u8>(), 0..60));
+    let frame = frame.prop_map(|(first, mask, payload)| {
+        let length = 0x80 | u8::try_from(payload.len()).expect("it is short");
+        [&[first, length], &mask[..], &payload].concat()
+    });
+    prop::collection::vec(frame, 0..12).prop_map(|frames| frames.concat())
+}
+
 /// Pieces that are likely to be understood, so that the deeper states are reached.
 fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
     let known = prop::sample::select(vec![
@@ -35,8 +53,7 @@ fn pieces() -> impl Strategy<Value = Vec<Vec<u8>>> {
         b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
         b"5\r\nchunk\r\n",
         b"0\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
+        UPGRADE,
         b"\x82\x83\x01\x02\x03\x04abc",
         b"\x02\x81\x00\x00\x00\x00x",
         b"\x80\x80\x00\x00\x00\x00",
@@ -94,6 +111,13 @@ proptest! {
     #[test]
     fn a_server_sees_the_same_however_its_input_is_split(pieces in pieces(), step in 1_usize..50) {
         let bytes = pieces.concat();
+        let whole = run(server_with(small()), &bytes, bytes.len(), answer_all);
+        prop_assert_eq!(run(server_with(small()), &bytes, step, answer_all), whole);
+    }
+
+    #[test]
+    fn a_websocket_sees_the_same_however_its_input_is_split(frames in frames(), step in 1_usize..50) {
+        let bytes = [UPGRADE, &frames].concat();
         let whole = run(server_with(small()), &bytes, bytes.len(), answer_all);
         prop_assert_eq!(run(server_with(small()), &bytes, step, answer_all), whole);
     }
