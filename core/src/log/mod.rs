@@ -24,6 +24,7 @@ mod segment;
 mod shelf;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 mod writer;
 
 use std::collections::VecDeque;

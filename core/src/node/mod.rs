@@ -11,6 +11,7 @@
 
 mod append;
 mod coordinate;
+mod journal;
 mod message;
 mod mutate;
 mod mutation;
@@ -23,6 +24,7 @@ mod sync_gather;
 mod sync_host;
 mod sync_source;
 mod sync_watch;
+mod sync_wire;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +34,7 @@ use append::Appends;
 pub use append::{Append, AppendGate, AppendRefused, Ticket};
 use bytes::Bytes;
 use coordinate::Call;
+pub use journal::{Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;
 pub use rack::{Rack, RackConfig, RackInput, RackOutput};
@@ -495,3 +498,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

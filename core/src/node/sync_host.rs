@@ -18,9 +18,10 @@ use super::sync_ask::{Answer, Ask, CompiledInterest, FromSession, GatherId, Remo
 use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
+use super::sync_wire::{decode_record, encode_record};
 use super::{Node, Output};
 use crate::auth::{Permissions, SharedPermissions};
-use crate::dql::{Statement, SubscriptionQuery};
+use crate::dql::{Bound, Statement, SubscriptionQuery};
 use crate::ident::{Actor, AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::rng::Rng;
@@ -339,7 +340,7 @@ impl Node {
                     self.outputs.push_back(Output::Frame { session: id, frame });
                 }
                 SessionOutput::Host(command) => self.on_host_command(id, command, now),
-                SessionOutput::Close(reason) => {
+                SessionOutput::Close { reason } => {
                     self.close_connection(id, &reason.to_string());
                     return;
                 }
@@ -477,7 +478,7 @@ impl Node {
         bytes: Option<&Bytes>,
         now: Now,
     ) {
-        let record = match bytes.map(|bytes| RemoteRecord::decode(bytes)) {
+        let record = match bytes.map(|bytes| decode_record(bytes)) {
             None => RemoteRecord::default(),
             Some(Ok(record)) => record,
             Some(Err(error)) => {
@@ -520,7 +521,7 @@ impl Node {
                     }
                 }
                 Final::Deleted { tombstone } => {
-                    if let Ok(delta) = crate::document::Delta::decode(&tombstone) {
+                    if let Ok(delta) = crate::document::Delta::from_bytes(&tombstone) {
                         tombstones.push(Op::Merge {
                             collection: key.collection.as_str().into(),
                             id: key.id,
@@ -542,7 +543,7 @@ impl Node {
         now: Now,
     ) {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
-        ops.push(Op::Remote { peer: hosted.peer, state: hosted.record.encode() });
+        ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
         let txn_id = TxnId(self.rng.uuid());
         let transaction = Transaction {
             id: txn_id,
@@ -686,8 +687,10 @@ pub(crate) fn compile_subscription(
             _ => return Err("the arguments of a subscription are not a JSON object".to_owned()),
         }
     };
-    let statement = Statement::parse(&subscription.text).map_err(|error| error.to_string())?;
-    crate::dql::subscription(&Arc::new(statement), &args).map_err(|error| error.to_string())
+    let bound = Statement::parse(&subscription.text)
+        .and_then(|statement| Bound::new(Arc::new(statement), &args))
+        .map_err(|error| error.to_string())?;
+    crate::dql::subscription(bound).map_err(|error| error.to_string())
 }
 
 fn compiled_texts(queries: &[(Box<str>, Object)]) -> Vec<Subscription> {
