@@ -139,7 +139,7 @@ impl VirtualDisk {
         }
     }
 
-    /// Limits the disk: a `Create` beyond it fails with `Full`.
+    /// Limits the disk: a `Create`, or a `Write` that makes its file longer, fails with `Full` beyond it.
     pub fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
     }
@@ -357,6 +357,10 @@ impl VirtualDisk {
         }
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.content.len() as u64).sum()
+    }
+
     fn list(&self, dir: &str) -> Vec<(String, u64)> {
         let in_dir = self.files().filter_map(|(name, len_bytes)| {
             let (parent, base) = name.rsplit_once('/').unwrap_or(("", name));
@@ -366,8 +370,7 @@ impl VirtualDisk {
     }
 
     fn create(&mut self, name: &str, len_bytes: u64) -> Result<DiskReply, DiskError> {
-        let used_bytes: u64 = self.files.values().map(|file| file.content.len() as u64).sum();
-        if used_bytes.saturating_add(len_bytes) > self.capacity_bytes {
+        if self.used_bytes().saturating_add(len_bytes) > self.capacity_bytes {
             return Err(DiskError::Full);
         }
         self.next_file += 1;
@@ -390,7 +393,12 @@ impl VirtualDisk {
         assert!(offset.is_multiple_of(SECTOR_BYTES), "writes start on a sector");
         assert!(data.len().is_multiple_of(SECTOR_BYTES), "writes are whole sectors");
         let id = *self.names.get(name).ok_or(DiskError::NotFound)?;
+        let used_bytes = self.used_bytes();
         let file = self.files.get_mut(&id).expect("a name leads to a file");
+        let more_bytes = (offset + data.len()).saturating_sub(file.content.len()) as u64;
+        if used_bytes + more_bytes > self.capacity_bytes && more_bytes > 0 {
+            return Err(DiskError::Full);
+        }
         if offset + data.len() > file.content.len() {
             file.grow(offset + data.len());
         }

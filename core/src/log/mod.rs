@@ -12,6 +12,7 @@
 
 mod boots;
 mod cadence;
+pub mod checkpoint;
 pub(crate) mod frame;
 mod group;
 mod live;
