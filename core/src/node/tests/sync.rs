@@ -111,11 +111,11 @@ fn both_sides_agree_after_a_time_without_connection() {
     pair.connect(&subscription);
     pair.probe();
     pair.disconnect();
-    pair.device.local_rows("UPDATE cars SET by = 'device' WHERE n < 5");
+    pair.device.local_rows("UPDATE cars SET writer = 'device' WHERE n < 5");
     pair.device.local_rows("DELETE FROM cars WHERE n = 7");
     pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'new', 'n': 50})");
     pair.device.local_rows("UPDATE cars APPLY hits INCREMENT BY 2 WHERE n = 1");
-    pair.server.rows("UPDATE cars SET at = 'server' WHERE n < 8");
+    pair.server.rows("UPDATE cars SET seen = 'server' WHERE n < 8");
     pair.server.rows("UPDATE cars APPLY hits INCREMENT BY 3 WHERE n = 1");
     pair.server.rows("DELETE FROM cars WHERE n = 9");
     pair.server.rows("UPDATE cars SET n = 1000 WHERE n = 19");
@@ -123,11 +123,11 @@ fn both_sides_agree_after_a_time_without_connection() {
     pair.probe();
     let all = "SELECT * FROM cars WHERE n < 100 ORDER BY n";
     assert_eq!(pair.device.local_rows(all), pair.server.rows(all).replace(r#","n":1000"#, ""));
-    assert_eq!(pair.server.rows("SELECT hits, at, by FROM cars WHERE n = 1"), {
-        r#"[{"at":"server","by":"device","hits":5}]"#
+    assert_eq!(pair.server.rows("SELECT hits, seen, writer FROM cars WHERE n = 1"), {
+        r#"[{"hits":5,"seen":"server","writer":"device"}]"#
     });
     assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 9"), "[]");
     // Deleted here, updated there meanwhile: the update survives, and nothing else of the document.
-    let husk = r#"[{"_id":7,"at":"server"}]"#;
+    let husk = r#"[{"_id":7,"seen":"server"}]"#;
     assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 7"), husk);
 }
