@@ -333,7 +333,10 @@ mod tests {
     fn only_the_id_may_be_tested() {
         let error = Permission::parse("_id == 1 && color == 'red'").expect_err("color is no id");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert_eq!(error.to_string(), "line 1, column 13: a permission may test only _id, found `color`");
+        assert_eq!(
+            error.to_string(),
+            "line 1, column 13: a permission may test only _id, found `color`"
+        );
         for wrong in ["", "_id =", "_id = 1", "regex(_id, 'a')", "_id == 1 _id", "[1", "_id."] {
             assert!(Permission::parse(wrong).is_err(), "{wrong}");
         }

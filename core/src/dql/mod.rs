@@ -39,4 +39,4 @@ pub use select::{Limits, MergeSelect, OutRow, PartGroup, PartOut, PartitionSelec
 pub use subscription::{SubscriptionQuery, subscription};
 
 #[cfg(test)]
-mod tests;
+mod testing;

@@ -1,7 +1,9 @@
 //! The changes of an UPDATE to one document.
 
 use super::{ObjectMode, check_depth, declared_at};
-use crate::dql::ast::{self, Action, Change, DeclaredType, Expr, Path, StatementKind, TypeDeclaration};
+use crate::dql::ast::{
+    self, Action, Change, DeclaredType, Expr, Path, StatementKind, TypeDeclaration,
+};
 use crate::dql::bind::Bound;
 use crate::dql::error::{DqlError, ErrorKind};
 use crate::dql::eval::{Env, eval};
@@ -113,7 +115,7 @@ impl Update {
         Ok(Some(match &change.action {
             Action::Set(expr) => {
                 let Some(value) = eval(expr, env) else { return Ok(None) };
-                check_depth(&value)?;
+                check_depth(&value, path.len())?;
                 FieldOp::Set { path, value, declared }
             }
             Action::Default => {
@@ -135,7 +137,8 @@ impl Update {
 
     /// A float without a fraction is an integer here.
     fn integer(&self, expr: &Expr, env: &Env<'_>) -> Result<i64, DqlError> {
-        const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
+        const INTEGERS: std::ops::Range<f64> =
+            -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
         match eval(expr, env) {
             Some(Value::Int(number)) => Ok(number),
             Some(Value::Float(number)) if number.fract() == 0.0 && INTEGERS.contains(&number) => {
@@ -146,7 +149,8 @@ impl Update {
     }
 
     fn bad_step(&self, expr: &Expr, env: &Env<'_>, wanted: &str) -> DqlError {
-        let found = eval(expr, env).map_or_else(|| "MISSING".into(), |v| Expr::literal(v).to_string());
+        let found =
+            eval(expr, env).map_or_else(|| "MISSING".into(), |v| Expr::literal(v).to_string());
         let message = format!("Expected {found} to be {wanted}");
         let offset = expr.span.start as usize;
         DqlError::at(ErrorKind::Evaluation, message, self.bound.statement().text(), offset)

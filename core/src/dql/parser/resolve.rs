@@ -2,8 +2,8 @@
 //! become groups, and that nothing looks where there is nothing to see.
 
 use super::super::ast::{
-    Expr, ExprKind, Grouping, Insert, Item, Path, Projection, Removal, Select, Slot, Source, Update,
-    UseIds,
+    Expr, ExprKind, Grouping, Insert, Item, Path, Projection, Removal, Select, Slot, Source,
+    Update, UseIds,
 };
 use super::super::error::ErrorKind;
 use super::super::lexer::Span;
@@ -202,7 +202,8 @@ impl Parser<'_> {
             let message = "Projection \"*\" must depend only on group keys or aggregates";
             return Err(self.error_at(ErrorKind::Invalid, message, Span::default()));
         };
-        let mut groups = Groups { parser: self, printed_keys, grouping, printed_aggregates: vec![] };
+        let mut groups =
+            Groups { parser: self, printed_keys, grouping, printed_aggregates: vec![] };
         for item in items {
             match item {
                 Item::Named(_, expr) => groups.settle(expr, &|printed| {

@@ -138,9 +138,8 @@ impl Parser<'_> {
     /// At `name.*`, which only two tokens of looking ahead tell from a path.
     fn is_all_fields(&self) -> bool {
         let mut lexer = self.lexer;
-        let mut next_is = |mark| {
-            lexer.next_token().is_ok_and(|token| token.kind == TokenKind::Mark(mark))
-        };
+        let mut next_is =
+            |mark| lexer.next_token().is_ok_and(|token| token.kind == TokenKind::Mark(mark));
         self.is_name() && next_is(".") && next_is("*")
     }
 
@@ -172,7 +171,8 @@ impl Parser<'_> {
                 "default" => Datasource::Default,
                 "system" => Datasource::System,
                 _ => {
-                    let message = format!("unknown datasource `{name}`: expected default or system");
+                    let message =
+                        format!("unknown datasource `{name}`: expected default or system");
                     return Err(self.error_at(super::ErrorKind::Invalid, message, span));
                 }
             };
@@ -194,12 +194,13 @@ impl Parser<'_> {
     }
 
     fn type_declarations(&mut self) -> Parsed<Vec<TypeDeclaration>> {
-        self.nested(|parser| {
-            parser.list(|parser| {
-                let name = parser.name("a field")?;
-                Ok(TypeDeclaration { name, declared: parser.declared_type()? })
-            })
-        })
+        self.enter()?;
+        let declarations = self.list(|parser| {
+            let name = parser.name("a field")?;
+            Ok(TypeDeclaration { name, declared: parser.declared_type()? })
+        })?;
+        self.leave();
+        Ok(declarations)
     }
 
     fn declared_type(&mut self) -> Parsed<DeclaredType> {
@@ -385,10 +386,10 @@ impl Parser<'_> {
 
     /// Assignments below the path `above`, which is not empty inside the 4.x form `m -> (a = 1)`.
     fn assignments(&mut self, above: &[Box<str>], changes: &mut Vec<Change>) -> Parsed<()> {
-        self.nested(|parser| {
-            parser.list(|parser| parser.assignment(above, changes))?;
-            Ok(())
-        })
+        self.enter()?;
+        self.list(|parser| parser.assignment(above, changes))?;
+        self.leave();
+        Ok(())
     }
 
     fn assignment(&mut self, above: &[Box<str>], changes: &mut Vec<Change>) -> Parsed<()> {
