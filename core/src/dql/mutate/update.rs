@@ -15,6 +15,8 @@ use crate::value::{Object, Value};
 pub struct Update {
     bound: Bound,
     mode: ObjectMode,
+    /// The declared type for each change of the statement.
+    declared: Vec<Option<DeclaredType>>,
 }
 
 /// One change to a document. Paths are never empty and never lead into `_id`.
@@ -67,10 +69,13 @@ impl Update {
     pub fn new(bound: Bound, mode: ObjectMode) -> Result<Option<Self>, DqlError> {
         if let StatementKind::Update(update) = bound.statement().kind() {
             let text = bound.statement().text();
+            let types = &update.source.types;
+            let mut declared = Vec::with_capacity(update.changes.len());
             for change in &update.changes {
-                check_change(change, &update.source.types, mode, text)?;
+                check_change(change, types, mode, text)?;
+                declared.push(declared_at(types, &change.path).cloned());
             }
-            return Ok(Some(Self { bound, mode }));
+            return Ok(Some(Self { bound, mode, declared }));
         }
         Ok(None)
     }
@@ -84,8 +89,8 @@ impl Update {
     pub fn assignments_for(&self, row: &dyn Row) -> Result<Vec<FieldOp>, DqlError> {
         let env = self.bound.env_of(row);
         let mut ops = Vec::with_capacity(self.statement().changes.len());
-        for change in &self.statement().changes {
-            ops.extend(self.op(change, &env)?);
+        for (change, declared) in self.statement().changes.iter().zip(&self.declared) {
+            ops.extend(self.op(change, declared, &env)?);
         }
         Ok(ops)
     }
@@ -109,9 +114,14 @@ impl Update {
         }
     }
 
-    fn op(&self, change: &Change, env: &Env<'_>) -> Result<Option<FieldOp>, DqlError> {
+    fn op(
+        &self,
+        change: &Change,
+        declared: &Option<DeclaredType>,
+        env: &Env<'_>,
+    ) -> Result<Option<FieldOp>, DqlError> {
         let path = change.path.clone();
-        let declared = declared_at(self.types(), &path).cloned();
+        let declared = declared.clone();
         Ok(Some(match &change.action {
             Action::Set(expr) => {
                 let Some(value) = eval(expr, env) else { return Ok(None) };

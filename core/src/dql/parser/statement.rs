@@ -11,6 +11,12 @@ use super::{Parsed, Parser, is_word, resolve};
 /// Collection names are shorter than this.
 const COLLECTION_BYTES_MAX: usize = 100;
 
+/// The most field types on one level of a collection reference.
+const TYPES_MAX: usize = 256;
+
+/// The most changes in one UPDATE.
+const CHANGES_MAX: usize = 4096;
+
 /// What a projection says before names are settled.
 pub(super) struct Projected {
     pub(super) projection: Projection,
@@ -200,6 +206,9 @@ impl Parser<'_> {
             Ok(TypeDeclaration { name, declared: parser.declared_type()? })
         })?;
         self.leave();
+        if declarations.len() > TYPES_MAX {
+            return Err(self.error(format!("at most {TYPES_MAX} fields are declared together")));
+        }
         Ok(declarations)
     }
 
@@ -356,6 +365,9 @@ impl Parser<'_> {
         }
         if changes.is_empty() {
             return Err(self.expected("APPLY, SET or UNSET"));
+        }
+        if changes.len() > CHANGES_MAX {
+            return Err(self.error(format!("an UPDATE makes at most {CHANGES_MAX} changes")));
         }
         let filter = self.filter()?;
         let tail = self.tail()?;
