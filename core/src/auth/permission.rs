@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::dql::Permission;
+use crate::dql::legacy::{IdFilter, parse_id_filter};
 use crate::ident::DocId;
 use crate::value::{Object, Value};
 
@@ -22,7 +22,7 @@ pub struct Permissions {
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     everything: bool,
-    collections: BTreeMap<Box<str>, Vec<(Box<str>, Permission)>>,
+    collections: BTreeMap<Box<str>, Vec<(Box<str>, IdFilter)>>,
 }
 
 /// A permission object that we cannot use.
@@ -95,7 +95,7 @@ impl Access {
             || self
                 .collections
                 .get(collection)
-                .is_some_and(|filters| filters.iter().any(|(_, filter)| filter.covers(id)))
+                .is_some_and(|filters| filters.iter().any(|(_, filter)| filter.matches(&id.to_value())))
     }
 
     fn from_member(object: &Object, name: &str) -> Result<Self, PermissionError> {
@@ -134,7 +134,7 @@ impl Access {
     }
 }
 
-fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<(Box<str>, Permission)>, PermissionError> {
+fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<(Box<str>, IdFilter)>, PermissionError> {
     let place = || format!("{name}.queriesByCollection.{collection}");
     let Value::Array(list) = list else {
         return Err(error(&place(), "expected an array of queries over `_id`"));
@@ -144,7 +144,7 @@ fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<(Box<str>, 
             let Value::String(text) = text else {
                 return Err(error(&place(), "expected text"));
             };
-            let filter = Permission::parse(text);
+            let filter = parse_id_filter(text);
             filter
                 .map(|filter| (text.clone(), filter))
                 .map_err(|cause| error(&place(), &cause.to_string()))
