@@ -49,6 +49,21 @@ fn modules_know_only_those_before_them() {
 }
 
 #[test]
+fn the_document_lists_the_modules_in_this_order() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md");
+    let text = fs::read_to_string(path).expect("the document is there");
+    // Such a line reads: 3. **`rng`** is seeded randomness.
+    let listed: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.split_once(". **`"))
+        .filter(|(number, _)| number.parse::<usize>().is_ok())
+        .filter_map(|(_, rest)| rest.split_once("`**"))
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(listed, ORDER);
+}
+
+#[test]
 fn the_engine_does_not_reach_for_the_world() {
     let mut wrong = Vec::new();
     for (path, _, code) in sources() {

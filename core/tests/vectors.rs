@@ -29,19 +29,19 @@ use bigpeer_core::value::{Value, json};
 
 /// Named byte strings, as one file holds them.
 #[derive(Default)]
-pub struct Vectors {
+pub(crate) struct Vectors {
     entries: Vec<(String, Vec<u8>)>,
 }
 
 impl Vectors {
-    pub fn push(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
+    pub(crate) fn push(&mut self, name: impl Into<String>, bytes: impl Into<Vec<u8>>) {
         let (name, bytes) = (name.into(), bytes.into());
         assert!(self.entries.iter().all(|(have, _)| *have != name), "two vectors named {name}");
         self.entries.push((name, bytes));
     }
 
     /// Compares with the committed file, or writes it when asked to.
-    pub fn check(&self, file: &str) {
+    pub(crate) fn check(&self, file: &str) {
         let path = folder().join(format!("{file}.hex"));
         let text = self.to_text();
         if std::env::var_os("BIGPEER_BLESS").is_some() {
@@ -69,7 +69,8 @@ impl Vectors {
                     continue;
                 }
                 write_zeros(&mut text, &mut zeros);
-                line.iter().for_each(|byte| write!(text, "{byte:02x}").expect("a string takes all"));
+                line.iter()
+                    .for_each(|byte| write!(text, "{byte:02x}").expect("a string takes all"));
                 text.push('\n');
             }
             write_zeros(&mut text, &mut zeros);
@@ -86,14 +87,14 @@ fn write_zeros(text: &mut String, zeros: &mut usize) {
 }
 
 /// What the decoder says about the vector `name` of `file`, or nothing before it was asked.
-pub fn said(file: &str, name: &str) -> Option<Value> {
+pub(crate) fn said(file: &str, name: &str) -> Option<Value> {
     let text = fs::read(folder().join(format!("{file}.json"))).ok()?;
     let all = json::parse(&text, json::Limits::default()).expect("the decoder writes JSON");
     all.as_object().and_then(|all| all.get(name)).cloned()
 }
 
 /// The member of what is said at a path such as `ops.0.merge.collection`.
-pub fn member<'v>(value: &'v Value, path: &str) -> &'v Value {
+pub(crate) fn member<'v>(value: &'v Value, path: &str) -> &'v Value {
     path.split('.').fold(value, |value, step| {
         let found = match value {
             Value::Object(object) => object.get(step),
@@ -105,7 +106,7 @@ pub fn member<'v>(value: &'v Value, path: &str) -> &'v Value {
 }
 
 /// Compares one fact that the code knows with what the decoder found.
-pub fn agree(file: &str, name: &str, path: &str, expected: impl Into<Value>) {
+pub(crate) fn agree(file: &str, name: &str, path: &str, expected: impl Into<Value>) {
     if std::env::var_os("BIGPEER_BLESS").is_some() {
         return;
     }
@@ -113,11 +114,11 @@ pub fn agree(file: &str, name: &str, path: &str, expected: impl Into<Value>) {
     assert_eq!(*member(&said, path), expected.into(), "{file}: {name}: {path}");
 }
 
-pub fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-pub fn parsed(text: &str) -> Value {
+pub(crate) fn parsed(text: &str) -> Value {
     json::parse(text.as_bytes(), json::Limits::default()).expect("the test's own JSON")
 }
 

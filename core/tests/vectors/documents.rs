@@ -7,7 +7,7 @@ use bigpeer_core::value::{Object, Value};
 
 use super::{Vectors, agree, hex, parsed};
 
-pub fn dot(actor: u8, ms: u64) -> Dot {
+pub(crate) fn dot(actor: u8, ms: u64) -> Dot {
     Dot { hlc: Hlc::new(ms, 0), actor: Actor([actor; 16]) }
 }
 
@@ -46,21 +46,31 @@ impl Story {
         let (mut documents, mut deltas) = (Vec::new(), Vec::new());
         let mut car = Document::new();
         let types = [("photo".into(), Declared::Attachment), ("tags".into(), Declared::Register)];
-        let content = r#"{"make": "Kei", "engine": {"cc": 660}, "photo": {"id": "b1"}, "tags": ["a", "b"]}"#;
+        let content =
+            r#"{"make": "Kei", "engine": {"cc": 660}, "photo": {"id": "b1"}, "tags": ["a", "b"]}"#;
         let inserted = insert(content, types.into_iter().collect());
         deltas.push(("authored: insert", commit(&mut car, dot(0xA1, 1_000), inserted)));
         let before = car.clone();
-        deltas.push(("authored: counters", commit(&mut car, dot(0xA1, 2_000), |edit| {
-            edit.restart(&path(&["stock"]), 10).expect("a short path");
-            edit.increment(&path(&["km"]), 4).expect("no overflow");
-            edit.pn_increment(&path(&["likes"]), Number::Float(1.5)).expect("no overflow");
-        })));
-        deltas.push(("authored: increment", commit(&mut car, dot(0xB2, 3_000), |edit| {
-            edit.increment(&path(&["stock"]), -3).expect("no overflow");
-        })));
-        deltas.push(("authored: unset", commit(&mut car, dot(0xB2, 4_000), |edit| {
-            edit.unset(&path(&["engine"])).expect("not the root");
-        })));
+        deltas.push((
+            "authored: counters",
+            commit(&mut car, dot(0xA1, 2_000), |edit| {
+                edit.restart(&path(&["stock"]), 10).expect("a short path");
+                edit.increment(&path(&["km"]), 4).expect("no overflow");
+                edit.pn_increment(&path(&["likes"]), Number::Float(1.5)).expect("no overflow");
+            }),
+        ));
+        deltas.push((
+            "authored: increment",
+            commit(&mut car, dot(0xB2, 3_000), |edit| {
+                edit.increment(&path(&["stock"]), -3).expect("no overflow");
+            }),
+        ));
+        deltas.push((
+            "authored: unset",
+            commit(&mut car, dot(0xB2, 4_000), |edit| {
+                edit.unset(&path(&["engine"])).expect("not the root");
+            }),
+        ));
         // Made beside the removal of `engine`, by somebody who had not seen it.
         let mut other = before.clone();
         commit(&mut other, dot(0xC3, 4_500), |edit| {
@@ -87,7 +97,8 @@ impl Story {
         deltas.push(("authored: delete", commit(&mut car, dot(0xA1, 5_000), delete)));
         documents.push(("deleted", car.clone()));
         deltas.push(("state: tombstone", car.diff(Document::new().vector()).to_bytes()));
-        let initial = Edit::initial(&object(r#"{"level": 1}"#), Objects::AsMaps, &Fields::default());
+        let initial =
+            Edit::initial(&object(r#"{"level": 1}"#), Objects::AsMaps, &Fields::default());
         let initial = initial.expect("small content");
         documents.push(("initial", initial.document().clone()));
         deltas.push(("authored: initial", initial.finish().expect("it writes").to_bytes()));
@@ -150,6 +161,6 @@ fn the_decoder_reads_the_deltas_that_were_written() {
 }
 
 /// How the decoder prints a dot.
-pub fn said_dot(dot: Dot) -> Value {
+pub(crate) fn said_dot(dot: Dot) -> Value {
     Value::from(format!("{}@{}", dot.hlc.0, hex(&dot.actor.0)))
 }

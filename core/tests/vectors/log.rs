@@ -1,4 +1,4 @@
-//! Files: two segments of a log that two processes wrote, and a checkpoint.
+//! Files: the segments of a log that two processes wrote, and a checkpoint.
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{BootId, LogId, Txn, Uuid};
@@ -49,7 +49,8 @@ impl Process {
                 match output {
                     LogOutput::Disk(op, command) => self.disk.submit(op, command),
                     LogOutput::Committed { first, records } => {
-                        let records = (first.0..).zip(records.into_iter().map(LogRecord::into_bytes));
+                        let records =
+                            (first.0..).zip(records.into_iter().map(LogRecord::into_bytes));
                         self.committed.extend(records);
                     }
                     LogOutput::Sealed => self.sealed = true,
@@ -74,7 +75,7 @@ impl Process {
     }
 }
 
-/// One process appends and stops, the next goes on into a second segment.
+/// One process appends and stops, the next goes on into further segments; the last file is the spare one.
 fn written() -> (VirtualDisk, Vec<(u64, Bytes)>) {
     let mut first = Process::open(VirtualDisk::new(&SEED), BOOTS[0]);
     first.append(&[b"one", b"two"]);
@@ -143,14 +144,18 @@ fn the_decoder_reads_the_log_that_was_written() {
         Value::from(format!("{position}: {}", String::from_utf8_lossy(&bytes)))
     };
     let committed: Vec<Value> = committed.into_iter().map(record).collect();
-    let (first, second) = committed.split_at(4);
-    agree("log", "log/0000000000000001.seg", "records", first.to_vec());
-    agree("log", "log/0000000000000002.seg", "records", second.to_vec());
+    for (number, records) in [(1, &committed[..3]), (2, &committed[3..4]), (3, &committed[4..])] {
+        agree("log", &segment(number), "records", records.to_vec());
+    }
     let boots = vec![
         Value::from(format!("{} from 1", BOOTS[0])),
         Value::from(format!("{} from 4", BOOTS[1])),
     ];
-    agree("log", "log/0000000000000002.seg", "groups.0.boots", boots);
+    agree("log", &segment(3), "groups.0.boots", boots);
+}
+
+fn segment(number: u64) -> String {
+    format!("log/{number:016x}.seg")
 }
 
 #[test]

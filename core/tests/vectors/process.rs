@@ -15,18 +15,18 @@ use bigpeer_core::time::{Instant, WallMs};
 use bigpeer_core::value::Object;
 use bytes::Bytes;
 
-pub struct Process {
+pub(crate) struct Process {
     node: Node,
     now: Now,
     requests: u64,
-    pub frames: VecDeque<Bytes>,
+    pub(crate) frames: VecDeque<Bytes>,
     /// What was kept about remotes, oldest first.
-    pub remote_records: Vec<Bytes>,
-    pub is_closed: bool,
+    pub(crate) remote_records: Vec<Bytes>,
+    pub(crate) is_closed: bool,
 }
 
 impl Process {
-    pub fn new(name: &str, number: u8, is_device: bool) -> Self {
+    pub(crate) fn new(name: &str, number: u8, is_device: bool) -> Self {
         let boot = BootId(Uuid([number; 16]));
         let peer_key = PeerKey([number; 32]);
         let identity = SyncIdentity {
@@ -63,19 +63,19 @@ impl Process {
     }
 
     /// Lets time pass.
-    pub fn sleep(&mut self, seconds: u64) {
+    pub(crate) fn sleep(&mut self, seconds: u64) {
         self.now.mono.ns += seconds * 1_000_000_000;
         self.now.wall.0 += seconds * 1_000;
         self.input(Input::Time);
     }
 
-    pub fn request(&mut self, body: Request) {
+    pub(crate) fn request(&mut self, body: Request) {
         self.requests += 1;
         self.input(Input::Request { request: RequestId(self.requests), body });
     }
 
     /// A statement of the application that embeds this process; it must succeed.
-    pub fn execute(&mut self, app: AppId, statement: &str) {
+    pub(crate) fn execute(&mut self, app: AppId, statement: &str) {
         self.request(Request::Execute(Execute {
             app,
             credential: Credential::Local,
@@ -87,7 +87,7 @@ impl Process {
         }));
     }
 
-    pub fn session(&mut self, session: SessionId, input: SessionInput) {
+    pub(crate) fn session(&mut self, session: SessionId, input: SessionInput) {
         self.input(Input::Session { session, input });
     }
 
@@ -109,7 +109,8 @@ impl Process {
                 let txn = self.now.durable.next();
                 self.now.durable = txn;
                 self.now.oldest_read = txn;
-                let transaction = Transaction::decode(&append.record).expect("a node writes records");
+                let transaction =
+                    Transaction::decode(&append.record).expect("a node writes records");
                 self.note_remotes(&transaction);
                 inputs.push_back(Input::Appended { ticket: append.ticket, result: Ok(txn) });
                 let records = Arc::from([(txn, Arc::new(transaction))]);

@@ -99,8 +99,14 @@ impl Pair {
         pair.connect("SELECT * FROM cars");
         pair.device.session(pair.session, SessionInput::Probe);
         pair.exchange();
+        pair.server.execute(APP, "DELETE FROM cars WHERE _id = 2");
+        pair.device.execute(APP, "INSERT INTO boats DOCUMENTS ({'_id': 'refused too'})");
+        pair.exchange();
         let long = "x".repeat(600_000);
-        pair.device.execute(APP, &format!("INSERT INTO cars DOCUMENTS ({{'_id': 'long', 'text': '{long}'}})"));
+        pair.device.execute(
+            APP,
+            &format!("INSERT INTO cars DOCUMENTS ({{'_id': 'long', 'text': '{long}'}})"),
+        );
         pair.exchange();
         pair.device.sleep(31);
         pair.exchange();
@@ -119,7 +125,7 @@ impl Pair {
             if frame.len() > FRAME_BYTES_MAX {
                 continue;
             }
-            let counts = if TELLING.contains(&kind) { 3 } else { 1 };
+            let counts = if TELLING.contains(&kind) { 6 } else { 1 };
             let taken = (0..counts).find(|count| seen.insert((*sender, kind, *count)));
             if let Some(count) = taken {
                 let more = if count == 0 { String::new() } else { format!(" {}", count + 1) };
@@ -143,7 +149,9 @@ fn frames_are_written_as_they_were() {
 fn remote_records_are_written_as_they_were() {
     let mut vectors = Vectors::default();
     let pair = Pair::meet();
-    for (side, records) in [("server", &pair.server.remote_records), ("device", &pair.device.remote_records)] {
+    for (side, records) in
+        [("server", &pair.server.remote_records), ("device", &pair.device.remote_records)]
+    {
         let mut distinct = BTreeSet::new();
         let new = records.iter().filter(|record| distinct.insert(record.to_vec()));
         for (index, record) in new.enumerate() {
@@ -173,7 +181,13 @@ fn the_decoder_reads_the_frames_that_were_sent() {
     agree("frames", "device 81", "device_name", "tablet 7");
     agree("frames", "server 81", "role", "server");
     agree("frames", "server 82", "subscriptions", Value::Null);
-    agree("frames", "device 82", "subscriptions.0.text", "SELECT * FROM cars WHERE Origin = 'Japan'");
+    agree(
+        "frames",
+        "device 82",
+        "subscriptions.0.text",
+        "SELECT * FROM cars WHERE Origin = 'Japan'",
+    );
+    agree("frames", "server 8b 4", "outcomes.0.outcome.rejected", "forbidden");
     agree("frames", "device 90", "reason", "shutdown");
 }
 

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::documents::dot;
 use super::{Vectors, agree, hex};
 
-pub const APP: AppId = AppId(Uuid([0xA0; 16]));
+pub(crate) const APP: AppId = AppId(Uuid([0xA0; 16]));
 
 fn id(text: &str) -> DocId {
     canonical::encode_text_id(text).expect("a short id")
@@ -106,9 +106,11 @@ fn the_decoder_reads_the_transactions_that_were_written() {
             }
         }
     }
-    let mut slots: Vec<u64> = samples()[1].1.ops.iter().filter_map(|op| op.slot(APP)).map(|slot| slot.0).collect();
+    let mut slots: Vec<u64> =
+        samples()[1].1.ops.iter().filter_map(|op| op.slot(APP)).map(|slot| slot.0).collect();
     slots.sort_unstable();
-    let slots: Vec<Value> = slots.into_iter().map(|slot| Value::from(format!("{slot:016x}"))).collect();
+    let slots: Vec<Value> =
+        slots.into_iter().map(|slot| Value::from(format!("{slot:016x}"))).collect();
     agree("transactions", samples()[1].0, "slots", slots);
     agree("transactions", "the catalog", "slots", Value::Null);
 }
