@@ -88,8 +88,9 @@ fn write_zeros(text: &mut String, zeros: &mut usize) {
 
 /// What the decoder says about the vector `name` of `file`, or nothing before it was asked.
 pub(crate) fn said(file: &str, name: &str) -> Option<Value> {
-    let text = fs::read(folder().join(format!("{file}.json"))).ok()?;
-    let all = json::parse(&text, json::Limits::default()).expect("the decoder writes JSON");
+    let text = fs::read_to_string(folder().join(format!("{file}.json"))).ok()?;
+    let all =
+        json::parse(text.as_bytes(), json::Limits::default()).expect("the decoder writes JSON");
     all.as_object().and_then(|all| all.get(name)).cloned()
 }
 
