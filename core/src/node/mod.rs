@@ -382,6 +382,7 @@ impl Node {
 
     fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
         let mut touched = Vec::new();
+        let generation = self.catalog.generation();
         for (txn, transaction) in records {
             if self.apply(*txn, transaction) && touched.last() != Some(&transaction.app) {
                 touched.push(transaction.app);
@@ -394,6 +395,9 @@ impl Node {
         self.wake_waiting(now);
         self.serve_deferred(&touched);
         self.wake_watches(now);
+        if self.catalog.generation() != generation {
+            self.recheck_sessions(now);
+        }
     }
 
     /// Applies what this partition owns; true when some document was touched.
