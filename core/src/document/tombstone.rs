@@ -21,8 +21,7 @@ impl Document {
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.leaves.live_count() > 0
-            && (!self.is_strictly_deleted()
-                || self.leaves.get(&Path::root(), Kind::MAP).is_some())
+            && (!self.is_strictly_deleted() || self.leaves.get(&Path::root(), Kind::MAP).is_some())
     }
 
     /// Whether this document was deleted and nothing has brought it back.
