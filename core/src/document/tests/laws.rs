@@ -129,7 +129,8 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
             Step::Send { .. } => {}
             Step::Trim { who } => peers[*who].trim_marks(Hlc(u64::MAX)),
             Step::Shrink { who } => {
-                if let Some(tombstone) = peers[*who].tombstone().filter(|_| peers[*who].is_bare()) {
+                let whole = !peers[*who].hides_content();
+                if let Some(tombstone) = peers[*who].tombstone().filter(|_| whole) {
                     peers[*who] = Document::from_tombstone(&tombstone);
                 }
             }
@@ -137,13 +138,6 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
         peers.iter().for_each(Document::check_invariants);
     }
     (peers, reached)
-}
-
-impl Document {
-    /// Whether nothing is hidden under a strict deletion, so that a tombstone holds all there is.
-    fn is_bare(&self) -> bool {
-        self.leaves.live_count() == 0
-    }
 }
 
 proptest! {
