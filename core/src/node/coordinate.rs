@@ -155,8 +155,9 @@ impl Node {
         if deadline.ns != u64::MAX {
             self.deadlines.insert((deadline, call));
         }
-        if let Work::Wait { give_up, .. } = &work {
+        if let Work::Wait { until, give_up, .. } = &work {
             self.deadlines.insert((*give_up, call));
+            self.waits.insert((*until, call));
         }
         self.calls.insert(call, Call { request, query_type, deadline, work });
         call
@@ -169,8 +170,9 @@ impl Node {
             self.requests.remove(&request);
         }
         self.deadlines.remove(&(ended.deadline, call));
-        if let Work::Wait { give_up, .. } = &ended.work {
+        if let Work::Wait { until, give_up, .. } = &ended.work {
             self.deadlines.remove(&(*give_up, call));
+            self.waits.remove(&(*until, call));
         }
         Some(ended)
     }
@@ -196,16 +198,11 @@ impl Node {
     /// Requests that waited for a transaction which is durable and applied go on.
     pub(crate) fn wake_waiting(&mut self, now: Now) {
         let reached = now.durable.min(self.store.applied());
-        let woken: Vec<CallId> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| matches!(&call.work, Work::Wait { until, .. } if *until <= reached))
-            .map(|(id, _)| *id)
-            .collect();
-        for call in woken {
+        while let Some(&(_, call)) = self.waits.first().filter(|(until, _)| *until <= reached) {
             let Some(Call { request: Some(request), work: Work::Wait { execute, .. }, .. }) =
                 self.end_call(call)
             else {
+                self.waits.remove(&(reached, call));
                 continue;
             };
             self.on_execute(request, *execute, now);

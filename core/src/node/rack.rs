@@ -316,7 +316,9 @@ impl Rack {
             }
         }
         for (index, records) in concerning.into_iter().enumerate() {
-            self.step(index, Input::Committed { upto, records: records.into() }, now);
+            if !records.is_empty() || !self.nodes[index].pass(upto, now) {
+                self.step(index, Input::Committed { upto, records: records.into() }, now);
+            }
         }
     }
 

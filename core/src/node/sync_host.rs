@@ -177,6 +177,11 @@ impl SyncHost {
         self.sessions.values().filter_map(|hosted| hosted.session.as_ref()?.poll_timeout()).min()
     }
 
+    /// True when nothing here waits for the log to be applied further.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.deferred.is_empty() && self.waiting_commit.is_empty()
+    }
+
     pub(crate) fn remember_remote(&mut self, app: AppId, peer: PeerKey, state: Bytes) {
         self.remotes.insert((app, peer), state);
     }
