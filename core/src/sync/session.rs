@@ -29,6 +29,8 @@ use handshake::Handshake;
 pub struct SessionConfig {
     /// What we are.
     pub role: Role,
+    /// True on the side that opened the connection: it says Hello first.
+    pub is_opener: bool,
     /// The app of both sides.
     pub app: AppId,
     /// Whom the connection was authenticated as.
@@ -346,15 +348,17 @@ impl Session {
 
     /// Tells the remote what we want, once it may know.
     fn send_subs(&mut self) {
-        let Some((stale, seen)) = self.handshake.verdict() else { return };
+        if !self.handshake.is_open() {
+            return;
+        }
         let subs = Subs {
             version: self.receiving.next_version(),
             interest: self.receiving.interest().clone(),
             evict_generation: self.config.local.evict_generation,
             write_generation: self.config.write_generation,
             cursor: self.receiving.cursor(),
-            stale,
-            seen,
+            stale: self.handshake.is_stale(),
+            seen: self.handshake.seen(),
         };
         self.link.frame(&Frame::Subs(Box::new(subs)));
     }
