@@ -126,7 +126,7 @@ fn encode_hello(map: &mut Map, hello: &Hello) {
     map.bytes(8, &hello.boot.0.0);
     map.bytes(9, &hello.actor.0);
     map.number(10, hello.nonce.0);
-    if let Some((store, nonce)) = hello.kept {
+    if let Some((store, _)) = hello.kept {
         map.bytes(11, &store.0.0);
     }
     map.number(12, hello.hlc.0);

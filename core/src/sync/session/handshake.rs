@@ -1,7 +1,7 @@
 //! Introductions: who the other side is, and whether its store is the one that we met last.
 //!
-//! The side that opened the connection says Hello first, with its nonce already on disk; the other side keeps
-//! both nonces in one write before it says a word. So no nonce is ever told that could be forgotten in a crash.
+//! A device says Hello first, with its nonce already on disk; a server waits for it and keeps both nonces in one
+//! write before it says a word (two devices both begin). So no nonce is ever told that could be forgotten in a crash.
 //!
 //! Each side draws a nonce for the session, keeps the last one it got from the other, and says in its Hello which
 //! that is. Who hears of a nonce that it does not know was rolled back to before the last meeting, or somebody
@@ -11,7 +11,9 @@
 use crate::ident::{Actor, LogId};
 use crate::rng::Rng;
 use crate::sync::error::{CloseReason, ProtocolError};
-use crate::sync::frame::{DIGEST_VERSION, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Subs};
+use crate::sync::frame::{
+    DIGEST_VERSION, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Role, Subs,
+};
 use crate::sync::host::{CommandId, HostCommand, NONCES_KEPT, Nonce, RemoteRecord};
 use crate::sync::link::{Link, SessionEvent};
 use crate::time::Hlc;
@@ -114,7 +116,7 @@ impl Session {
         }
         self.sending.load_owed(record.owed.clone());
         self.handshake.load_record(record);
-        if self.config.is_opener {
+        if self.is_beginning() {
             let (peer, ours) = (self.config.remote, self.handshake.nonces());
             self.handshake.save_ours = Some(self.link.command(|id| HostCommand::SaveRemote {
                 id,
@@ -134,7 +136,7 @@ impl Session {
             self.meet();
         }
         if self.handshake.save_theirs.take_if(|save| *save == id).is_some() {
-            if !self.config.is_opener {
+            if !self.is_beginning() {
                 self.say_hello();
             }
             self.handshake.is_open = true;
@@ -144,6 +146,11 @@ impl Session {
             }
         }
         Ok(())
+    }
+
+    /// It is on us to say Hello, heard or unheard.
+    fn is_beginning(&self) -> bool {
+        self.config.role == Role::Device
     }
 
     fn say_hello(&mut self) {
@@ -213,7 +220,7 @@ impl Session {
     /// The remote has said Hello, and we as well if it is on us to begin: judge its nonce, and keep the new one
     /// before we say what we want.
     fn meet(&mut self) {
-        let is_our_turn = self.handshake.is_hello_sent || !self.config.is_opener;
+        let is_our_turn = self.handshake.is_hello_sent || !self.is_beginning();
         let handshake = &mut self.handshake;
         let (Some(hello), true, true) =
             (handshake.hello.clone(), handshake.record.is_some(), is_our_turn)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
-use crate::ident::{Actor, AppId, BootId, DocId, LogId, PeerKey, StoreId, Txn, Uuid};
+use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId, Txn, Uuid};
 use crate::sync::*;
 use crate::time::Hlc;
 
@@ -118,7 +118,7 @@ fn encode_vector(vector: &Vector) -> Bytes {
 }
 
 pub(crate) fn key(collection: &str, n: u64) -> DocKey {
-    let id = DocId(Bytes::copy_from_slice(&[&[0x1B][..], &n.to_be_bytes()].concat()));
+    let id = crate::value::canonical::encode_text_id(&format!("{n:06}")).unwrap();
     DocKey { collection: collection.into(), id }
 }
 
@@ -203,7 +203,6 @@ impl TestHost {
         actor[..8].copy_from_slice(&self.actor.to_be_bytes());
         SessionConfig {
             role: self.role,
-            is_opener: self.peer_key == PeerKey([1; 32]),
             app: APP,
             remote,
             local: LocalIdentity {

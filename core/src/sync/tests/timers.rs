@@ -92,7 +92,7 @@ fn a_cursor_moves_on_while_nothing_matches() {
     pair.sync();
     (0..9).for_each(|n| pair.host(SERVER).write(&key("cars", n), 1, n));
     let end = Txn(pair.host(SERVER).txn);
-    pair.pass(Duration::from_secs(61));
+    pair.pass(Duration::from_secs(1_260));
     let cursor = pair.session(DEVICE).status().cursor.expect("a cursor was granted");
     assert!(cursor.position.txn >= end, "{cursor:?}");
 }
