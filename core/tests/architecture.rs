@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A module may name those before it, never those after it.
 const ORDER: &[&str] = &[
-    "time", "ident", "rng", "map", "seam", "disk", "disk_sim", "value", "codec", "document", "log", "store",
-    "dql", "auth", "sync", "node",
+    "time", "ident", "rng", "map", "seam", "disk", "disk_sim", "value", "codec", "document", "log",
+    "store", "dql", "auth", "sync", "node",
 ];
 
 /// What would tie the engine to a runtime, a clock or a device.
@@ -38,7 +38,8 @@ fn modules_know_only_those_before_them() {
             .unwrap_or_else(|| panic!("{}: module `{module}` is not in ORDER", path.display()));
         for (line, text) in code.iter().enumerate() {
             for known in named_modules(text) {
-                let allowed = ORDER.iter().position(|name| *name == known).is_none_or(|at| at <= place);
+                let allowed =
+                    ORDER.iter().position(|name| *name == known).is_none_or(|at| at <= place);
                 if !allowed {
                     wrong.push(format!("{}:{}: {module} knows {known}", path.display(), line + 1));
                 }
@@ -66,7 +67,12 @@ fn the_engine_does_not_reach_for_the_world() {
 #[test]
 fn no_source_file_is_too_long_to_read() {
     for (path, _, code) in sources() {
-        assert!(code.len() <= 900, "{} has {} lines: cut it along a seam", path.display(), code.len());
+        assert!(
+            code.len() <= 900,
+            "{} has {} lines: cut it along a seam",
+            path.display(),
+            code.len()
+        );
     }
 }
 

@@ -74,7 +74,12 @@ impl Node {
         match body {
             Request::Execute(execute) => self.on_execute(request, execute, now),
             Request::Catalog(op) => {
-                let call = self.add_call(Some(request), "catalog", Instant { ns: u64::MAX }, Work::Catalog);
+                let call = self.add_call(
+                    Some(request),
+                    "catalog",
+                    Instant { ns: u64::MAX },
+                    Work::Catalog,
+                );
                 self.send(PartitionId(0), Body::Catalog { call, op });
             }
             Request::ListCatalog => {
@@ -85,7 +90,8 @@ impl Node {
                     ..Outcome::default()
                 };
                 if !rows.is_empty() {
-                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(rows.into()) });
+                    self.outputs
+                        .push_back(Output::Reply { request, reply: Reply::Rows(rows.into()) });
                 }
                 self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
             }
@@ -221,7 +227,9 @@ impl Node {
             let error = match ended.work {
                 Work::Wait { until, .. } => RequestError::new(
                     ErrorKind::NotFound,
-                    format!("transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"),
+                    format!(
+                        "transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"
+                    ),
                 ),
                 Work::Select(select) => {
                     self.cancel_parts(call, &select);
@@ -260,7 +268,9 @@ impl Node {
             txn_id: TxnId(self.rng.uuid()),
         }));
         let call = self.add_call(request, query_type, deadline, work);
-        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         match begun.ahead.len() {
             0 => {
                 let at = self.last_now.durable;
@@ -276,7 +286,9 @@ impl Node {
 
     /// Asks the next owner, or appends when all have prepared.
     fn prepare_next(&mut self, call: CallId) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         if let Some((owner, ids)) = mutate.ahead.pop_front() {
             mutate.prepared.push(owner);
             let (txn_id, mutation) = (mutate.txn_id, mutate.mutation.clone());
@@ -289,13 +301,8 @@ impl Node {
             let at = self.last_now.durable;
             return self.finish_mutation(call, at, &BTreeSet::new());
         }
-        let transaction = Transaction {
-            id: txn_id,
-            app,
-            origin: Origin::Http,
-            wall: self.last_now.wall,
-            ops,
-        };
+        let transaction =
+            Transaction { id: txn_id, app, origin: Origin::Http, wall: self.last_now.wall, ops };
         let pending = Pending { txn_id, keys: Vec::new(), then: Then::Finish { call } };
         if let Err(error) = self.append(&transaction, pending) {
             self.abandon(call);
@@ -309,7 +316,9 @@ impl Node {
         call: CallId,
         result: Result<Prepared, RequestError>,
     ) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         debug_assert_eq!(mutate.prepared.last(), Some(&from), "one owner prepares at a time");
         match result {
             Ok(prepared) => {
@@ -326,7 +335,9 @@ impl Node {
 
     /// Lets every owner go that has prepared for this call.
     fn abandon(&mut self, call: CallId) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         let txn_id = mutate.txn_id;
         for owner in std::mem::take(&mut mutate.prepared) {
             self.send(owner, Body::Abandon { txn_id });
@@ -351,12 +362,8 @@ impl Node {
             Work::Mutate(mutate) => ids_in_order(&mutate.order, mutated),
             Work::Wait { .. } | Work::Select(_) | Work::Catalog => Vec::new(),
         };
-        let outcome = Outcome {
-            txn: Some(txn),
-            query_type: ended.query_type,
-            mutated,
-            ..Outcome::default()
-        };
+        let outcome =
+            Outcome { txn: Some(txn), query_type: ended.query_type, mutated, ..Outcome::default() };
         self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
     }
 
