@@ -124,7 +124,7 @@ impl Node {
         match parts {
             Parts::Remote(record) => self.on_remote_record(session, id, record.as_ref(), now),
             Parts::Collected { items, next } => {
-                self.on_collected(session, id, from, items, next, now)
+                self.on_collected(session, id, from, items, next, now);
             }
             Parts::Stir => {}
             Parts::Scanned { items, next } => self.on_scanned(session, id, items, next, now),

@@ -278,7 +278,7 @@ impl Node {
             .map(PeerKey);
         match key {
             Some(peer) if peer != self.config.identity.peer_key => {
-                self.begin_session(id, peer, now)
+                self.begin_session(id, peer, now);
             }
             Some(_) => self.close_connection(id, "the remote has our own peer key"),
             None => self.close_connection(id, "the first frame is not a greeting of this protocol"),
@@ -433,7 +433,7 @@ impl Node {
     fn on_host_command(&mut self, id: SessionId, command: HostCommand, now: Now) {
         match command {
             HostCommand::LoadRemote { id: command, peer } => {
-                self.load_remote(id, command, peer, now)
+                self.load_remote(id, command, peer, now);
             }
             HostCommand::SaveRemote { id: command, store, ours, theirs, .. } => {
                 let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
@@ -489,7 +489,7 @@ impl Node {
                 self.gather_judge(id, command, items, cursor, now);
             }
             HostCommand::Settle { id: command, items } => {
-                self.settle_items(id, command, items, now)
+                self.settle_items(id, command, items, now);
             }
         }
     }
