@@ -1,0 +1,416 @@
+//! The table of apps and their keys.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{PermissionError, Permissions};
+use crate::ident::{AppId, Uuid};
+use crate::time::WallMs;
+use crate::value::{Object, Value, json};
+
+/// BLAKE3 of a key's whole text. Fast on purpose: our own keys carry over 230 random bits.
+pub type KeyHash = [u8; 32];
+
+/// The public part of a key's text: its first characters, by which it is looked up.
+#[must_use]
+pub fn key_prefix(text: &str) -> &str {
+    text.get(..KEY_PREFIX_CHARS).unwrap_or(text)
+}
+
+/// One API key, without its secret.
+#[derive(Clone, Debug)]
+pub struct ApiKey {
+    /// Unique within its app.
+    pub name: Box<str>,
+    /// For people.
+    pub description: Option<Box<str>>,
+    /// The first characters of the key's text.
+    pub prefix: Box<str>,
+    /// The hash of the key's text.
+    pub hash: KeyHash,
+    /// When it stops being accepted.
+    pub expires: WallMs,
+    /// What it may do.
+    pub permissions: Arc<Permissions>,
+}
+
+/// One app.
+#[derive(Clone, Debug)]
+pub struct App {
+    /// For people; unique in the catalog.
+    pub name: Box<str>,
+    /// The hash of the development token, by which devices may connect with full access.
+    pub development_token: Option<KeyHash>,
+    keys: BTreeMap<Box<str>, ApiKey>,
+}
+
+impl App {
+    /// The keys in order of their names.
+    pub fn keys(&self) -> impl Iterator<Item = &ApiKey> {
+        self.keys.values()
+    }
+}
+
+/// A change of the catalog, as it is logged.
+#[derive(Clone, Debug)]
+pub enum CatalogOp {
+    /// Create an app, or replace its name and token.
+    PutApp {
+        /// Its id.
+        app: AppId,
+        /// Its name.
+        name: Box<str>,
+        /// The hash of its development token.
+        development_token: Option<KeyHash>,
+    },
+    /// Delete an app with its keys. Its documents become unreachable.
+    DeleteApp {
+        /// Its id.
+        app: AppId,
+    },
+    /// Create a key.
+    PutKey {
+        /// Whose key.
+        app: AppId,
+        /// The key.
+        key: ApiKey,
+    },
+    /// Revoke a key.
+    DeleteKey {
+        /// Whose key.
+        app: AppId,
+        /// Its name.
+        name: Box<str>,
+    },
+}
+
+/// Why a credential is refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum AuthError {
+    /// No app has this id.
+    #[error("unknown app `{0}`: check the first part of the URL against `bigpeer app list`")]
+    UnknownApp(AppId),
+    /// No `Authorization: Bearer …` header.
+    #[error("no credential: send `Authorization: Bearer <API key>`")]
+    Missing,
+    /// No key has this text.
+    #[error("the API key is not valid for this app")]
+    Unknown,
+    /// The key was valid once.
+    #[error("the API key `{0}` has expired")]
+    Expired(Box<str>),
+}
+
+/// Why a change of the catalog is refused, or a logged one cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CatalogError {
+    /// An app of that name exists.
+    #[error("an app named `{0}` exists already")]
+    AppExists(Box<str>),
+    /// No app has this id.
+    #[error("unknown app `{0}`")]
+    UnknownApp(AppId),
+    /// A key of that name exists.
+    #[error("a key named `{0}` exists already in this app")]
+    KeyExists(Box<str>),
+    /// No key has this name.
+    #[error("this app has no key named `{0}`")]
+    UnknownKey(Box<str>),
+    /// The permissions cannot be used.
+    #[error(transparent)]
+    Permissions(#[from] PermissionError),
+    /// A logged operation that this build does not understand.
+    #[error("catalog operation not understood: {0}")]
+    Malformed(&'static str),
+}
+
+/// All apps of one log.
+#[derive(Clone, Debug, Default)]
+pub struct Catalog {
+    apps: BTreeMap<AppId, App>,
+    generation: u64,
+}
+
+impl Catalog {
+    /// The apps in order of their ids.
+    pub fn apps(&self) -> impl Iterator<Item = (AppId, &App)> {
+        self.apps.iter().map(|(id, app)| (*id, app))
+    }
+
+    /// One app.
+    #[must_use]
+    pub fn app(&self, app: AppId) -> Option<&App> {
+        self.apps.get(&app)
+    }
+
+    /// Rises with every change: a permission looked up at an older generation must be looked up again.
+    #[must_use]
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// What the bearer of `token` may do in `app`.
+    ///
+    /// # Errors
+    ///
+    /// When the app or the key is unknown, or the key has expired.
+    pub fn authorize(
+        &self,
+        app: AppId,
+        token: Option<&str>,
+        wall: WallMs,
+    ) -> Result<Arc<Permissions>, AuthError> {
+        let entry = self.apps.get(&app).ok_or(AuthError::UnknownApp(app))?;
+        let token = token.ok_or(AuthError::Missing)?;
+        let hash = hash(token);
+        let prefix = key_prefix(token);
+        let key = entry
+            .keys
+            .values()
+            .find(|key| &*key.prefix == prefix && same_hash(&key.hash, &hash))
+            .ok_or(AuthError::Unknown)?;
+        if key.expires <= wall {
+            return Err(AuthError::Expired(key.name.clone()));
+        }
+        Ok(key.permissions.clone())
+    }
+
+    /// True when `token` is the development token of `app`.
+    #[must_use]
+    pub fn is_development_token(&self, app: AppId, token: &str) -> bool {
+        self.apps
+            .get(&app)
+            .and_then(|app| app.development_token)
+            .is_some_and(|expected| same_hash(&expected, &hash(token)))
+    }
+
+    /// Refuses a change that must not be logged.
+    ///
+    /// # Errors
+    ///
+    /// When a name is taken, or what is to be changed does not exist.
+    pub fn check(&self, op: &CatalogOp) -> Result<(), CatalogError> {
+        let known = |app: &AppId| self.apps.get(app).ok_or(CatalogError::UnknownApp(*app));
+        match op {
+            CatalogOp::PutApp { name, app, .. } => {
+                if self.apps.iter().any(|(id, other)| id != app && other.name == *name) {
+                    return Err(CatalogError::AppExists(name.clone()));
+                }
+            }
+            CatalogOp::DeleteApp { app } => drop(known(app)?),
+            CatalogOp::PutKey { app, key } => {
+                if known(app)?.keys.contains_key(&key.name) {
+                    return Err(CatalogError::KeyExists(key.name.clone()));
+                }
+            }
+            CatalogOp::DeleteKey { app, name } => {
+                if !known(app)?.keys.contains_key(name) {
+                    return Err(CatalogError::UnknownKey(name.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a logged change. Total: one that no longer makes sense changes nothing.
+    pub fn apply(&mut self, op: CatalogOp) {
+        self.generation += 1;
+        match op {
+            CatalogOp::PutApp { app, name, development_token } => {
+                let keys = self.apps.remove(&app).map(|app| app.keys).unwrap_or_default();
+                self.apps.insert(app, App { name, development_token, keys });
+            }
+            CatalogOp::DeleteApp { app } => drop(self.apps.remove(&app)),
+            CatalogOp::PutKey { app, key } => {
+                if let Some(app) = self.apps.get_mut(&app) {
+                    app.keys.insert(key.name.clone(), key);
+                }
+            }
+            CatalogOp::DeleteKey { app, name } => {
+                if let Some(app) = self.apps.get_mut(&app) {
+                    app.keys.remove(&name);
+                }
+            }
+        }
+    }
+}
+
+impl CatalogOp {
+    /// The logged form: a JSON object with `op` and its members.
+    #[must_use]
+    pub fn encode(&self) -> Bytes {
+        let mut object = Object::default();
+        let mut put = |name: &str, value: Value| drop(object.insert(name, value));
+        match self {
+            Self::PutApp { app, name, development_token } => {
+                put("op", Value::from("putApp"));
+                put("app", Value::from(app.to_string()));
+                put("name", Value::from(&**name));
+                if let Some(token) = development_token {
+                    put("developmentToken", hex(token));
+                }
+            }
+            Self::DeleteApp { app } => {
+                put("op", Value::from("deleteApp"));
+                put("app", Value::from(app.to_string()));
+            }
+            Self::PutKey { app, key } => {
+                put("op", Value::from("putKey"));
+                put("app", Value::from(app.to_string()));
+                put("name", Value::from(&*key.name));
+                if let Some(description) = &key.description {
+                    put("description", Value::from(&**description));
+                }
+                put("prefix", Value::from(&*key.prefix));
+                put("hash", hex(&key.hash));
+                put("expiresMs", Value::from(key.expires.0));
+                put("permissions", key.permissions.to_value());
+            }
+            Self::DeleteKey { app, name } => {
+                put("op", Value::from("deleteKey"));
+                put("app", Value::from(app.to_string()));
+                put("name", Value::from(&**name));
+            }
+        }
+        let mut out = Vec::new();
+        json::write(&Value::Object(object), &mut out);
+        out.into()
+    }
+
+    /// Reads the logged form.
+    ///
+    /// # Errors
+    ///
+    /// When this build does not understand it.
+    pub fn decode(bytes: &[u8]) -> Result<Self, CatalogError> {
+        let value = json::parse(bytes, json::Limits::default())
+            .map_err(|_| CatalogError::Malformed("not JSON"))?;
+        let object = value.as_object().ok_or(CatalogError::Malformed("not an object"))?;
+        let app = AppId(
+            text(object, "app")?
+                .parse::<Uuid>()
+                .map_err(|_| CatalogError::Malformed("`app` is not a UUID"))?,
+        );
+        match text(object, "op")? {
+            "putApp" => Ok(Self::PutApp {
+                app,
+                name: text(object, "name")?.into(),
+                development_token: match object.get("developmentToken") {
+                    None => None,
+                    Some(_) => Some(unhex(text(object, "developmentToken")?)?),
+                },
+            }),
+            "deleteApp" => Ok(Self::DeleteApp { app }),
+            "putKey" => Ok(Self::PutKey {
+                app,
+                key: ApiKey {
+                    name: text(object, "name")?.into(),
+                    description: object.get("description").and_then(Value::as_str).map(Into::into),
+                    prefix: text(object, "prefix")?.into(),
+                    hash: unhex(text(object, "hash")?)?,
+                    expires: match object.get("expiresMs") {
+                        Some(Value::Int(ms)) => WallMs(u64::try_from(*ms).unwrap_or(0)),
+                        Some(Value::UInt(ms)) => WallMs(*ms),
+                        _ => return Err(CatalogError::Malformed("`expiresMs` is not a number")),
+                    },
+                    permissions: Arc::new(Permissions::from_value(
+                        object.get("permissions").unwrap_or(&Value::Null),
+                    )?),
+                },
+            }),
+            "deleteKey" => Ok(Self::DeleteKey { app, name: text(object, "name")?.into() }),
+            _ => Err(CatalogError::Malformed("unknown `op`")),
+        }
+    }
+}
+
+/// The hash by which a key or token is stored.
+#[must_use]
+pub fn hash(text: &str) -> KeyHash {
+    *blake3::hash(text.as_bytes()).as_bytes()
+}
+
+/// Compares without leaking where the first difference is.
+fn same_hash(a: &KeyHash, b: &KeyHash) -> bool {
+    a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+fn text<'a>(object: &'a Object, name: &'static str) -> Result<&'a str, CatalogError> {
+    object.get(name).and_then(Value::as_str).ok_or(CatalogError::Malformed("a member is missing"))
+}
+
+fn hex(bytes: &KeyHash) -> Value {
+    Value::from(bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+}
+
+fn unhex(text: &str) -> Result<KeyHash, CatalogError> {
+    let mut out = [0; 32];
+    if text.len() != 64 || !text.is_ascii() {
+        return Err(CatalogError::Malformed("a hash is not 64 hexadecimal digits"));
+    }
+    for (index, byte) in out.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&text[index * 2..index * 2 + 2], 16)
+            .map_err(|_| CatalogError::Malformed("a hash is not hexadecimal"))?;
+    }
+    Ok(out)
+}
+
+/// How much of a key's text is public.
+const KEY_PREFIX_CHARS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(name: &str, text: &str, expires: u64) -> ApiKey {
+        ApiKey {
+            name: name.into(),
+            description: None,
+            prefix: key_prefix(text).into(),
+            hash: hash(text),
+            expires: WallMs(expires),
+            permissions: Arc::new(Permissions::everything()),
+        }
+    }
+
+    fn catalog() -> (Catalog, AppId) {
+        let app = AppId(Uuid([1; 16]));
+        let mut catalog = Catalog::default();
+        let put = CatalogOp::PutApp {
+            app,
+            name: "shop".into(),
+            development_token: Some(hash("dev")),
+        };
+        for op in [put, CatalogOp::PutKey { app, key: key("k", "abcdefghijklmnop", 100) }] {
+            catalog.check(&op).expect("a fresh name is free");
+            catalog.apply(CatalogOp::decode(&op.encode()).expect("what we encode we decode"));
+        }
+        (catalog, app)
+    }
+
+    #[test]
+    fn a_key_opens_its_app_until_it_expires() {
+        let (catalog, app) = catalog();
+        let with = |token, wall| catalog.authorize(app, token, WallMs(wall)).map(drop);
+        assert_eq!(with(Some("abcdefghijklmnop"), 99), Ok(()));
+        assert_eq!(with(Some("abcdefghijklmnoq"), 99), Err(AuthError::Unknown));
+        assert_eq!(with(None, 99), Err(AuthError::Missing));
+        assert_eq!(with(Some("abcdefghijklmnop"), 100), Err(AuthError::Expired("k".into())));
+        let other = AppId(Uuid([2; 16]));
+        let unknown = catalog.authorize(other, Some("x"), WallMs(0)).map(drop);
+        assert_eq!(unknown, Err(AuthError::UnknownApp(other)));
+        assert!(catalog.is_development_token(app, "dev"));
+        assert!(!catalog.is_development_token(app, "abcdefghijklmnop"));
+    }
+
+    #[test]
+    fn names_are_unique_and_what_is_revoked_is_refused() {
+        let (mut catalog, app) = catalog();
+        let again = CatalogOp::PutKey { app, key: key("k", "zzzzzzzzzzzzz", 100) };
+        assert_eq!(catalog.check(&again), Err(CatalogError::KeyExists("k".into())));
+        catalog.apply(CatalogOp::DeleteKey { app, name: "k".into() });
+        assert!(catalog.authorize(app, Some("abcdefghijklmnop"), WallMs(1)).is_err());
+    }
+}

@@ -1,0 +1,13 @@
+//! Apps, API keys and permissions: who may do what, decided inside execution.
+//!
+//! The catalog is a small replicated table: every node applies the same catalog operations in log order and
+//! so holds the same apps and keys. Secrets never enter this crate: a key's text is made outside, and only its
+//! hash is logged.
+
+mod catalog;
+mod permission;
+
+pub use catalog::{
+    ApiKey, App, AuthError, Catalog, CatalogError, CatalogOp, KeyHash, hash, key_prefix,
+};
+pub use permission::{Access, PermissionError, Permissions, SharedPermissions};

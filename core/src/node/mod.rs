@@ -1,0 +1,459 @@
+//! The node: one partition of the documents, and everything that decides about them.
+//!
+//! A node is handed inputs and the moment ([`Now`]) and gives outputs; it never acts. A machine runs several
+//! nodes, a few on each thread ([`Rack`]); they speak in [`Message`]s. Any node can coordinate a request: it
+//! parses, checks the permission, asks the owners of the documents, and answers. The owner of a document
+//! authors every change of it, with a clock and an actor of its own, so that one actor's dots enter the log in
+//! rising order.
+//!
+//! Calling order: after every [`Node::handle_input`], take outputs by [`Node::poll_output`] until there is none;
+//! call again with [`Input::Time`] no later than [`Node::poll_timeout`] says.
+
+mod append;
+mod coordinate;
+mod message;
+mod mutate;
+mod mutation;
+mod rack;
+mod request;
+mod row;
+mod select;
+mod sync_host;
+mod tasks;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use append::Appends;
+pub use append::{Append, AppendGate, AppendRefused, Ticket};
+use bytes::Bytes;
+use coordinate::Call;
+pub use message::{Body, CallId, Message, Prepared};
+pub use mutation::Mutation;
+pub use rack::{Rack, RackConfig, RackInput, RackOutput};
+pub use request::{
+    Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
+};
+use sync_host::SyncHost;
+pub use sync_host::{FromSession, SessionId, SessionInput, SessionOpen, SessionReport, ToSession};
+use tasks::Tasks;
+
+use crate::auth::{Catalog, CatalogOp};
+use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
+use crate::log::transaction::{Op, Transaction};
+use crate::rng::{Rng, Seed};
+use crate::seam::Now;
+use crate::store::{BlockId, DocKey, Store, Tips};
+use crate::time::{HlcClock, Instant};
+
+/// What a node is told when it is made. Nothing of it changes while the process runs.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// Which partition this node owns.
+    pub partition: PartitionId,
+    /// How many partitions the directory has.
+    pub partitions: u16,
+    /// This start of the process.
+    pub boot: BootId,
+    /// The site of the actors that this store authors with.
+    pub site: u64,
+    /// The epoch of those actors; the low two bytes are replaced by the partition.
+    pub epoch: u64,
+    /// Randomness of this node alone.
+    pub seed: Seed,
+    /// Pretend that a seeded half of the reads must wait. For the simulator.
+    pub pretend_cold: bool,
+    /// Bounds.
+    pub limits: NodeLimits,
+    /// What a sync session tells about this store.
+    pub identity: Arc<crate::sync::LocalIdentity>,
+}
+
+/// Bounds of one node; at each there is a clear answer.
+#[derive(Clone, Copy, Debug)]
+pub struct NodeLimits {
+    /// Requests in progress at once.
+    pub calls_max: usize,
+    /// Bytes of rows that a client may leave untaken before its statement is suspended.
+    pub reply_bytes_max: u64,
+    /// Bytes of one record.
+    pub record_bytes_max: usize,
+    /// Bytes of one document, with its metadata.
+    pub document_bytes_max: usize,
+    /// Rows a statement handles before others get their turn.
+    pub rows_per_turn: u32,
+}
+
+impl Default for NodeLimits {
+    fn default() -> Self {
+        Self {
+            calls_max: 16_384,
+            reply_bytes_max: 256 * 1024,
+            record_bytes_max: 64 * 1024 * 1024,
+            document_bytes_max: 5 * 1024 * 1024,
+            rows_per_turn: 512,
+        }
+    }
+}
+
+/// Something that happened to a node.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// A client asks.
+    Request {
+        /// Names the request until its last reply.
+        request: RequestId,
+        /// What it asks.
+        body: Request,
+    },
+    /// The client has taken this much of what was replied.
+    Drained {
+        /// Which request.
+        request: RequestId,
+        /// How much.
+        bytes: u64,
+    },
+    /// The client is gone, or wants no more.
+    Cancel {
+        /// Which request.
+        request: RequestId,
+    },
+    /// Every position up to `upto` is durable; these records concern this node.
+    Committed {
+        /// The last position accounted for.
+        upto: Txn,
+        /// In log order.
+        records: Arc<[(Txn, Arc<Transaction>)]>,
+    },
+    /// An append got its position, or was refused.
+    Appended {
+        /// Which one.
+        ticket: Ticket,
+        /// Its position.
+        result: Result<Txn, AppendRefused>,
+    },
+    /// A message from another node.
+    Message(Message),
+    /// A block that was asked for is in memory.
+    BlockArrived(BlockId),
+    /// Something that happened to a sync session of this node.
+    Session {
+        /// Which session.
+        session: SessionId,
+        /// What happened.
+        input: SessionInput,
+    },
+    /// Nothing happened except time.
+    Time,
+}
+
+/// Something the driver must now do.
+#[derive(Clone, Debug)]
+pub enum Output {
+    /// Answer a client.
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// The answer, or a part of it.
+        reply: Reply,
+    },
+    /// Append a record to the log.
+    Append(Append),
+    /// Hand a message to another node.
+    Message(Message),
+    /// Fetch a block, then say [`Input::BlockArrived`].
+    FetchBlock(BlockId),
+    /// Send a frame to the remote of a session.
+    Frame {
+        /// Which session.
+        session: SessionId,
+        /// The whole frame.
+        frame: Bytes,
+    },
+    /// Close the connection of a session, after what was sent.
+    CloseSession {
+        /// Which session.
+        session: SessionId,
+        /// Why, for the log.
+        reason: Box<str>,
+    },
+    /// Something that the owner of a session may want to know.
+    SessionReport {
+        /// Which session.
+        session: SessionId,
+        /// What.
+        report: SessionReport,
+    },
+    /// Documents of an app were changed by the transactions up to here: observers look again.
+    Changed {
+        /// Whose documents.
+        app: AppId,
+        /// Up to where.
+        upto: Txn,
+    },
+}
+
+/// One partition's state machine. See the module's text for the calling order.
+#[derive(Debug)]
+pub struct Node {
+    config: NodeConfig,
+    store: Store,
+    tips: Tips,
+    catalog: Catalog,
+    clock: HlcClock,
+    calls: BTreeMap<CallId, Call>,
+    requests: BTreeMap<RequestId, CallId>,
+    call_next: u64,
+    tasks: Tasks,
+    appends: Appends,
+    sync: SyncHost,
+    statements: coordinate::StatementCache,
+    links: Vec<Link>,
+    rng: Rng,
+    last_now: Now,
+    outputs: VecDeque<Output>,
+}
+
+/// The sequences of one link, both ways.
+#[derive(Clone, Copy, Debug, Default)]
+struct Link {
+    sent: u64,
+    received: u64,
+}
+
+impl Node {
+    /// An empty node; the log's records follow as [`Input::Committed`].
+    #[must_use]
+    pub fn new(config: NodeConfig) -> Self {
+        let mut rng = Rng::new(&config.seed, "node");
+        let store = if config.pretend_cold {
+            Store::pretending_cold(rng.split())
+        } else {
+            Store::new()
+        };
+        Self {
+            store,
+            tips: Tips::default(),
+            catalog: Catalog::default(),
+            clock: HlcClock::default(),
+            calls: BTreeMap::new(),
+            requests: BTreeMap::new(),
+            call_next: 0,
+            tasks: Tasks::default(),
+            appends: Appends::default(),
+            sync: SyncHost::new(rng.split()),
+            statements: coordinate::StatementCache::default(),
+            links: vec![Link::default(); usize::from(config.partitions)],
+            rng,
+            last_now: Now::default(),
+            outputs: VecDeque::new(),
+            config,
+        }
+    }
+
+    /// Takes what happened.
+    ///
+    /// # Panics
+    ///
+    /// When `now` runs backwards: a driver's mistake.
+    pub fn handle_input(&mut self, input: Input, now: Now) {
+        assert!(now.mono >= self.last_now.mono, "monotonic time never runs backwards");
+        self.last_now = now;
+        match input {
+            Input::Request { request, body } => self.on_request(request, body, now),
+            Input::Drained { request, bytes } => self.on_drained(request, bytes),
+            Input::Cancel { request } => self.on_cancel(request),
+            Input::Committed { upto, records } => self.on_committed(upto, &records, now),
+            Input::Appended { ticket, result } => self.on_appended(ticket, result),
+            Input::Message(message) => self.on_message(message, now),
+            Input::BlockArrived(block) => {
+                self.store.block_arrived(block);
+                self.tasks.wake_block(block);
+            }
+            Input::Session { session, input } => self.on_session(session, input, now),
+            Input::Time => self.on_time(now),
+        }
+        self.run_ready(now);
+    }
+
+    /// What the driver must do next, until `None`.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call with [`Input::Time`]: at once while statements are runnable.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.tasks.has_runnable() {
+            return Some(self.last_now.mono);
+        }
+        let deadlines = self.tasks.next_deadline();
+        [deadlines, self.sync.next_timeout()].into_iter().flatten().min()
+    }
+
+    /// The oldest transaction that a read of this node may still be made at.
+    #[must_use]
+    pub fn oldest_read(&self) -> Option<Txn> {
+        self.calls.values().filter_map(Call::read_at).min()
+    }
+
+    /// Everything up to this transaction is reflected.
+    #[must_use]
+    pub fn applied(&self) -> Txn {
+        self.store.applied()
+    }
+
+    /// The partition that this node owns.
+    #[must_use]
+    pub fn partition(&self) -> PartitionId {
+        self.config.partition
+    }
+
+    /// The apps and keys.
+    #[must_use]
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The documents, for checkers and status pages.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Requests and pieces of work in progress.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.calls.len() + self.tasks.len()
+    }
+
+    /// Walks what is too slow for the hot path.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant does not hold.
+    pub fn check_invariants(&self) {
+        self.store.check_invariants();
+        assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
+        assert!(self.requests.len() <= self.calls.len(), "each request has one call");
+        assert!(
+            self.tips.is_empty() || !self.appends.is_empty() || self.tasks.holds_locks(),
+            "a tip has an append or a lock behind it"
+        );
+    }
+
+    fn on_time(&mut self, now: Now) {
+        self.store.fold(now.oldest_read);
+        self.tasks.expire(now.mono);
+        self.sync_timeout(now);
+    }
+
+    fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
+        for (txn, transaction) in records {
+            self.apply(*txn, transaction);
+        }
+        self.store.advance(upto);
+        self.store.fold(now.oldest_read);
+        self.finish_appends(upto);
+        self.tasks.wake_applied(self.store.applied());
+        self.sync_committed(now);
+    }
+
+    fn apply(&mut self, txn: Txn, transaction: &Transaction) {
+        let (partition, partitions) = (self.config.partition, self.config.partitions);
+        let applied = self.store.apply(txn, transaction, |key| {
+            Slot::of(key.app, &key.collection, &key.id).partition(partitions) == partition
+        });
+        self.clock.receive(applied.newest_hlc);
+        for (index, _) in &applied.outcomes {
+            let (Op::Merge { collection, id, .. } | Op::Evict { collection, id }) =
+                &transaction.ops[*index as usize]
+            else {
+                continue;
+            };
+            let key = DocKey { app: transaction.app, collection: collection.clone(), id: id.clone() };
+            self.settle(&key, transaction.id);
+        }
+        for op in &transaction.ops {
+            match op {
+                Op::System(bytes) => match CatalogOp::decode(bytes) {
+                    Ok(op) => self.catalog.apply(op),
+                    // A newer build logged it and marked it as not critical: this one does without.
+                    Err(_) => continue,
+                },
+                Op::Remote { peer, state } => {
+                    self.sync.remember_remote(transaction.app, *peer, state.clone());
+                }
+                Op::Merge { .. } | Op::Evict { .. } => {}
+            }
+        }
+        self.sync_applied(txn, transaction, &applied);
+        if !applied.outcomes.is_empty() {
+            self.outputs.push_back(Output::Changed { app: transaction.app, upto: txn });
+        }
+    }
+
+    /// The transaction is committed or refused: what was ahead of the log stands on the committed state again.
+    fn settle(&mut self, key: &DocKey, txn_id: TxnId) {
+        let committed = self.store.held(key).and_then(|held| match held {
+            crate::store::Held::Document(document) => Some(document),
+            crate::store::Held::Evicted(_) => None,
+        });
+        let unlocked = self.tips.settle(key, txn_id, committed.as_ref());
+        if unlocked {
+            self.tasks.wake_unlocked();
+        }
+    }
+
+    fn owner(&self, app: AppId, collection: &str, id: &DocId) -> PartitionId {
+        Slot::of(app, collection, id).partition(self.config.partitions)
+    }
+
+    fn send(&mut self, to: PartitionId, body: Body) {
+        let link = &mut self.links[usize::from(to.0)];
+        link.sent += 1;
+        self.outputs.push_back(Output::Message(Message {
+            from: self.config.partition,
+            to,
+            boot: self.config.boot,
+            sequence: link.sent,
+            watermark: self.last_now.durable,
+            body,
+        }));
+    }
+
+    /// True once for each message: a duplicate is dropped.
+    fn is_fresh(&mut self, message: &Message) -> bool {
+        let link = &mut self.links[usize::from(message.from.0)];
+        let fresh = message.sequence > link.received;
+        link.received = link.received.max(message.sequence);
+        fresh
+    }
+
+    fn on_message(&mut self, message: Message, now: Now) {
+        if !self.is_fresh(&message) {
+            return;
+        }
+        let Message { from, watermark, body, .. } = message;
+        match body {
+            Body::Select { call, plan, app, permissions, at } => {
+                self.start_select(from, call, plan, app, permissions, at);
+            }
+            Body::SelectMore { call } => self.tasks.want_more(from, call),
+            Body::Cancel { call } => self.tasks.cancel(from, call),
+            Body::Mutate { call, mutation, ids } => {
+                self.start_mutate(from, call, mutation, ids, watermark);
+            }
+            Body::Prepare { call, txn_id, mutation, ids } => {
+                self.start_prepare(from, call, txn_id, mutation, ids, watermark);
+            }
+            Body::Abandon { txn_id } => self.on_abandon(txn_id),
+            Body::Selected { call, part, done } => self.on_selected(from, call, *part, done),
+            Body::Prepared { call, result } => self.on_prepared(from, call, result, now),
+            Body::Mutated { call, result } => self.on_mutated(call, result),
+            Body::Catalog { call, op } => self.on_catalog_change(from, call, &op, now),
+            Body::FromSession(body) => self.on_from_session(from, body, watermark, now),
+            Body::ToSession(body) => self.on_to_session(from, body, now),
+        }
+    }
+}

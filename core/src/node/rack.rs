@@ -1,0 +1,334 @@
+//! The nodes of one thread: decodes the log's records once for all of them, and carries messages among them
+//! without leaving the thread.
+//!
+//! A driver has one rack for each of its threads; the simulator has as many as it plays threads. Partition `p`
+//! lives on thread `p % threads`, so that any number of threads opens any directory.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::append::{Append, AppendRefused, Ticket};
+use super::message::Message;
+use super::request::{Reply, Request, RequestId};
+use super::sync_host::{SessionId, SessionInput, SessionReport};
+use super::{Input, Node, NodeConfig, Output};
+use crate::ident::{AppId, PartitionId, Txn};
+use crate::log::transaction::{Concerns, Transaction};
+use crate::rng::{Rng, Seed};
+use crate::seam::Now;
+use crate::store::BlockId;
+use crate::time::Instant;
+
+/// How the partitions of a directory are laid out on threads.
+#[derive(Clone, Debug)]
+pub struct RackConfig {
+    /// Which thread this rack is for, from zero.
+    pub thread: u16,
+    /// How many threads there are.
+    pub threads: u16,
+    /// What each node is told; its partition and seed are set by the rack.
+    pub node: NodeConfig,
+    /// Randomness of the whole process; each node gets a stream of its own.
+    pub seed: Seed,
+}
+
+/// Something that happened to the nodes of a thread.
+#[derive(Clone, Debug)]
+pub enum RackInput {
+    /// See [`Input::Request`].
+    Request {
+        /// Unique on this thread.
+        request: RequestId,
+        /// What is asked.
+        body: Request,
+    },
+    /// See [`Input::Drained`].
+    Drained {
+        /// Which request.
+        request: RequestId,
+        /// How much.
+        bytes: u64,
+    },
+    /// See [`Input::Cancel`].
+    Cancel {
+        /// Which request.
+        request: RequestId,
+    },
+    /// The records from position `first` on are durable; then nothing up to `upto`.
+    Committed {
+        /// The position of the first record.
+        first: Txn,
+        /// Encoded transactions, one position each.
+        records: Arc<[Bytes]>,
+        /// The last position accounted for.
+        upto: Txn,
+    },
+    /// See [`Input::Appended`].
+    Appended {
+        /// Who appended.
+        from: PartitionId,
+        /// Which append.
+        ticket: Ticket,
+        /// Its position.
+        result: Result<Txn, AppendRefused>,
+    },
+    /// A message from another thread.
+    Message(Box<Message>),
+    /// See [`Input::BlockArrived`].
+    BlockArrived {
+        /// Whose block.
+        partition: PartitionId,
+        /// Which.
+        block: BlockId,
+    },
+    /// See [`Input::Session`].
+    Session {
+        /// Unique on this thread.
+        session: SessionId,
+        /// What happened.
+        input: SessionInput,
+    },
+    /// Nothing happened except time.
+    Time,
+}
+
+/// Something the driver of the thread must do.
+#[derive(Clone, Debug)]
+pub enum RackOutput {
+    /// See [`Output::Reply`].
+    Reply {
+        /// Which request.
+        request: RequestId,
+        /// The answer, or a part of it.
+        reply: Reply,
+    },
+    /// Append a record to the log, which lives on the first thread.
+    Append(Append),
+    /// Hand a message to another thread.
+    Message {
+        /// The thread of the receiver.
+        thread: u16,
+        /// The message.
+        message: Box<Message>,
+    },
+    /// See [`Output::FetchBlock`].
+    FetchBlock {
+        /// Whose block.
+        partition: PartitionId,
+        /// Which.
+        block: BlockId,
+    },
+    /// See [`Output::Frame`].
+    Frame {
+        /// Which session.
+        session: SessionId,
+        /// The whole frame.
+        frame: Bytes,
+    },
+    /// See [`Output::CloseSession`].
+    CloseSession {
+        /// Which session.
+        session: SessionId,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// See [`Output::SessionReport`].
+    SessionReport {
+        /// Which session.
+        session: SessionId,
+        /// What.
+        report: SessionReport,
+    },
+    /// See [`Output::Changed`].
+    Changed {
+        /// Whose documents.
+        app: AppId,
+        /// Up to where.
+        upto: Txn,
+    },
+    /// A durable record cannot be read: the process must stop and say so.
+    Damaged {
+        /// Its position.
+        txn: Txn,
+        /// What is wrong with it.
+        cause: Box<str>,
+    },
+}
+
+/// The nodes of one thread.
+#[derive(Debug)]
+pub struct Rack {
+    config: RackConfig,
+    nodes: Vec<Node>,
+    local: VecDeque<Message>,
+    outputs: VecDeque<RackOutput>,
+}
+
+impl Rack {
+    /// Makes the nodes of the partitions that belong to the thread.
+    ///
+    /// # Panics
+    ///
+    /// When the thread would have no partition.
+    #[must_use]
+    pub fn new(config: RackConfig) -> Self {
+        let nodes: Vec<Node> = (config.thread..config.node.partitions)
+            .step_by(usize::from(config.threads))
+            .map(|partition| {
+                let mut rng = Rng::new(&config.seed, &format!("partition {partition}"));
+                let mut node = config.node.clone();
+                node.partition = PartitionId(partition);
+                node.seed[..16].copy_from_slice(&rng.bytes16());
+                node.seed[16..].copy_from_slice(&rng.bytes16());
+                Node::new(node)
+            })
+            .collect();
+        assert!(!nodes.is_empty(), "a thread has at least one partition");
+        Self { config, nodes, local: VecDeque::new(), outputs: VecDeque::new() }
+    }
+
+    /// Takes what happened, and lets the nodes of this thread talk until they have nothing more to say.
+    pub fn handle_input(&mut self, input: RackInput, now: Now) {
+        match input {
+            RackInput::Request { request, body } => {
+                self.home(Input::Request { request, body }, now);
+            }
+            RackInput::Drained { request, bytes } => {
+                self.home(Input::Drained { request, bytes }, now);
+            }
+            RackInput::Cancel { request } => self.home(Input::Cancel { request }, now),
+            RackInput::Session { session, input } => {
+                self.home(Input::Session { session, input }, now);
+            }
+            RackInput::Committed { first, records, upto } => {
+                self.on_committed(first, &records, upto, now);
+            }
+            RackInput::Appended { from, ticket, result } => {
+                self.at(from, Input::Appended { ticket, result }, now);
+            }
+            RackInput::Message(message) => self.at(message.to, Input::Message(*message), now),
+            RackInput::BlockArrived { partition, block } => {
+                self.at(partition, Input::BlockArrived(block), now);
+            }
+            RackInput::Time => {
+                for index in 0..self.nodes.len() {
+                    let due = self.nodes[index].poll_timeout().is_some_and(|at| at <= now.mono);
+                    if due || self.nodes[index].has_foldable() {
+                        self.step(index, Input::Time, now);
+                    }
+                }
+            }
+        }
+        while let Some(message) = self.local.pop_front() {
+            self.at(message.to, Input::Message(message), now);
+        }
+    }
+
+    /// What the driver must do next, until `None`.
+    pub fn poll_output(&mut self) -> Option<RackOutput> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call with [`RackInput::Time`].
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.nodes.iter().filter_map(Node::poll_timeout).min()
+    }
+
+    /// The oldest transaction that a read begun on this thread may still be made at.
+    #[must_use]
+    pub fn oldest_read(&self) -> Option<Txn> {
+        self.nodes.iter().filter_map(Node::oldest_read).min()
+    }
+
+    /// Every node of this thread reflects everything up to here.
+    #[must_use]
+    pub fn applied(&self) -> Txn {
+        self.nodes.iter().map(Node::applied).min().unwrap_or_default()
+    }
+
+    /// The nodes, for checkers, status pages and start-up.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    fn home(&mut self, input: Input, now: Now) {
+        self.step(0, input, now);
+    }
+
+    fn at(&mut self, partition: PartitionId, input: Input, now: Now) {
+        self.step(usize::from(partition.0 / self.config.threads), input, now);
+    }
+
+    fn step(&mut self, index: usize, input: Input, now: Now) {
+        let node = &mut self.nodes[index];
+        let partition = node.partition();
+        node.handle_input(input, now);
+        while let Some(output) = node.poll_output() {
+            let output = match output {
+                Output::Message(message) if message.to.0 % self.config.threads == self.config.thread => {
+                    self.local.push_back(message);
+                    continue;
+                }
+                Output::Message(message) => RackOutput::Message {
+                    thread: message.to.0 % self.config.threads,
+                    message: Box::new(message),
+                },
+                Output::Reply { request, reply } => RackOutput::Reply { request, reply },
+                Output::Append(append) => RackOutput::Append(append),
+                Output::FetchBlock(block) => RackOutput::FetchBlock { partition, block },
+                Output::Frame { session, frame } => RackOutput::Frame { session, frame },
+                Output::CloseSession { session, reason } => {
+                    RackOutput::CloseSession { session, reason }
+                }
+                Output::SessionReport { session, report } => {
+                    RackOutput::SessionReport { session, report }
+                }
+                Output::Changed { app, upto } => RackOutput::Changed { app, upto },
+            };
+            self.outputs.push_back(output);
+        }
+    }
+
+    /// Decodes each record that concerns this thread once, and hands it to the nodes it concerns; every node
+    /// hears of every position.
+    fn on_committed(&mut self, first: Txn, records: &[Bytes], upto: Txn, now: Now) {
+        let mut concerning: Vec<Vec<(Txn, Arc<Transaction>)>> = vec![Vec::new(); self.nodes.len()];
+        for (offset, record) in records.iter().enumerate() {
+            let txn = Txn(first.0 + offset as u64);
+            match self.decode(record) {
+                Ok(None) => {}
+                Ok(Some((concerns, transaction))) => {
+                    for (node, list) in self.nodes.iter().zip(&mut concerning) {
+                        if concerns.includes(node.partition()) {
+                            list.push((txn, transaction.clone()));
+                        }
+                    }
+                }
+                Err(cause) => {
+                    let cause = cause.to_string().into();
+                    self.outputs.push_back(RackOutput::Damaged { txn, cause });
+                    return;
+                }
+            }
+        }
+        for (index, records) in concerning.into_iter().enumerate() {
+            self.step(index, Input::Committed { upto, records: records.into() }, now);
+        }
+    }
+
+    fn decode(
+        &self,
+        record: &Bytes,
+    ) -> Result<Option<(Concerns, Arc<Transaction>)>, crate::log::transaction::TransactionError>
+    {
+        let concerns = Transaction::concerns(record, self.config.node.partitions)?;
+        if !self.nodes.iter().any(|node| concerns.includes(node.partition())) {
+            return Ok(None);
+        }
+        Ok(Some((concerns, Arc::new(Transaction::decode(record)?))))
+    }
+}

@@ -1,0 +1,141 @@
+//! Work that this node does for a coordinator, suspended and resumed.
+//!
+//! A task is resumed until it is done, waits for something by name, or has had its turn. What was just made or
+//! woken runs at once, so that a point read does not queue behind a scan; what has had its turn goes on when
+//! the driver calls with time.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::message::CallId;
+use super::mutate::MutateTask;
+use super::select::SelectTask;
+use super::{Node, Output};
+use crate::ident::{PartitionId, Txn};
+use crate::seam::Now;
+use crate::store::BlockId;
+
+/// Why a task gives back control.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    /// Nothing is left to do.
+    Done,
+    /// It needs a block that is not in memory.
+    Blocked(BlockId),
+    /// It has had its turn.
+    Yield,
+    /// It needs a document that another statement holds.
+    Locked,
+    /// It needs the log applied up to here.
+    Behind(Txn),
+    /// It has sent what it may; the asker says when to go on.
+    Credit,
+}
+
+/// One suspended piece of work.
+#[derive(Debug)]
+pub(crate) enum Task {
+    Select(Box<SelectTask>),
+    Mutate(Box<MutateTask>),
+}
+
+/// Names a task within its node: whom it is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TaskId {
+    pub(crate) from: PartitionId,
+    pub(crate) call: CallId,
+}
+
+/// The tasks of one node, each in at most one queue.
+#[derive(Debug, Default)]
+pub(crate) struct Tasks {
+    tasks: BTreeMap<TaskId, Task>,
+    ready: VecDeque<TaskId>,
+    yielded: VecDeque<TaskId>,
+    blocked: BTreeMap<BlockId, Vec<TaskId>>,
+    behind: BTreeMap<Txn, Vec<TaskId>>,
+    locked: VecDeque<TaskId>,
+}
+
+impl Tasks {
+    pub(crate) fn start(&mut self, id: TaskId, task: Task) {
+        self.tasks.insert(id, task);
+        self.ready.push_back(id);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.tasks.len()
+    }
+
+    pub(crate) fn has_runnable(&self) -> bool {
+        !self.yielded.is_empty() || !self.ready.is_empty()
+    }
+
+    pub(crate) fn wake_block(&mut self, block: BlockId) {
+        self.ready.extend(self.blocked.remove(&block).unwrap_or_default());
+    }
+
+    pub(crate) fn wake_applied(&mut self, applied: Txn) {
+        while let Some(entry) = self.behind.first_entry().filter(|entry| *entry.key() <= applied) {
+            self.ready.extend(entry.remove());
+        }
+    }
+
+    /// A lock was released: everyone who waits for one tries again, in the order they came.
+    pub(crate) fn wake_unlocked(&mut self) {
+        self.ready.append(&mut self.locked);
+    }
+
+    pub(crate) fn want_more(&mut self, from: PartitionId, call: CallId) {
+        let id = TaskId { from, call };
+        if let Some(Task::Select(task)) = self.tasks.get_mut(&id)
+            && task.grant()
+        {
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Forgets a task; a queue that still names it passes over it.
+    pub(crate) fn cancel(&mut self, from: PartitionId, call: CallId) {
+        self.tasks.remove(&TaskId { from, call });
+    }
+
+    fn suspend(&mut self, id: TaskId, task: Task, progress: &Progress) {
+        match progress {
+            Progress::Done => return,
+            Progress::Blocked(block) => self.blocked.entry(*block).or_default().push(id),
+            Progress::Yield => self.yielded.push_back(id),
+            Progress::Locked => self.locked.push_back(id),
+            Progress::Behind(txn) => self.behind.entry(*txn).or_default().push(id),
+            Progress::Credit => {}
+        }
+        self.tasks.insert(id, task);
+    }
+}
+
+impl Node {
+    /// Runs what was just made or woken.
+    pub(crate) fn run_ready(&mut self, now: Now) {
+        while let Some(id) = self.tasks.ready.pop_front() {
+            self.run_task(id, now);
+        }
+    }
+
+    /// Gives one task that has had its turn another.
+    pub(crate) fn run_yielded(&mut self, now: Now) {
+        if let Some(id) = self.tasks.yielded.pop_front() {
+            self.run_task(id, now);
+        }
+    }
+
+    fn run_task(&mut self, id: TaskId, now: Now) {
+        let Some(mut task) = self.tasks.tasks.remove(&id) else { return };
+        let progress = match &mut task {
+            Task::Select(task) => self.resume_select(task),
+            Task::Mutate(task) => self.resume_mutate(task, now),
+        };
+        if let Progress::Blocked(block) = progress {
+            self.outputs.push_back(Output::FetchBlock(block));
+        }
+        self.tasks.suspend(id, task, &progress);
+    }
+}

@@ -1,0 +1,144 @@
+//! Applying transactions: total, deterministic, idempotent. Everything was validated before the append, except
+//! the base check, which only log order can decide.
+
+use std::sync::Arc;
+
+use super::{DocKey, Store};
+use crate::document::{ApplyError, Delta, Document, Vector};
+use crate::ident::{AppId, PeerKey, Txn};
+use crate::log::transaction::{Op, Origin, Transaction};
+
+/// What became of one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It took effect, or had taken effect before.
+    Applied,
+    /// Its base went through EVICT: the operation is void, as if the EVICT had come after it.
+    Evicted,
+    /// Its base was never here; the writer must send full state.
+    NeedBase(Vector),
+}
+
+/// What became of one transaction in this partition.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// The operations that this partition owns, by their index in the transaction.
+    pub outcomes: Vec<(u32, Outcome)>,
+    /// The greatest clock value seen in what was merged.
+    pub newest_hlc: crate::time::Hlc,
+}
+
+impl Store {
+    /// Applies what this partition owns of a transaction; `owns` tells which keys those are. Transactions come
+    /// in log order, each at most once.
+    ///
+    /// # Panics
+    ///
+    /// When `txn` is not after everything applied: the driver hands in every position in order.
+    pub fn apply(
+        &mut self,
+        txn: Txn,
+        transaction: &Transaction,
+        owns: impl Fn(&DocKey) -> bool,
+    ) -> Applied {
+        assert!(txn > self.applied, "transactions are applied in log order");
+        self.applied = txn;
+        let origin = match &transaction.origin {
+            Origin::Peer { key, .. } => Some(*key),
+            Origin::Http | Origin::System => None,
+        };
+        let mut applied = Applied::default();
+        for (index, op) in transaction.ops.iter().enumerate() {
+            let index = u32::try_from(index).expect("a transaction has fewer than 2^32 operations");
+            let outcome = match op {
+                Op::Merge { collection, id, delta } => {
+                    let key = key(transaction.app, collection, id);
+                    if !owns(&key) {
+                        continue;
+                    }
+                    applied.newest_hlc = applied.newest_hlc.max(delta.newest_hlc());
+                    self.merge(txn, index, &key, delta, origin)
+                }
+                Op::Evict { collection, id } => {
+                    let key = key(transaction.app, collection, id);
+                    if !owns(&key) {
+                        continue;
+                    }
+                    self.evict(txn, index, &key);
+                    Outcome::Applied
+                }
+                Op::Remote { .. } | Op::System(_) => continue,
+            };
+            applied.outcomes.push((index, outcome));
+        }
+        applied
+    }
+
+    /// Advances to `upto` without a transaction: nothing up to there concerns this partition.
+    pub fn advance(&mut self, upto: Txn) {
+        self.applied = self.applied.max(upto);
+    }
+
+    fn merge(
+        &mut self,
+        txn: Txn,
+        index: u32,
+        key: &DocKey,
+        delta: &Delta,
+        origin: Option<PeerKey>,
+    ) -> Outcome {
+        let entry = self.entry(key);
+        let evicted = entry.and_then(|entry| entry.evicted());
+        if evicted.is_some_and(|marker| delta.vector_leq(marker)) {
+            return Outcome::Evicted;
+        }
+        let was_evicted = evicted.is_some();
+        let mut document = match entry.and_then(|entry| entry.document()) {
+            Some(document) => Document::clone(document),
+            None => Document::new(),
+        };
+        let raised = match document.apply(delta) {
+            Ok(applied) => applied.raised,
+            Err(ApplyError::NeedBase | ApplyError::BaseMismatch) if was_evicted => {
+                return Outcome::Evicted;
+            }
+            Err(_) => return Outcome::NeedBase(document.vector().clone()),
+        };
+        if raised.is_empty() {
+            return Outcome::Applied;
+        }
+        let document = Arc::new(document);
+        self.change(key, |entry| {
+            entry.replace(txn, document, origin, raised.iter().map(|r| (r.actor, r.previous)));
+        });
+        self.note_change(txn, index, key);
+        Outcome::Applied
+    }
+
+    fn evict(&mut self, txn: Txn, index: u32, key: &DocKey) {
+        let Some(covers) = self.entry(key).and_then(|e| e.document()).map(|d| d.vector().clone())
+        else {
+            return;
+        };
+        self.change(key, |entry| entry.evict(txn, covers));
+        self.note_change(txn, index, key);
+    }
+
+    fn change(&mut self, key: &DocKey, change: impl FnOnce(&mut super::Entry)) {
+        self.apps
+            .entry(key.app)
+            .or_default()
+            .entry(key.collection.clone())
+            .or_default()
+            .change(&key.id, change);
+    }
+
+    fn note_change(&mut self, txn: Txn, index: u32, key: &DocKey) {
+        self.changes.touch(key.clone(), txn, index);
+        self.folds.push_back((txn, key.clone()));
+    }
+}
+
+fn key(app: AppId, collection: &Arc<str>, id: &crate::ident::DocId) -> DocKey {
+    DocKey { app, collection: collection.clone(), id: id.clone() }
+}

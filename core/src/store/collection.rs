@@ -1,0 +1,220 @@
+//! The keys of one collection in canonical `_id` order, each with its current state and recent history.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use super::Held;
+use crate::document::{Document, Vector};
+use crate::ident::{Actor, DocId, PeerKey, Txn};
+use crate::time::Hlc;
+
+/// What is known under one key.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    state: State,
+    changed_at: Txn,
+    /// States before `changed_at`, oldest first, each with the transaction it dates from.
+    older: Vec<(Txn, State)>,
+    /// The device whose upload made the last change.
+    origin: Option<PeerKey>,
+    /// What recent changes raised in the vector, oldest first; bounded by `RAISES_MAX`.
+    raises: Vec<Raise>,
+    /// The recent history reaches back to here: a vector as of an older transaction is not known.
+    raises_from: Txn,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    Absent,
+    Document(Arc<Document>),
+    Evicted(Vector),
+}
+
+/// One vector entry that one transaction raised.
+#[derive(Clone, Debug)]
+pub(crate) struct Raise {
+    pub(crate) txn: Txn,
+    pub(crate) actor: Actor,
+    pub(crate) previous: Option<Hlc>,
+}
+
+impl Entry {
+    pub(crate) fn absent() -> Self {
+        Self {
+            state: State::Absent,
+            changed_at: Txn(0),
+            older: Vec::new(),
+            origin: None,
+            raises: Vec::new(),
+            raises_from: Txn(0),
+        }
+    }
+
+    pub(crate) fn changed_at(&self) -> Txn {
+        self.changed_at
+    }
+
+    pub(crate) fn origin(&self) -> Option<PeerKey> {
+        self.origin
+    }
+
+    /// The newest document or tombstone.
+    pub(crate) fn document(&self) -> Option<&Arc<Document>> {
+        self.state.document()
+    }
+
+    pub(crate) fn evicted(&self) -> Option<&Vector> {
+        match &self.state {
+            State::Evicted(vector) => Some(vector),
+            State::Absent | State::Document(_) => None,
+        }
+    }
+
+    pub(crate) fn held(&self) -> Held {
+        match &self.state {
+            State::Document(document) => Held::Document(document.clone()),
+            State::Evicted(vector) => Held::Evicted(vector.clone()),
+            State::Absent => Held::Evicted(Vector::default()),
+        }
+    }
+
+    /// The document or tombstone as of transaction `at`.
+    pub(crate) fn at(&self, at: Txn) -> Option<&Arc<Document>> {
+        if self.changed_at <= at {
+            return self.state.document();
+        }
+        self.older.iter().rev().find(|(txn, _)| *txn <= at).and_then(|(_, s)| s.document())
+    }
+
+    /// The vector as of transaction `at`: the present one with everything raised since put back.
+    pub(crate) fn vector_at(&self, at: Txn) -> Option<Vector> {
+        let document = self.state.document()?;
+        if at < self.raises_from {
+            return None;
+        }
+        let mut vector = document.vector().clone();
+        for raise in self.raises.iter().rev().take_while(|raise| raise.txn > at) {
+            vector.put_back(raise.actor, raise.previous);
+        }
+        Some(vector)
+    }
+
+    /// Replaces the state as of `txn`, keeping the present one for reads that are older.
+    pub(crate) fn replace(
+        &mut self,
+        txn: Txn,
+        document: Arc<Document>,
+        origin: Option<PeerKey>,
+        raised: impl Iterator<Item = (Actor, Option<Hlc>)>,
+    ) {
+        if matches!(self.state, State::Evicted(_)) {
+            self.raises.clear();
+            self.raises_from = txn;
+        }
+        self.raises.extend(raised.map(|(actor, previous)| Raise { txn, actor, previous }));
+        if self.raises.len() > RAISES_MAX {
+            let cut = self.raises.len() - RAISES_MAX;
+            self.raises_from = self.raises[cut - 1].txn;
+            self.raises.drain(..cut);
+        }
+        self.push(txn, State::Document(document));
+        self.origin = origin;
+    }
+
+    /// Forgets the document as of `txn` and keeps a marker of what was seen.
+    pub(crate) fn evict(&mut self, txn: Txn, covers: Vector) {
+        self.push(txn, State::Evicted(covers));
+        self.raises.clear();
+        self.raises_from = txn;
+        self.origin = None;
+    }
+
+    fn push(&mut self, txn: Txn, state: State) {
+        let before = std::mem::replace(&mut self.state, state);
+        if self.changed_at != txn {
+            self.older.push((self.changed_at, before));
+        }
+        self.changed_at = txn;
+    }
+
+    /// Drops every older state but the newest one that a read at `oldest_read` may need.
+    fn fold(&mut self, oldest_read: Txn) {
+        if self.changed_at <= oldest_read {
+            self.older = Vec::new();
+            return;
+        }
+        if let Some(keep) = self.older.iter().rposition(|(txn, _)| *txn <= oldest_read) {
+            self.older.drain(..keep);
+        }
+    }
+}
+
+impl State {
+    fn document(&self) -> Option<&Arc<Document>> {
+        match self {
+            Self::Document(document) => Some(document),
+            Self::Absent | Self::Evicted(_) => None,
+        }
+    }
+}
+
+/// All keys of one collection that this partition owns.
+#[derive(Debug, Default)]
+pub(crate) struct Collection {
+    entries: BTreeMap<DocId, Entry>,
+    visible: u64,
+}
+
+impl Collection {
+    pub(crate) fn visible_count(&self) -> u64 {
+        self.visible
+    }
+
+    pub(crate) fn entry(&self, id: &DocId) -> Option<&Entry> {
+        self.entries.get(id)
+    }
+
+    /// Changes the entry of `id`, made when missing, and keeps the count of visible documents.
+    pub(crate) fn change<R>(&mut self, id: &DocId, change: impl FnOnce(&mut Entry) -> R) -> R {
+        let entry = self.entries.entry(id.clone()).or_insert_with(Entry::absent);
+        let before = entry.document().is_some_and(|document| document.is_visible());
+        let result = change(entry);
+        let after = entry.document().is_some_and(|document| document.is_visible());
+        self.visible = self.visible + u64::from(after) - u64::from(before);
+        result
+    }
+
+    /// The first key after `after`.
+    pub(crate) fn after(&self, after: Option<&DocId>) -> Option<(&DocId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range((from, Bound::Unbounded)).next()
+    }
+
+    pub(crate) fn fold(&mut self, id: &DocId, oldest_read: Txn) {
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.fold(oldest_read);
+        }
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&DocId, &Entry)> {
+        self.entries.iter()
+    }
+
+    pub(crate) fn check_invariants(&self, applied: Txn) {
+        let mut visible = 0;
+        for entry in self.entries.values() {
+            assert!(entry.changed_at <= applied, "no entry is newer than what was applied");
+            assert!(
+                entry.older.is_sorted_by(|a, b| a.0 < b.0),
+                "older versions rise strictly by transaction"
+            );
+            assert!(entry.raises.len() <= RAISES_MAX, "the recent history is bounded");
+            visible += u64::from(entry.document().is_some_and(|document| document.is_visible()));
+        }
+        assert_eq!(visible, self.visible, "the count of visible documents is kept");
+    }
+}
+
+/// How many raised vector entries a document remembers. A device that is further behind gets full state.
+const RAISES_MAX: usize = 16;

@@ -1,0 +1,225 @@
+//! One partition's documents, materialised from the log.
+//!
+//! Apply takes transactions in log order and folds them in place, keeping an older version only while a
+//! registered read may still need it. Reads name the transaction they read at and come back `Ready` or
+//! `Blocked`: today every document is in memory, and only the simulator makes a block cold, but no caller may
+//! assume either. The store knows nothing of statements, sessions or permissions; `Node` is its only caller.
+
+mod apply;
+mod change;
+mod collection;
+mod residency;
+mod tips;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+pub use apply::{Applied, Outcome};
+pub use change::{Change, ChangeCursor};
+use change::ChangeIndex;
+use collection::{Collection, Entry};
+pub use residency::BlockId;
+use residency::Residency;
+pub use tips::{InFlight, LockOwner, Tips};
+
+use crate::document::Document;
+use crate::ident::{AppId, DocId, Txn};
+use crate::rng::Rng;
+
+/// Where a document lives: the boundary, the collection, the id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DocKey {
+    /// The app.
+    pub app: AppId,
+    /// The collection's name.
+    pub collection: Arc<str>,
+    /// The canonical `_id`.
+    pub id: DocId,
+}
+
+/// The answer to a read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Read<T> {
+    /// Here it is.
+    Ready(T),
+    /// The block must be fetched first; ask again once it has arrived.
+    Blocked(BlockId),
+}
+
+/// One step of a scan in `_id` order.
+#[derive(Clone, Debug)]
+pub enum ScanStep {
+    /// A document visible at the transaction read at.
+    Row(DocId, Arc<Document>),
+    /// A key without a visible document; the scan goes on after it.
+    Skip(DocId),
+    /// No further key.
+    End,
+}
+
+/// What a partition holds under a key, for sync: documents, tombstones and eviction markers alike.
+#[derive(Clone, Debug)]
+pub enum Held {
+    /// A document or a tombstone, with its whole vector.
+    Document(Arc<Document>),
+    /// Evicted here: uploads whose vector the marker covers are answered "evicted".
+    Evicted(crate::document::Vector),
+}
+
+/// The documents of one partition.
+#[derive(Debug)]
+pub struct Store {
+    apps: BTreeMap<AppId, BTreeMap<Arc<str>, Collection>>,
+    changes: ChangeIndex,
+    /// Keys whose older versions may be dropped once no read is older than the transaction.
+    folds: VecDeque<(Txn, DocKey)>,
+    applied: Txn,
+    residency: Residency,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Store {
+    /// An empty store at transaction zero.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            apps: BTreeMap::new(),
+            changes: ChangeIndex::default(),
+            folds: VecDeque::new(),
+            applied: Txn(0),
+            residency: Residency::Memory,
+        }
+    }
+
+    /// A store that pretends to be cold: a seeded half of its reads come back blocked first. For the simulator.
+    #[must_use]
+    pub fn pretending_cold(rng: Rng) -> Self {
+        Self { residency: Residency::pretending(rng), ..Self::new() }
+    }
+
+    /// Everything up to this transaction is reflected.
+    #[must_use]
+    pub fn applied(&self) -> Txn {
+        self.applied
+    }
+
+    /// Says that `block` has arrived: the next read that needs it is ready.
+    pub fn block_arrived(&mut self, block: BlockId) {
+        self.residency.arrived(block);
+    }
+
+    /// The document under `key` as of transaction `at`, tombstones included.
+    pub fn read(&mut self, key: &DocKey, at: Txn) -> Read<Option<Arc<Document>>> {
+        if let Some(block) = self.residency.check(&key.id) {
+            return Read::Blocked(block);
+        }
+        Read::Ready(self.entry(key).and_then(|entry| entry.at(at)).cloned())
+    }
+
+    /// The document under `key` in its newest applied state, tombstones included.
+    pub fn read_newest(&mut self, key: &DocKey) -> Read<Option<Arc<Document>>> {
+        self.read(key, Txn::MAX)
+    }
+
+    /// The next key of a collection after `after`, as of transaction `at`.
+    pub fn scan(
+        &mut self,
+        app: AppId,
+        collection: &str,
+        after: Option<&DocId>,
+        at: Txn,
+    ) -> Read<ScanStep> {
+        let Some(found) = self.collection(app, collection).and_then(|c| c.after(after)) else {
+            return Read::Ready(ScanStep::End);
+        };
+        let (id, document) = (found.0.clone(), found.1.at(at).cloned());
+        if let Some(block) = self.residency.check(&id) {
+            return Read::Blocked(block);
+        }
+        Read::Ready(match document.filter(|document| document.is_visible()) {
+            Some(document) => ScanStep::Row(id, document),
+            None => ScanStep::Skip(id),
+        })
+    }
+
+    /// What is held under `key` now, for sync.
+    #[must_use]
+    pub fn held(&self, key: &DocKey) -> Option<Held> {
+        self.entry(key).map(Entry::held)
+    }
+
+    /// The next key of a collection after `after` with what is held there now, for a fuzzy scan.
+    #[must_use]
+    pub fn held_after(
+        &self,
+        app: AppId,
+        collection: &str,
+        after: Option<&DocId>,
+    ) -> Option<(DocId, Held)> {
+        let (id, entry) = self.collection(app, collection)?.after(after)?;
+        Some((id.clone(), entry.held()))
+    }
+
+    /// The names of the collections of an app that hold at least one key, in order.
+    pub fn collections(&self, app: AppId) -> impl Iterator<Item = (&Arc<str>, u64)> {
+        self.apps.get(&app).into_iter().flatten().map(|(name, c)| (name, c.visible_count()))
+    }
+
+    /// Documents of `app` changed after `cursor`, oldest first: at most `limit` of them.
+    #[must_use]
+    pub fn changes_after(&self, app: AppId, cursor: ChangeCursor, limit: usize) -> Vec<Change> {
+        self.changes.after(app, cursor, limit)
+    }
+
+    /// The vector that `key` had as of transaction `at`, when its recent history reaches back that far.
+    #[must_use]
+    pub fn vector_at(&self, key: &DocKey, at: Txn) -> Option<crate::document::Vector> {
+        self.entry(key).and_then(|entry| entry.vector_at(at))
+    }
+
+    /// Drops the older versions that no registered read needs: none is older than `oldest_read`.
+    pub fn fold(&mut self, oldest_read: Txn) {
+        while self.folds.front().is_some_and(|(txn, _)| *txn <= oldest_read) {
+            let (_, key) = self.folds.pop_front().expect("the front was just seen");
+            let Some(collection) = self.collection_mut(key.app, &key.collection) else { continue };
+            collection.fold(&key.id, oldest_read);
+        }
+    }
+
+    /// Walks what is too slow for the hot path; the simulator calls it after each step.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant of the store does not hold.
+    pub fn check_invariants(&self) {
+        for (app, collections) in &self.apps {
+            for (name, collection) in collections {
+                collection.check_invariants(self.applied);
+                for (id, entry) in collection.iter() {
+                    let key = DocKey { app: *app, collection: name.clone(), id: id.clone() };
+                    assert!(
+                        self.changes.holds(&key, entry.changed_at()),
+                        "each key has exactly its last change in the change index"
+                    );
+                }
+            }
+        }
+    }
+
+    fn collection(&self, app: AppId, name: &str) -> Option<&Collection> {
+        self.apps.get(&app)?.get(name)
+    }
+
+    fn collection_mut(&mut self, app: AppId, name: &str) -> Option<&mut Collection> {
+        self.apps.get_mut(&app)?.get_mut(name)
+    }
+
+    fn entry(&self, key: &DocKey) -> Option<&Entry> {
+        self.collection(key.app, &key.collection)?.entry(&key.id)
+    }
+}

@@ -1,0 +1,125 @@
+//! Documents ahead of the log's durable end: what this partition has authored and appended, not yet committed.
+//!
+//! A mutation is evaluated against the newest *appended* state, so that the dots of one actor enter the log in
+//! rising order for each document and of racing INSERTs exactly one wins. A statement over several partitions
+//! locks the documents it has prepared until its one record is committed or abandoned.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::DocKey;
+use crate::document::{Delta, Document};
+use crate::ident::{PartitionId, TxnId};
+
+/// Who holds a document while its record is being put together elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LockOwner {
+    /// The coordinating partition.
+    pub from: PartitionId,
+    /// The transaction it puts together.
+    pub txn_id: TxnId,
+}
+
+/// One authored change that is in the log or on its way there.
+#[derive(Clone, Debug)]
+pub enum InFlight {
+    /// A delta to merge.
+    Merge(Arc<Delta>),
+    /// The document was evicted.
+    Evict,
+}
+
+#[derive(Debug)]
+struct Tip {
+    /// The newest appended state: the committed one with everything in flight applied.
+    document: Arc<Document>,
+    in_flight: Vec<(TxnId, InFlight)>,
+    lock: Option<LockOwner>,
+}
+
+/// The tips of one partition. Bounded by what may be in flight at once.
+#[derive(Debug, Default)]
+pub struct Tips {
+    tips: BTreeMap<DocKey, Tip>,
+}
+
+impl Tips {
+    /// The newest appended state of a document that has something in flight.
+    #[must_use]
+    pub fn newest(&self, key: &DocKey) -> Option<&Arc<Document>> {
+        self.tips.get(key).map(|tip| &tip.document)
+    }
+
+    /// True while a statement over several partitions holds the document.
+    #[must_use]
+    pub fn is_locked(&self, key: &DocKey) -> bool {
+        self.tips.get(key).is_some_and(|tip| tip.lock.is_some())
+    }
+
+    /// Puts an authored change on top: `document` is the state it leads to.
+    ///
+    /// # Panics
+    ///
+    /// When the document is locked: whoever authors has asked.
+    pub fn push(
+        &mut self,
+        key: DocKey,
+        txn_id: TxnId,
+        change: InFlight,
+        document: Arc<Document>,
+        lock: Option<LockOwner>,
+    ) {
+        let tip = self.tips.entry(key).or_insert_with(|| Tip {
+            document: document.clone(),
+            in_flight: Vec::new(),
+            lock: None,
+        });
+        assert!(tip.lock.is_none(), "nothing is authored over a lock");
+        tip.document = document;
+        tip.in_flight.push((txn_id, change));
+        tip.lock = lock;
+    }
+
+    /// A transaction was committed, or refused: rebuilds the tip on the `committed` state without what `txn_id`
+    /// had in flight, and lets go of its lock. True when a lock was released.
+    pub fn settle(
+        &mut self,
+        key: &DocKey,
+        txn_id: TxnId,
+        committed: Option<&Arc<Document>>,
+    ) -> bool {
+        let Some(tip) = self.tips.get_mut(key) else { return false };
+        tip.in_flight.retain(|(id, _)| *id != txn_id);
+        let unlocked = tip.lock.take_if(|lock| lock.txn_id == txn_id).is_some();
+        if tip.in_flight.is_empty() {
+            self.tips.remove(key);
+        } else {
+            tip.document = rebuilt(committed, &tip.in_flight);
+        }
+        unlocked
+    }
+
+    /// The number of documents with something in flight.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tips.len()
+    }
+
+    /// True when nothing is in flight.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.tips.is_empty()
+    }
+}
+
+fn rebuilt(committed: Option<&Arc<Document>>, in_flight: &[(TxnId, InFlight)]) -> Arc<Document> {
+    let mut document = committed.map_or_else(Document::new, |document| Document::clone(document));
+    for (_, change) in in_flight {
+        match change {
+            // A change whose base went away is void at apply as well: the tip skips it the same way.
+            InFlight::Merge(delta) => drop(document.apply(delta)),
+            InFlight::Evict => document = Document::new(),
+        }
+    }
+    Arc::new(document)
+}
