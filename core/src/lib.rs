@@ -6,10 +6,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod codec;
 pub mod disk;
+pub mod disk_sim;
+pub mod document;
 pub mod ident;
+pub mod log;
 pub mod map;
 pub mod rng;
 pub mod seam;
+pub mod sync;
 pub mod time;
 pub mod value;
+
+pub mod dql;

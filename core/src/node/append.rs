@@ -1,14 +1,13 @@
 //! Appends on their way: what to do when a record is committed, or was refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 
 use super::message::CallId;
 use super::request::{ErrorKind, RequestError};
-use crate::ident::{PartitionId, Txn, TxnId};
+use crate::ident::{DocId, PartitionId, Txn, TxnId};
 use crate::store::DocKey;
-use crate::value::Value;
 
 /// Names an append until its [`Input::Appended`](super::Input::Appended). Rises within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +92,7 @@ impl AppendGate {
 #[derive(Clone, Debug)]
 pub(crate) enum Then {
     /// Tell a coordinator that its mutation is committed.
-    Answer { to: PartitionId, call: CallId, mutated: Vec<Value> },
+    Answer { to: PartitionId, call: CallId, mutated: BTreeSet<DocId> },
     /// End the request of a call of our own.
     Finish { call: CallId },
     /// Tell the coordinator of a catalog change.

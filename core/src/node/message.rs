@@ -1,17 +1,17 @@
 //! Messages between the nodes of one machine, and later between machines: the same struct in a mailbox and,
 //! encoded, on a wire.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::request::RequestError;
 use crate::auth::{CatalogOp, SharedPermissions};
-use crate::dql::{PartOut, SelectPlan};
+use crate::dql::{Bound, PartOut};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::Op;
-use crate::value::Value;
 
 use super::mutation::Mutation;
-use super::sync_host::{FromSession, ToSession};
+use super::sync_ask::{FromSession, ToSession};
 
 /// Names a piece of work that one node does for another; unique within the node that asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,8 +41,8 @@ pub enum Body {
     Select {
         /// Whom to answer.
         call: CallId,
-        /// The plan with its arguments.
-        plan: Arc<SelectPlan>,
+        /// The statement with its arguments.
+        bound: Bound,
         /// Whose documents.
         app: AppId,
         /// What the asker may read.
@@ -54,10 +54,8 @@ pub enum Body {
     Selected {
         /// Which call.
         call: CallId,
-        /// The rows.
-        part: Box<PartOut>,
-        /// Nothing follows.
-        done: bool,
+        /// The rows; the last part says so.
+        result: Result<Box<PartOut>, RequestError>,
     },
     /// More rows are wanted.
     SelectMore {
@@ -106,7 +104,7 @@ pub enum Body {
         /// Which call.
         call: CallId,
         /// The committed transaction and the ids it wrote, or why not.
-        result: Result<(Txn, Vec<Value>), RequestError>,
+        result: Result<(Txn, BTreeSet<DocId>), RequestError>,
     },
     /// Change the catalog: always sent to partition 0, which puts changes in order.
     Catalog {
@@ -127,5 +125,5 @@ pub struct Prepared {
     /// Its operations.
     pub ops: Vec<Op>,
     /// The documents it wrote.
-    pub mutated: Vec<Value>,
+    pub mutated: BTreeSet<DocId>,
 }

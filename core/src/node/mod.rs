@@ -18,10 +18,14 @@ mod rack;
 mod request;
 mod row;
 mod select;
+mod sync_ask;
+mod sync_gather;
 mod sync_host;
+mod sync_source;
+mod sync_watch;
 mod tasks;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use append::Appends;
@@ -35,8 +39,12 @@ pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
 use sync_host::SyncHost;
-pub use sync_host::{FromSession, SessionId, SessionInput, SessionOpen, SessionReport, ToSession};
-use tasks::Tasks;
+use sync_watch::Watch;
+pub use sync_ask::{FromSession, ToSession};
+pub use sync_host::{
+    SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity, check_subscription,
+};
+use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
@@ -44,7 +52,7 @@ use crate::log::transaction::{Op, Transaction};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::{BlockId, DocKey, Store, Tips};
-use crate::time::{HlcClock, Instant};
+use crate::time::{HlcClock, Instant, WallMs};
 
 /// What a node is told when it is made. Nothing of it changes while the process runs.
 #[derive(Clone, Debug)]
@@ -65,8 +73,10 @@ pub struct NodeConfig {
     pub pretend_cold: bool,
     /// Bounds.
     pub limits: NodeLimits,
-    /// What a sync session tells about this store.
-    pub identity: Arc<crate::sync::LocalIdentity>,
+    /// Who this store is, for its sync sessions.
+    pub identity: Arc<SyncIdentity>,
+    /// A device has no catalog: the application that embeds it may do everything.
+    pub is_device: bool,
 }
 
 /// Bounds of one node; at each there is a clear answer.
@@ -201,8 +211,13 @@ pub struct Node {
     tips: Tips,
     catalog: Catalog,
     clock: HlcClock,
+    /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
+    clock_wall_max: WallMs,
     calls: BTreeMap<CallId, Call>,
     requests: BTreeMap<RequestId, CallId>,
+    deadlines: BTreeSet<(Instant, CallId)>,
+    /// Documents prepared for records that other nodes put together.
+    prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
     appends: Appends,
@@ -236,8 +251,11 @@ impl Node {
             tips: Tips::default(),
             catalog: Catalog::default(),
             clock: HlcClock::default(),
+            clock_wall_max: WallMs::default(),
             calls: BTreeMap::new(),
             requests: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
+            prepared: BTreeMap::new(),
             call_next: 0,
             tasks: Tasks::default(),
             appends: Appends::default(),
@@ -259,6 +277,7 @@ impl Node {
     pub fn handle_input(&mut self, input: Input, now: Now) {
         assert!(now.mono >= self.last_now.mono, "monotonic time never runs backwards");
         self.last_now = now;
+        self.clock_wall_max = self.clock_wall_max.max(now.wall);
         match input {
             Input::Request { request, body } => self.on_request(request, body, now),
             Input::Drained { request, bytes } => self.on_drained(request, bytes),
@@ -287,20 +306,29 @@ impl Node {
         if self.tasks.has_runnable() {
             return Some(self.last_now.mono);
         }
-        let deadlines = self.tasks.next_deadline();
-        [deadlines, self.sync.next_timeout()].into_iter().flatten().min()
+        let deadline = self.deadlines.first().map(|(at, _)| *at);
+        [deadline, self.sync.next_timeout()].into_iter().flatten().min()
     }
 
     /// The oldest transaction that a read of this node may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
-        self.calls.values().filter_map(Call::read_at).min()
+        let calls = self.calls.values().filter_map(Call::read_at);
+        let sessions = self.sync.sessions.values();
+        let watches = sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
+        calls.chain(watches).min()
     }
 
     /// Everything up to this transaction is reflected.
     #[must_use]
     pub fn applied(&self) -> Txn {
         self.store.applied()
+    }
+
+    /// True while older versions wait for the oldest read to move on.
+    #[must_use]
+    pub fn has_foldable(&self) -> bool {
+        self.store.has_foldable()
     }
 
     /// The partition that this node owns.
@@ -337,29 +365,36 @@ impl Node {
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
         assert!(self.requests.len() <= self.calls.len(), "each request has one call");
         assert!(
-            self.tips.is_empty() || !self.appends.is_empty() || self.tasks.holds_locks(),
+            self.tips.is_empty() || !self.appends.is_empty() || !self.prepared.is_empty(),
             "a tip has an append or a lock behind it"
         );
     }
 
     fn on_time(&mut self, now: Now) {
         self.store.fold(now.oldest_read);
-        self.tasks.expire(now.mono);
+        self.expire_calls(now);
+        self.run_yielded(now);
         self.sync_timeout(now);
     }
 
     fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
+        let mut touched = Vec::new();
         for (txn, transaction) in records {
-            self.apply(*txn, transaction);
+            if self.apply(*txn, transaction) && touched.last() != Some(&transaction.app) {
+                touched.push(transaction.app);
+            }
         }
         self.store.advance(upto);
         self.store.fold(now.oldest_read);
         self.finish_appends(upto);
         self.tasks.wake_applied(self.store.applied());
-        self.sync_committed(now);
+        self.wake_waiting(now);
+        self.serve_deferred(&touched);
+        self.wake_watches(now);
     }
 
-    fn apply(&mut self, txn: Txn, transaction: &Transaction) {
+    /// Applies what this partition owns; true when some document was touched.
+    fn apply(&mut self, txn: Txn, transaction: &Transaction) -> bool {
         let (partition, partitions) = (self.config.partition, self.config.partitions);
         let applied = self.store.apply(txn, transaction, |key| {
             Slot::of(key.app, &key.collection, &key.id).partition(partitions) == partition
@@ -374,6 +409,7 @@ impl Node {
             let key = DocKey { app: transaction.app, collection: collection.clone(), id: id.clone() };
             self.settle(&key, transaction.id);
         }
+        self.prepared.remove(&transaction.id);
         for op in &transaction.ops {
             match op {
                 Op::System(bytes) => match CatalogOp::decode(bytes) {
@@ -384,13 +420,15 @@ impl Node {
                 Op::Remote { peer, state } => {
                     self.sync.remember_remote(transaction.app, *peer, state.clone());
                 }
-                Op::Merge { .. } | Op::Evict { .. } => {}
+                Op::Evict { .. } => self.sync.count_evict(transaction.app),
+                Op::Merge { .. } => {}
             }
         }
-        self.sync_applied(txn, transaction, &applied);
-        if !applied.outcomes.is_empty() {
+        let touched = !applied.outcomes.is_empty();
+        if touched {
             self.outputs.push_back(Output::Changed { app: transaction.app, upto: txn });
         }
+        touched
     }
 
     /// The transaction is committed or refused: what was ahead of the log stands on the committed state again.
@@ -436,23 +474,23 @@ impl Node {
         }
         let Message { from, watermark, body, .. } = message;
         match body {
-            Body::Select { call, plan, app, permissions, at } => {
-                self.start_select(from, call, plan, app, permissions, at);
+            Body::Select { call, bound, app, permissions, at } => {
+                self.start_select(TaskId { from, call }, bound, app, permissions, at);
             }
             Body::SelectMore { call } => self.tasks.want_more(from, call),
             Body::Cancel { call } => self.tasks.cancel(from, call),
             Body::Mutate { call, mutation, ids } => {
-                self.start_mutate(from, call, mutation, ids, watermark);
+                self.start_mutate(from, call, mutation, ids, watermark, None);
             }
             Body::Prepare { call, txn_id, mutation, ids } => {
-                self.start_prepare(from, call, txn_id, mutation, ids, watermark);
+                self.start_mutate(from, call, mutation, ids, watermark, Some(txn_id));
             }
             Body::Abandon { txn_id } => self.on_abandon(txn_id),
-            Body::Selected { call, part, done } => self.on_selected(from, call, *part, done),
-            Body::Prepared { call, result } => self.on_prepared(from, call, result, now),
+            Body::Selected { call, result } => self.on_selected(from, call, result),
+            Body::Prepared { call, result } => self.on_prepared(from, call, result),
             Body::Mutated { call, result } => self.on_mutated(call, result),
-            Body::Catalog { call, op } => self.on_catalog_change(from, call, &op, now),
-            Body::FromSession(body) => self.on_from_session(from, body, watermark, now),
+            Body::Catalog { call, op } => self.on_catalog_change(from, call, &op),
+            Body::FromSession(body) => self.on_from_session(from, body),
             Body::ToSession(body) => self.on_to_session(from, body, now),
         }
     }

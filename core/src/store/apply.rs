@@ -56,7 +56,7 @@ impl Store {
                     if !owns(&key) {
                         continue;
                     }
-                    applied.newest_hlc = applied.newest_hlc.max(delta.newest_hlc());
+                    applied.newest_hlc = applied.newest_hlc.max(delta.highest());
                     self.merge(txn, index, &key, delta, origin)
                 }
                 Op::Evict { collection, id } => {
@@ -89,7 +89,7 @@ impl Store {
     ) -> Outcome {
         let entry = self.entry(key);
         let evicted = entry.and_then(|entry| entry.evicted());
-        if evicted.is_some_and(|marker| delta.vector_leq(marker)) {
+        if evicted.is_some_and(|marker| delta.raised().iter().all(|dot| marker.seen(*dot))) {
             return Outcome::Evicted;
         }
         let was_evicted = evicted.is_some();
@@ -109,7 +109,7 @@ impl Store {
         }
         let document = Arc::new(document);
         self.change(key, |entry| {
-            entry.replace(txn, document, origin, raised.iter().map(|r| (r.actor, r.previous)));
+            entry.replace(txn, document, origin, raised.into_iter());
         });
         self.note_change(txn, index, key);
         Outcome::Applied

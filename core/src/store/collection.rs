@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::Held;
 use crate::document::{Document, Vector};
-use crate::ident::{Actor, DocId, PeerKey, Txn};
+use crate::ident::{Actor, DocId, Dot, PeerKey, Txn};
 use crate::time::Hlc;
 
 /// What is known under one key.
@@ -16,8 +16,10 @@ pub(crate) struct Entry {
     changed_at: Txn,
     /// States before `changed_at`, oldest first, each with the transaction it dates from.
     older: Vec<(Txn, State)>,
-    /// The device whose upload made the last change.
+    /// The peer whose update made the last change.
     origin: Option<PeerKey>,
+    /// The last change that was not made by `origin`.
+    other_changed_at: Txn,
     /// What recent changes raised in the vector, oldest first; bounded by `RAISES_MAX`.
     raises: Vec<Raise>,
     /// The recent history reaches back to here: a vector as of an older transaction is not known.
@@ -31,12 +33,12 @@ enum State {
     Evicted(Vector),
 }
 
-/// One vector entry that one transaction raised.
+/// One vector entry that one transaction raised, with its former value; zero when there was none.
 #[derive(Clone, Debug)]
 pub(crate) struct Raise {
     pub(crate) txn: Txn,
     pub(crate) actor: Actor,
-    pub(crate) previous: Option<Hlc>,
+    pub(crate) previous: Hlc,
 }
 
 impl Entry {
@@ -46,6 +48,7 @@ impl Entry {
             changed_at: Txn(0),
             older: Vec::new(),
             origin: None,
+            other_changed_at: Txn(0),
             raises: Vec::new(),
             raises_from: Txn(0),
         }
@@ -55,8 +58,17 @@ impl Entry {
         self.changed_at
     }
 
-    pub(crate) fn origin(&self) -> Option<PeerKey> {
-        self.origin
+    /// True when every change after `after` came from `peer`: it need not hear of them.
+    pub(crate) fn is_news_only_from(&self, peer: PeerKey, after: Txn) -> bool {
+        self.origin == Some(peer) && self.other_changed_at <= after
+    }
+
+    /// The transaction of the state as of `at`.
+    pub(crate) fn changed_at_as_of(&self, at: Txn) -> Txn {
+        if self.changed_at <= at {
+            return self.changed_at;
+        }
+        self.older.iter().rev().map(|(txn, _)| *txn).find(|txn| *txn <= at).unwrap_or_default()
     }
 
     /// The newest document or tombstone.
@@ -93,11 +105,13 @@ impl Entry {
         if at < self.raises_from {
             return None;
         }
-        let mut vector = document.vector().clone();
-        for raise in self.raises.iter().rev().take_while(|raise| raise.txn > at) {
-            vector.put_back(raise.actor, raise.previous);
+        let since = self.raises.iter().filter(|raise| raise.txn > at);
+        let mut previous: BTreeMap<Actor, Hlc> = BTreeMap::new();
+        for raise in since {
+            previous.entry(raise.actor).or_insert(raise.previous);
         }
-        Some(vector)
+        let put_back = |dot: Dot| Dot { hlc: *previous.get(&dot.actor).unwrap_or(&dot.hlc), ..dot };
+        Some(document.vector().iter().map(put_back).filter(|dot| dot.hlc > Hlc(0)).collect())
     }
 
     /// Replaces the state as of `txn`, keeping the present one for reads that are older.
@@ -106,7 +120,7 @@ impl Entry {
         txn: Txn,
         document: Arc<Document>,
         origin: Option<PeerKey>,
-        raised: impl Iterator<Item = (Actor, Option<Hlc>)>,
+        raised: impl Iterator<Item = (Actor, Hlc)>,
     ) {
         if matches!(self.state, State::Evicted(_)) {
             self.raises.clear();
@@ -118,6 +132,9 @@ impl Entry {
             self.raises_from = self.raises[cut - 1].txn;
             self.raises.drain(..cut);
         }
+        if self.origin != origin || origin.is_none() {
+            self.other_changed_at = if origin.is_none() { txn } else { self.changed_at };
+        }
         self.push(txn, State::Document(document));
         self.origin = origin;
     }
@@ -128,6 +145,7 @@ impl Entry {
         self.raises.clear();
         self.raises_from = txn;
         self.origin = None;
+        self.other_changed_at = txn;
     }
 
     fn push(&mut self, txn: Txn, state: State) {

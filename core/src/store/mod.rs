@@ -23,7 +23,7 @@ use residency::Residency;
 pub use tips::{InFlight, LockOwner, Tips};
 
 use crate::document::Document;
-use crate::ident::{AppId, DocId, Txn};
+use crate::ident::{AppId, DocId, PeerKey, Txn};
 use crate::rng::Rng;
 
 /// Where a document lives: the boundary, the collection, the id.
@@ -64,6 +64,15 @@ pub enum Held {
     Document(Arc<Document>),
     /// Evicted here: uploads whose vector the marker covers are answered "evicted".
     Evicted(crate::document::Vector),
+}
+
+/// A document that a peer should hear of.
+#[derive(Clone, Debug)]
+pub struct News {
+    /// Its state.
+    pub document: Arc<Document>,
+    /// The vector that the peer has, when our recent history reaches back that far.
+    pub base: Option<crate::document::Vector>,
 }
 
 /// The documents of one partition.
@@ -182,6 +191,21 @@ impl Store {
         self.entry(key).and_then(|entry| entry.vector_at(at))
     }
 
+    /// What a peer that has everything up to `after` should hear about `key` as of transaction `at`: nothing when
+    /// the key has not changed in between, or only by updates of that peer's own.
+    #[must_use]
+    pub fn news(&self, key: &DocKey, remote: PeerKey, after: Txn, at: Txn) -> Option<News> {
+        let entry = self.entry(key)?;
+        let changed = entry.changed_at_as_of(at);
+        if changed <= after || (entry.changed_at() == changed && entry.is_news_only_from(remote, after)) {
+            return None;
+        }
+        let document = entry.at(at)?.clone();
+        // A vector that reaches further back than the document itself is that of a peer without it.
+        let base = entry.vector_at(after).filter(|base| base.leq(document.vector()));
+        Some(News { document, base })
+    }
+
     /// Drops the older versions that no registered read needs: none is older than `oldest_read`.
     pub fn fold(&mut self, oldest_read: Txn) {
         while self.folds.front().is_some_and(|(txn, _)| *txn <= oldest_read) {
@@ -189,6 +213,12 @@ impl Store {
             let Some(collection) = self.collection_mut(key.app, &key.collection) else { continue };
             collection.fold(&key.id, oldest_read);
         }
+    }
+
+    /// True while older versions are kept for reads.
+    #[must_use]
+    pub fn has_foldable(&self) -> bool {
+        !self.folds.is_empty()
     }
 
     /// Walks what is too slow for the hot path; the simulator calls it after each step.

@@ -22,8 +22,7 @@
 //! the consumer's steps 1 and 2, against the producer's "send, then unpark", is what makes it
 //! impossible for a message to arrive unnoticed.
 //!
-//! ```
-//! # #[cfg(not(loom))] {
+//! ```no_run
 //! let consumer = std::thread::current();
 //! let (mut parker, unparker) = bigpeer_mailbox::parker(move || consumer.unpark());
 //! let (mut sender, mut receiver) = bigpeer_mailbox::ring(64);
@@ -43,7 +42,6 @@
 //!     parker.finish_park();
 //! };
 //! assert_eq!(message, "hello");
-//! # }
 //! ```
 
 mod parker;

@@ -1,0 +1,667 @@
+//! A disk in memory that tells what was written from what is durable, for tests and for the simulator.
+//!
+//! It keeps the rules of [`crate::disk`] and gives away nothing more: completions come in a seeded order; a sync
+//! covers only writes that had completed when it was issued; after [`VirtualDisk::crash`] every 512-byte sector
+//! holds what was last synced there or any version written since, each sector for itself, and of the creations,
+//! renames and deletions since the last `SyncDir` any subset has happened. Everything follows from the seed.
+//!
+//! A driver hands in commands with [`submit`](VirtualDisk::submit) and takes completions with
+//! [`step`](VirtualDisk::step) until it returns nothing.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply};
+use crate::rng::{Rng, Seed};
+
+/// What a disk writes whole or not at all.
+pub const SECTOR_BYTES: usize = 512;
+
+type Sector = [u8; SECTOR_BYTES];
+
+/// Odds of faults, each "one in so many" commands; zero is never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultOdds {
+    /// Reads that fail.
+    pub read: u64,
+    /// Writes that fail; what they wrote is then unknown.
+    pub write: u64,
+    /// Syncs that fail. What a file's failed sync should have covered is never made durable: the disk takes it
+    /// for clean. After a directory's failed sync another one may succeed.
+    pub sync: u64,
+    /// Creations, renames and deletions that fail.
+    pub name: u64,
+}
+
+/// The kind of a command, to make the next one fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandKind {
+    /// `Read`.
+    Read,
+    /// `Write`.
+    Write,
+    /// `Sync`.
+    Sync,
+    /// `SyncDir`.
+    SyncDir,
+    /// `Create`.
+    Create,
+    /// `Rename`.
+    Rename,
+    /// `Delete`.
+    Delete,
+    /// `List`.
+    List,
+}
+
+/// A disk in memory. See the module.
+#[derive(Clone, Debug)]
+pub struct VirtualDisk {
+    rng: Rng,
+    /// The names as processes see them.
+    names: BTreeMap<String, u64>,
+    /// The names as of the last `SyncDir` of their directory.
+    durable_names: BTreeMap<String, u64>,
+    name_changes: Vec<NameChange>,
+    files: BTreeMap<u64, File>,
+    next_file: u64,
+    pending: Vec<Pending>,
+    /// Counts issued and completed commands: the order that syncs are judged by.
+    clock: u64,
+    capacity_bytes: u64,
+    odds: FaultOdds,
+    fail_next: Vec<(CommandKind, DiskError)>,
+    synced_bytes: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    op: DiskOp,
+    command: DiskCommand,
+    issued: u64,
+}
+
+#[derive(Clone, Debug)]
+struct NameChange {
+    dir: String,
+    done: u64,
+    change: Change,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Create { name: String, file: u64 },
+    Rename { from: String, to: String, file: u64 },
+    Delete { name: String },
+}
+
+#[derive(Clone, Debug, Default)]
+struct File {
+    content: Vec<u8>,
+    /// Sectors with versions that are not durable.
+    unsynced: BTreeMap<usize, Versions>,
+    /// False until the first sync: the length is not durable either.
+    is_len_durable: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Versions {
+    durable: Sector,
+    /// Oldest first; the last is what reads see.
+    written: Vec<Version>,
+}
+
+#[derive(Clone, Debug)]
+struct Version {
+    data: Sector,
+    done: u64,
+    is_lost: bool,
+}
+
+impl VirtualDisk {
+    /// An empty disk of unlimited size.
+    #[must_use]
+    pub fn new(seed: &Seed) -> Self {
+        Self {
+            rng: Rng::new(seed, "virtual disk"),
+            names: BTreeMap::new(),
+            durable_names: BTreeMap::new(),
+            name_changes: Vec::new(),
+            files: BTreeMap::new(),
+            next_file: 0,
+            pending: Vec::new(),
+            clock: 0,
+            capacity_bytes: u64::MAX,
+            odds: FaultOdds::default(),
+            fail_next: Vec::new(),
+            synced_bytes: 0,
+        }
+    }
+
+    /// Limits the disk: a `Create` beyond it fails with `Full`.
+    pub fn set_capacity(&mut self, bytes: u64) {
+        self.capacity_bytes = bytes;
+    }
+
+    /// Sets how often commands fail.
+    pub fn set_faults(&mut self, odds: FaultOdds) {
+        self.odds = odds;
+    }
+
+    /// Makes the next command of this kind fail.
+    pub fn fail_next(&mut self, kind: CommandKind, error: DiskError) {
+        self.fail_next.push((kind, error));
+    }
+
+    /// Takes a command. It is carried out when it completes, at the latest.
+    pub fn submit(&mut self, op: DiskOp, command: DiskCommand) {
+        self.clock += 1;
+        self.pending.push(Pending { op, command, issued: self.clock });
+    }
+
+    /// Carries out one pending command, drawn at random, and returns its completion.
+    pub fn step(&mut self) -> Option<DiskDone> {
+        let index = self.rng.below(self.pending.len() as u64) as usize;
+        (index < self.pending.len()).then(|| self.complete_at(index))
+    }
+
+    /// Carries out the given pending command, for drivers that draw the order themselves.
+    pub fn complete(&mut self, op: DiskOp) -> Option<DiskDone> {
+        let index = self.pending.iter().position(|pending| pending.op == op)?;
+        Some(self.complete_at(index))
+    }
+
+    /// The commands that have not completed, in the order of their submission.
+    pub fn pending(&self) -> impl Iterator<Item = (DiskOp, &DiskCommand)> {
+        self.pending.iter().map(|pending| (pending.op, &pending.command))
+    }
+
+    /// True when every command has completed.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// The power fails. What was not durable survives in part, as the seed decides; commands that had not
+    /// completed may have happened in part as well.
+    pub fn crash(&mut self) {
+        self.carry_out_in_part();
+        let mood = self.rng.below(4);
+        for file in self.files.values_mut() {
+            file.lose_power(mood, &mut self.rng);
+        }
+        let changes = std::mem::take(&mut self.name_changes);
+        self.names.clone_from(&self.durable_names);
+        for change in changes {
+            let happened = match mood {
+                0 => false,
+                1 => true,
+                _ => self.rng.one_in(2),
+            };
+            if happened {
+                change.change.apply(&mut self.names);
+            }
+        }
+        self.durable_names.clone_from(&self.names);
+        let names = &self.names;
+        self.files.retain(|file, _| names.values().any(|named| named == file));
+    }
+
+    /// The process is killed, and the machine goes on: what was written is still read, and still not durable.
+    /// Commands that had not completed may have happened in part.
+    pub fn kill(&mut self) {
+        self.carry_out_in_part();
+    }
+
+    /// The content of a file as a read would see it.
+    #[must_use]
+    pub fn content(&self, name: &str) -> Option<&[u8]> {
+        self.names.get(name).map(|file| &self.files[file].content[..])
+    }
+
+    /// Names and lengths of all files, sorted by name.
+    pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
+        self.names.iter().map(|(name, file)| (&name[..], self.files[file].content.len() as u64))
+    }
+
+    /// Bit rot: flips one bit, durably. Nothing happens outside the file.
+    pub fn flip_bit(&mut self, name: &str, offset_bytes: u64, bit: u8) {
+        self.rot(name, offset_bytes, |byte| byte ^ (1 << (bit & 7)));
+    }
+
+    /// Bit rot: overwrites bytes, durably, as far as they lie inside the file.
+    pub fn overwrite(&mut self, name: &str, offset_bytes: u64, bytes: &[u8]) {
+        for (index, &byte) in bytes.iter().enumerate() {
+            self.rot(name, offset_bytes + index as u64, |_| byte);
+        }
+    }
+
+    /// Puts a durable file in place, as a restore would.
+    pub fn install(&mut self, name: &str, content: &[u8]) {
+        self.next_file += 1;
+        let file = File { content: content.to_vec(), is_len_durable: true, ..File::default() };
+        self.files.insert(self.next_file, file);
+        self.names.insert(name.to_owned(), self.next_file);
+        self.durable_names.insert(name.to_owned(), self.next_file);
+    }
+
+    /// Removes a file durably, as a careless operator would.
+    pub fn remove(&mut self, name: &str) {
+        self.names.remove(name);
+        self.durable_names.remove(name);
+    }
+
+    /// Bytes of sectors that syncs have made durable so far: a measure of write amplification.
+    #[must_use]
+    pub fn synced_bytes(&self) -> u64 {
+        self.synced_bytes
+    }
+
+    fn rot(&mut self, name: &str, offset_bytes: u64, change: impl Fn(u8) -> u8) {
+        let Some(id) = self.names.get(name) else { return };
+        let file = self.files.get_mut(id).expect("a name leads to a file");
+        let offset = offset_bytes as usize;
+        if let Some(byte) = file.content.get_mut(offset) {
+            *byte = change(*byte);
+            if let Some(versions) = file.unsynced.get_mut(&(offset / SECTOR_BYTES)) {
+                let byte = &mut versions.durable[offset % SECTOR_BYTES];
+                *byte = change(*byte);
+                for version in &mut versions.written {
+                    let byte = &mut version.data[offset % SECTOR_BYTES];
+                    *byte = change(*byte);
+                }
+            }
+        }
+    }
+
+    fn complete_at(&mut self, index: usize) -> DiskDone {
+        let Pending { op, command, issued } = self.pending.remove(index);
+        self.clock += 1;
+        let result = match self.fault(&command) {
+            Some(error) => {
+                self.carry_out_failed(&command, issued, &error);
+                Err(error)
+            }
+            None => self.carry_out(&command, issued),
+        };
+        DiskDone { op, result }
+    }
+
+    fn fault(&mut self, command: &DiskCommand) -> Option<DiskError> {
+        let kind = kind_of(command);
+        if let Some(index) = self.fail_next.iter().position(|(wanted, _)| *wanted == kind) {
+            return Some(self.fail_next.remove(index).1);
+        }
+        let odds = match kind {
+            CommandKind::Read | CommandKind::List => self.odds.read,
+            CommandKind::Write => self.odds.write,
+            CommandKind::Sync | CommandKind::SyncDir => self.odds.sync,
+            CommandKind::Create | CommandKind::Rename | CommandKind::Delete => self.odds.name,
+        };
+        (odds > 0 && self.rng.one_in(odds)).then(|| DiskError::Io("injected".into()))
+    }
+
+    /// A failed sync marks what it covered as clean without having written it: no later sync will.
+    fn carry_out_failed(&mut self, command: &DiskCommand, issued: u64, error: &DiskError) {
+        match command {
+            DiskCommand::Sync { file } => {
+                if let Some(file) = self.file_mut(file) {
+                    file.lose_sync(issued);
+                }
+            }
+            DiskCommand::Write { file, offset_bytes, data } if *error != DiskError::Full => {
+                self.write(&file.clone(), *offset_bytes, &data.clone(), u64::MAX, 2);
+            }
+            _ => {}
+        }
+    }
+
+    fn carry_out(&mut self, command: &DiskCommand, issued: u64) -> Result<DiskReply, DiskError> {
+        match command {
+            DiskCommand::List { dir } => Ok(DiskReply::Listed(self.list(dir))),
+            DiskCommand::Create { file, len_bytes } => self.create(file, *len_bytes),
+            DiskCommand::Write { file, offset_bytes, data } => {
+                let done = self.clock;
+                self.write(file, *offset_bytes, data, done, 0)
+            }
+            DiskCommand::Sync { file } => {
+                let file = self.file_mut(file).ok_or(DiskError::NotFound)?;
+                let synced_bytes = file.sync(issued);
+                self.synced_bytes += synced_bytes;
+                Ok(DiskReply::Done)
+            }
+            DiskCommand::SyncDir { dir } => {
+                self.sync_dir(dir, issued);
+                Ok(DiskReply::Done)
+            }
+            DiskCommand::Rename { from, to } => {
+                let file = *self.names.get(&**from).ok_or(DiskError::NotFound)?;
+                let (from, to) = (from.to_string(), to.to_string());
+                self.change(Change::Rename { from, to, file });
+                Ok(DiskReply::Done)
+            }
+            DiskCommand::Delete { file } => {
+                if !self.names.contains_key(&**file) {
+                    return Err(DiskError::NotFound);
+                }
+                self.change(Change::Delete { name: file.to_string() });
+                Ok(DiskReply::Done)
+            }
+            DiskCommand::Read { file, offset_bytes, len_bytes } => {
+                let content = self.content(file).ok_or(DiskError::NotFound)?;
+                let start = content.len().min(*offset_bytes as usize);
+                let end = content.len().min(start + *len_bytes as usize);
+                Ok(DiskReply::Read(Bytes::copy_from_slice(&content[start..end])))
+            }
+        }
+    }
+
+    fn list(&self, dir: &str) -> Vec<(String, u64)> {
+        let in_dir = self.files().filter_map(|(name, len_bytes)| {
+            let (parent, base) = name.rsplit_once('/').unwrap_or(("", name));
+            (parent == dir).then(|| (base.to_owned(), len_bytes))
+        });
+        in_dir.collect()
+    }
+
+    fn create(&mut self, name: &str, len_bytes: u64) -> Result<DiskReply, DiskError> {
+        let used_bytes: u64 = self.files.values().map(|file| file.content.len() as u64).sum();
+        if used_bytes.saturating_add(len_bytes) > self.capacity_bytes {
+            return Err(DiskError::Full);
+        }
+        self.next_file += 1;
+        let file = File { content: vec![0; len_bytes as usize], ..File::default() };
+        self.files.insert(self.next_file, file);
+        self.change(Change::Create { name: name.to_owned(), file: self.next_file });
+        Ok(DiskReply::Done)
+    }
+
+    /// Writes sectors; with `skip_odds` about one in so many is left out.
+    fn write(
+        &mut self,
+        name: &str,
+        offset_bytes: u64,
+        data: &[u8],
+        done: u64,
+        skip_odds: u64,
+    ) -> Result<DiskReply, DiskError> {
+        let offset = offset_bytes as usize;
+        assert!(offset.is_multiple_of(SECTOR_BYTES), "writes start on a sector");
+        assert!(data.len().is_multiple_of(SECTOR_BYTES), "writes are whole sectors");
+        let id = *self.names.get(name).ok_or(DiskError::NotFound)?;
+        let file = self.files.get_mut(&id).expect("a name leads to a file");
+        if offset + data.len() > file.content.len() {
+            file.grow(offset + data.len());
+        }
+        for (index, sector) in data.chunks_exact(SECTOR_BYTES).enumerate() {
+            if skip_odds == 0 || !self.rng.one_in(skip_odds) {
+                let sector = sector.try_into().expect("chunks are whole sectors");
+                file.write_sector(offset / SECTOR_BYTES + index, sector, done);
+            }
+        }
+        Ok(DiskReply::Done)
+    }
+
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.names);
+        let dir = change.name().rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
+        self.name_changes.push(NameChange { dir, done: self.clock, change });
+        let (names, durable, changes) = (&self.names, &self.durable_names, &self.name_changes);
+        self.files.retain(|id, _| {
+            let changed = changes.iter().any(|change| change.change.file() == Some(*id));
+            changed || names.values().chain(durable.values()).any(|named| named == id)
+        });
+    }
+
+    fn sync_dir(&mut self, dir: &str, issued: u64) {
+        let durable = &mut self.durable_names;
+        self.name_changes.retain(|change| {
+            let is_covered = change.dir == dir && change.done <= issued;
+            if is_covered {
+                change.change.apply(durable);
+            }
+            !is_covered
+        });
+    }
+
+    fn carry_out_in_part(&mut self) {
+        for Pending { command, issued, .. } in std::mem::take(&mut self.pending) {
+            self.clock += 1;
+            let happens = self.rng.one_in(2);
+            match command {
+                DiskCommand::Write { file, offset_bytes, data } => {
+                    let skip_odds = self.rng.below(4);
+                    if skip_odds != 1 {
+                        // A killed process never hears of it: an error here is nobody's.
+                        let _ = self.write(&file, offset_bytes, &data, u64::MAX, skip_odds);
+                    }
+                }
+                command if happens => {
+                    let _ = self.carry_out(&command, issued);
+                }
+                _ => {}
+            }
+        }
+        // Whoever comes next issues its commands later than all of this.
+        for file in self.files.values_mut() {
+            file.settle(self.clock);
+        }
+    }
+
+    fn file_mut(&mut self, name: &str) -> Option<&mut File> {
+        let id = self.names.get(name)?;
+        self.files.get_mut(id)
+    }
+}
+
+impl Change {
+    fn name(&self) -> &str {
+        match self {
+            Self::Create { name, .. } | Self::Delete { name } => name,
+            Self::Rename { to, .. } => to,
+        }
+    }
+
+    fn file(&self) -> Option<u64> {
+        match self {
+            Self::Create { file, .. } | Self::Rename { file, .. } => Some(*file),
+            Self::Delete { .. } => None,
+        }
+    }
+
+    fn apply(&self, names: &mut BTreeMap<String, u64>) {
+        match self {
+            Self::Create { name, file } => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename { from, to, file } => {
+                if names.get(from) == Some(file) {
+                    names.remove(from);
+                }
+                names.insert(to.clone(), *file);
+            }
+            Self::Delete { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl File {
+    fn grow(&mut self, len: usize) {
+        self.content.resize(len, 0);
+        self.is_len_durable = false;
+    }
+
+    fn write_sector(&mut self, index: usize, data: Sector, done: u64) {
+        let start = index * SECTOR_BYTES;
+        let current = &mut self.content[start..start + SECTOR_BYTES];
+        let durable: Sector = (&*current).try_into().expect("files are whole sectors");
+        let versions =
+            self.unsynced.entry(index).or_insert(Versions { durable, written: Vec::new() });
+        versions.written.push(Version { data, done, is_lost: false });
+        current.copy_from_slice(&data);
+    }
+
+    fn sync(&mut self, issued: u64) -> u64 {
+        self.is_len_durable = true;
+        let mut synced_bytes = 0;
+        self.unsynced.retain(|_, versions| {
+            let covered = versions
+                .written
+                .iter()
+                .rposition(|version| version.done <= issued && !version.is_lost);
+            if let Some(index) = covered {
+                versions.durable = versions.written[index].data;
+                versions.written.drain(..=index);
+                synced_bytes += SECTOR_BYTES as u64;
+            }
+            !versions.written.is_empty()
+        });
+        synced_bytes
+    }
+
+    fn lose_sync(&mut self, issued: u64) {
+        for version in self.unsynced.values_mut().flat_map(|versions| &mut versions.written) {
+            version.is_lost |= version.done <= issued;
+        }
+    }
+
+    fn settle(&mut self, clock: u64) {
+        for version in self.unsynced.values_mut().flat_map(|versions| &mut versions.written) {
+            version.done = version.done.min(clock);
+        }
+    }
+
+    /// Each sector falls to one of its versions: all to the oldest, all to the newest, or each by itself.
+    fn lose_power(&mut self, mood: u64, rng: &mut Rng) {
+        for (index, versions) in std::mem::take(&mut self.unsynced) {
+            let count = versions.written.len() as u64;
+            let kept = match mood {
+                0 => 0,
+                1 => count,
+                _ => rng.below(count + 1),
+            };
+            let data = match kept {
+                0 => versions.durable,
+                kept => versions.written[kept as usize - 1].data,
+            };
+            let start = index * SECTOR_BYTES;
+            self.content[start..start + SECTOR_BYTES].copy_from_slice(&data);
+        }
+        if !self.is_len_durable {
+            let sectors = (self.content.len() / SECTOR_BYTES) as u64;
+            self.content.truncate(rng.below(sectors + 1) as usize * SECTOR_BYTES);
+            self.is_len_durable = true;
+        }
+    }
+}
+
+fn kind_of(command: &DiskCommand) -> CommandKind {
+    match command {
+        DiskCommand::List { .. } => CommandKind::List,
+        DiskCommand::Create { .. } => CommandKind::Create,
+        DiskCommand::Write { .. } => CommandKind::Write,
+        DiskCommand::Sync { .. } => CommandKind::Sync,
+        DiskCommand::SyncDir { .. } => CommandKind::SyncDir,
+        DiskCommand::Rename { .. } => CommandKind::Rename,
+        DiskCommand::Delete { .. } => CommandKind::Delete,
+        DiskCommand::Read { .. } => CommandKind::Read,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &str = "d/f";
+
+    fn run(disk: &mut VirtualDisk, command: DiskCommand) -> Result<DiskReply, DiskError> {
+        disk.submit(DiskOp(0), command);
+        disk.complete(DiskOp(0)).expect("it was just submitted").result
+    }
+
+    fn write(byte: u8, sectors: usize) -> DiskCommand {
+        let data = Bytes::from(vec![byte; sectors * SECTOR_BYTES]);
+        DiskCommand::Write { file: NAME.into(), offset_bytes: 0, data }
+    }
+
+    fn disk_with_file(seed: u8) -> VirtualDisk {
+        let mut disk = VirtualDisk::new(&[seed; 32]);
+        run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 4_096 }).expect("space");
+        run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
+        run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
+        disk
+    }
+
+    #[test]
+    fn synced_writes_survive_and_others_survive_sector_by_sector() {
+        let mut mixed = 0;
+        for seed in 0..50 {
+            let mut disk = disk_with_file(seed);
+            run(&mut disk, write(1, 8)).expect("no fault");
+            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
+            run(&mut disk, write(2, 8)).expect("no fault");
+            disk.crash();
+            let content = disk.content(NAME).expect("its name was synced");
+            assert!(content.iter().all(|&byte| byte == 1 || byte == 2));
+            mixed += usize::from(content.contains(&1) && content.contains(&2));
+        }
+        assert!(mixed > 10, "{mixed} of 50 crashes tore the write");
+    }
+
+    #[test]
+    fn a_sync_does_not_cover_a_write_that_completes_after_it_was_issued() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut disk = disk_with_file(seed);
+            disk.submit(DiskOp(1), write(1, 1));
+            disk.submit(DiskOp(2), DiskCommand::Sync { file: NAME.into() });
+            disk.complete(DiskOp(1)).expect("pending").result.expect("no fault");
+            disk.complete(DiskOp(2)).expect("pending").result.expect("no fault");
+            disk.crash();
+            lost += usize::from(disk.content(NAME).expect("its name was synced")[0] == 0);
+        }
+        assert!(lost > 10, "{lost} of 50");
+    }
+
+    #[test]
+    fn a_name_is_durable_only_after_its_directory_is_synced() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut disk = VirtualDisk::new(&[seed; 32]);
+            run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 })
+                .expect("space");
+            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
+            disk.crash();
+            lost += usize::from(disk.content(NAME).is_none());
+        }
+        assert!(lost > 10, "{lost} of 50");
+    }
+
+    #[test]
+    fn what_a_failed_sync_left_is_not_saved_by_the_next_one() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let mut disk = disk_with_file(seed);
+            run(&mut disk, write(1, 1)).expect("no fault");
+            disk.fail_next(CommandKind::Sync, DiskError::Io("injected".into()));
+            run(&mut disk, DiskCommand::Sync { file: NAME.into() })
+                .expect_err("it was told to fail");
+            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
+            disk.crash();
+            lost += usize::from(disk.content(NAME).expect("its name was synced")[0] == 0);
+        }
+        assert!(lost > 10, "{lost} of 50");
+    }
+
+    #[test]
+    fn a_full_disk_refuses_to_create_and_changes_nothing() {
+        let mut disk = disk_with_file(0);
+        disk.set_capacity(5_000);
+        let create = DiskCommand::Create { file: "d/g".into(), len_bytes: 1_024 };
+        assert_eq!(run(&mut disk, create), Err(DiskError::Full));
+        assert_eq!(disk.files().collect::<Vec<_>>(), [(NAME, 4_096)]);
+    }
+}

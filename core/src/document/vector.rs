@@ -1,0 +1,185 @@
+//! Version vectors: what has been incorporated, by actor.
+
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::ident::{Actor, Dot};
+use crate::time::Hlc;
+
+/// Actor → the highest clock value of that actor that was incorporated; every earlier event of that actor on
+/// this document was incorporated too. Sorted by actor, with a digest that each raise updates in O(1).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Vector {
+    entries: Vec<(Actor, Hlc)>,
+    digest: Digest,
+}
+
+/// What identifies a [`Vector`] in 128 bits: the wrapping sum, over its entries, of XXH3-128 (seed 0) of the
+/// actor's 16 bytes and the clock's 8, little-endian. The empty vector has digest 0.
+///
+/// Good against chance, not against malice: a peer that forges one can only harm what it may write anyway.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub u128);
+
+impl Digest {
+    /// The version of this rule. It travels beside digests wherever two builds compare them.
+    pub const VERSION: u8 = 1;
+
+    fn of(actor: Actor, hlc: Hlc) -> u128 {
+        let mut bytes = [0; 24];
+        bytes[..16].copy_from_slice(&actor.0);
+        bytes[16..].copy_from_slice(&hlc.0.to_le_bytes());
+        xxh3_128(&bytes)
+    }
+}
+
+impl Vector {
+    /// The vector that has seen nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { entries: Vec::new(), digest: Digest(0) }
+    }
+
+    /// True if nothing has been seen.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many actors have been seen.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The highest clock value of `actor`; zero if it has not been seen.
+    #[must_use]
+    pub fn get(&self, actor: Actor) -> Hlc {
+        self.position(actor).map_or(Hlc(0), |index| self.entries[index].1)
+    }
+
+    /// Whether the event `dot` has been incorporated.
+    #[must_use]
+    pub fn seen(&self, dot: Dot) -> bool {
+        self.get(dot.actor) >= dot.hlc
+    }
+
+    /// Incorporates `dot` and everything its actor did before; returns the actor's former value if it rose.
+    pub fn raise(&mut self, dot: Dot) -> Option<Hlc> {
+        let former = match self.position(dot.actor) {
+            Ok(index) if self.entries[index].1 >= dot.hlc => return None,
+            Ok(index) => {
+                let former = std::mem::replace(&mut self.entries[index].1, dot.hlc);
+                self.digest.0 = self.digest.0.wrapping_sub(Digest::of(dot.actor, former));
+                former
+            }
+            Err(_) if dot.hlc == Hlc(0) => return None,
+            Err(index) => {
+                self.entries.insert(index, (dot.actor, dot.hlc));
+                Hlc(0)
+            }
+        };
+        self.digest.0 = self.digest.0.wrapping_add(Digest::of(dot.actor, dot.hlc));
+        Some(former)
+    }
+
+    /// Incorporates all that `other` has seen.
+    pub fn join(&mut self, other: &Self) {
+        if self.is_empty() {
+            self.clone_from(other);
+            return;
+        }
+        for dot in other {
+            self.raise(dot);
+        }
+    }
+
+    /// Whether `other` has seen everything that this has.
+    #[must_use]
+    pub fn leq(&self, other: &Self) -> bool {
+        self.len() <= other.len() && self.iter().all(|dot| other.seen(dot))
+    }
+
+    /// The highest dot of each actor, by actor.
+    #[must_use]
+    pub fn iter(&self) -> Iter<'_> {
+        self.entries.iter().map(as_dot)
+    }
+
+    /// The highest clock value of any actor; zero if nothing was seen. A clock must receive this before it
+    /// ticks for an edit of the document.
+    #[must_use]
+    pub fn highest(&self) -> Hlc {
+        self.entries.iter().map(|&(_, hlc)| hlc).max().unwrap_or_default()
+    }
+
+    /// What identifies this vector.
+    #[must_use]
+    pub const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    fn position(&self, actor: Actor) -> Result<usize, usize> {
+        self.entries.binary_search_by(|(have, _)| have.cmp(&actor))
+    }
+}
+
+/// The entries of a [`Vector`] as dots, by actor.
+pub type Iter<'a> = std::iter::Map<std::slice::Iter<'a, (Actor, Hlc)>, fn(&(Actor, Hlc)) -> Dot>;
+
+fn as_dot(&(actor, hlc): &(Actor, Hlc)) -> Dot {
+    Dot { hlc, actor }
+}
+
+impl<'a> IntoIterator for &'a Vector {
+    type Item = Dot;
+    type IntoIter = Iter<'a>;
+
+    fn into_iter(self) -> Iter<'a> {
+        self.iter()
+    }
+}
+
+impl FromIterator<Dot> for Vector {
+    fn from_iter<T: IntoIterator<Item = Dot>>(dots: T) -> Self {
+        let mut vector = Self::new();
+        for dot in dots {
+            vector.raise(dot);
+        }
+        vector
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dot(actor: u8, hlc: u64) -> Dot {
+        Dot { hlc: Hlc(hlc), actor: Actor([actor; 16]) }
+    }
+
+    #[test]
+    fn the_digest_depends_on_the_entries_and_not_on_the_way_there() {
+        let mut one = Vector::new();
+        assert_eq!(one.raise(dot(2, 5)), Some(Hlc(0)));
+        assert_eq!(one.raise(dot(1, 9)), Some(Hlc(0)));
+        assert_eq!(one.raise(dot(2, 8)), Some(Hlc(5)));
+        assert_eq!(one.raise(dot(2, 7)), None);
+        let other: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
+        assert_eq!(one, other);
+        assert_eq!(Vector::new().digest(), Digest(0));
+    }
+
+    #[test]
+    fn digests_are_frozen() {
+        let vector: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
+        assert_eq!(vector.digest(), Digest(0));
+    }
+
+    #[test]
+    fn order_is_by_what_has_been_seen() {
+        let small: Vector = [dot(1, 9)].into_iter().collect();
+        let large: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
+        assert!(small.leq(&large) && !large.leq(&small) && Vector::new().leq(&small));
+        assert!(large.seen(dot(2, 8)) && large.seen(dot(2, 1)) && !large.seen(dot(2, 9)));
+    }
+}

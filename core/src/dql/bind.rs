@@ -1,0 +1,123 @@
+//! A statement with the values of its placeholders: what every machine that runs it starts from.
+
+use std::sync::Arc;
+
+use super::ast::{Expr, Statement, Tail};
+use super::error::{DqlError, ErrorKind};
+use super::eval::{Env, eval, is_true};
+use super::print;
+use super::row::Row;
+use crate::value::{Object, Value};
+
+/// A statement ready to run. Cheap to clone, and to be given to every partition.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    statement: Arc<Statement>,
+    parameters: Vec<Value>,
+    paging: Paging,
+}
+
+/// How many of the matching rows a statement wants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Paging {
+    pub(crate) offset: u64,
+    pub(crate) limit: Option<u64>,
+}
+
+impl Paging {
+    /// How many rows of one partition can be among the wanted ones; `None` is all.
+    pub(crate) fn rows_max(self) -> Option<u64> {
+        self.limit.map(|limit| limit.saturating_add(self.offset))
+    }
+}
+
+impl Bound {
+    /// Gives each placeholder the argument of its name. Arguments that the statement does not use are ignored.
+    ///
+    /// # Errors
+    ///
+    /// `Parameter` if an argument is absent, or is no number of rows where `LIMIT` or `OFFSET` take it.
+    pub fn new(statement: Arc<Statement>, arguments: &Object) -> Result<Self, DqlError> {
+        let mut parameters = Vec::with_capacity(statement.parameters.len());
+        for parameter in &statement.parameters {
+            let Some(value) = arguments.get(&parameter.name) else {
+                let message = format!("Parameter {} was not provided", parameter.name);
+                let offset = parameter.span.start as usize;
+                return Err(DqlError::at(ErrorKind::Parameter, message, &statement.text, offset));
+            };
+            parameters.push(value.clone());
+        }
+        let env = Env { parameters: &parameters, ..Env::default() };
+        let paging = match statement.tail() {
+            None => Paging { offset: 0, limit: None },
+            Some(Tail { offset, limit, .. }) => Paging {
+                offset: count(&statement, offset.as_ref(), &env)?.unwrap_or(0),
+                limit: count(&statement, limit.as_ref(), &env)?,
+            },
+        };
+        Ok(Self { shared: Arc::new(Shared { statement, parameters, paging }) })
+    }
+
+    /// The statement.
+    #[must_use]
+    pub fn statement(&self) -> &Statement {
+        &self.shared.statement
+    }
+
+    /// Whether `WHERE` accepts a document; true for all without one.
+    #[must_use]
+    pub fn matches(&self, row: &dyn Row) -> bool {
+        match self.statement().filter() {
+            Some(condition) => is_true(condition, &self.env_of(row)),
+            None => true,
+        }
+    }
+
+    /// Whether `ORDER BY`, `LIMIT` or `OFFSET` choose among the matching documents, so that no partition alone
+    /// can know which are meant.
+    #[must_use]
+    pub fn needs_choice(&self) -> bool {
+        let Paging { offset, limit } = self.paging();
+        offset > 0 || limit.is_some()
+    }
+
+    /// The condition as text, its parameters replaced by their values: the same for all that ask the same.
+    #[must_use]
+    pub fn condition_text(&self) -> String {
+        let parameters = &self.shared.parameters;
+        let condition = self.statement().filter();
+        condition.map_or_else(String::new, |expr| print::Bound { expr, parameters }.to_string())
+    }
+
+    pub(crate) fn paging(&self) -> Paging {
+        self.shared.paging
+    }
+
+    /// For what looks at no document.
+    pub(crate) fn env(&self) -> Env<'_> {
+        Env { parameters: &self.shared.parameters, ..Env::default() }
+    }
+
+    pub(crate) fn env_of<'a>(&'a self, row: &'a dyn Row) -> Env<'a> {
+        Env { row: Some(row), ..self.env() }
+    }
+}
+
+/// The number of rows that `LIMIT` or `OFFSET` say.
+fn count(
+    statement: &Statement,
+    expr: Option<&Expr>,
+    env: &Env<'_>,
+) -> Result<Option<u64>, DqlError> {
+    let Some(expr) = expr else { return Ok(None) };
+    if let Some(count) = eval(expr, env).and_then(|value| value.as_u64()) {
+        return Ok(Some(count));
+    }
+    let message = "LIMIT and OFFSET take an integer that is not negative";
+    Err(DqlError::at(ErrorKind::Parameter, message, &statement.text, expr.span.start as usize))
+}

@@ -1,0 +1,118 @@
+//! The documents of an INSERT.
+
+use std::collections::BTreeSet;
+
+use super::{ObjectMode, check_depth};
+use crate::dql::ast::{self, Conflict, StatementKind, TypeDeclaration};
+use crate::dql::bind::Bound;
+use crate::dql::error::{DqlError, ErrorKind};
+use crate::dql::eval::eval;
+use crate::ident::DocId;
+use crate::value::{Object, Value, canonical};
+
+/// An INSERT ready to be carried out.
+#[derive(Clone, Debug)]
+pub struct Insert {
+    bound: Bound,
+    mode: ObjectMode,
+}
+
+/// One document to insert.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InsertDocument {
+    /// Its identity.
+    pub id: DocId,
+    /// The same as a value, to be reported.
+    pub id_value: Value,
+    /// All its other fields.
+    pub fields: Object,
+}
+
+impl Insert {
+    /// `None` if the statement is not an INSERT.
+    #[must_use]
+    pub fn new(bound: Bound, mode: ObjectMode) -> Option<Self> {
+        matches!(bound.statement().kind(), StatementKind::Insert(_)).then_some(Self { bound, mode })
+    }
+
+    /// The documents in the order given. `fresh_id` makes an id for each that has none.
+    ///
+    /// # Errors
+    ///
+    /// `Execution` for what is no document, nests too deeply or has an id twice; `DocumentId` for an id that
+    /// cannot be one. Then nothing may be written.
+    pub fn documents(
+        &self,
+        fresh_id: &mut dyn FnMut() -> Value,
+    ) -> Result<Vec<InsertDocument>, DqlError> {
+        let mut documents = Vec::new();
+        let mut seen = BTreeSet::new();
+        for expr in &self.statement().documents {
+            let values = match eval(expr, &self.bound.env()) {
+                Some(Value::Array(values)) => values,
+                Some(value) => vec![value],
+                None => return Err(not_a_document("nothing")),
+            };
+            for value in values {
+                let document = document(value, fresh_id)?;
+                if !seen.insert(document.id.clone()) {
+                    let message = "Expected unique document identifiers";
+                    return Err(DqlError::new(ErrorKind::Execution, message));
+                }
+                documents.push(document);
+            }
+        }
+        Ok(documents)
+    }
+
+    /// What happens when a live document has the id; means nothing for INITIAL documents.
+    #[must_use]
+    pub fn conflict(&self) -> Conflict {
+        self.statement().conflict
+    }
+
+    /// Whether the documents are default data, older than anything.
+    #[must_use]
+    pub fn is_initial(&self) -> bool {
+        self.statement().initial
+    }
+
+    /// The declared types of fields.
+    #[must_use]
+    pub fn types(&self) -> &[TypeDeclaration] {
+        &self.statement().source.types
+    }
+
+    /// How objects are written that no declaration speaks of.
+    #[must_use]
+    pub fn mode(&self) -> ObjectMode {
+        self.mode
+    }
+
+    fn statement(&self) -> &ast::Insert {
+        match self.bound.statement().kind() {
+            StatementKind::Insert(insert) => insert,
+            _ => unreachable!("checked when this was made"),
+        }
+    }
+}
+
+fn document(
+    value: Value,
+    fresh_id: &mut dyn FnMut() -> Value,
+) -> Result<InsertDocument, DqlError> {
+    check_depth(&value)?;
+    let mut fields = match value {
+        Value::Object(fields) => fields,
+        other => return Err(not_a_document(other.type_name())),
+    };
+    let id_value = fields.remove("_id").unwrap_or_else(fresh_id);
+    let id = canonical::encode_id(&id_value)
+        .map_err(|error| DqlError::new(ErrorKind::DocumentId, error.to_string()))?;
+    Ok(InsertDocument { id, id_value, fields })
+}
+
+fn not_a_document(found: &str) -> DqlError {
+    let message = format!("INSERT takes objects, or arrays of objects, found {found}");
+    DqlError::new(ErrorKind::Execution, message)
+}

@@ -1,0 +1,85 @@
+//! Which statements may be sync subscriptions, and what remains of them.
+
+use super::access::Access;
+use super::ast::{Datasource, Projection, Statement, StatementKind};
+use super::bind::Bound;
+use super::error::{DqlError, ErrorKind};
+use super::row::Row;
+
+/// A subscription: the documents of one collection that a condition accepts.
+#[derive(Clone, Debug)]
+pub struct SubscriptionQuery {
+    bound: Bound,
+    key: String,
+}
+
+impl SubscriptionQuery {
+    /// The collection.
+    #[must_use]
+    pub fn collection(&self) -> &str {
+        self.bound.statement().collection()
+    }
+
+    /// Subscriptions to virtual collections are accepted and sync nothing.
+    #[must_use]
+    pub fn datasource(&self) -> Datasource {
+        self.bound.statement().datasource()
+    }
+
+    /// Whether a document belongs to it.
+    #[must_use]
+    pub fn matches(&self, row: &dyn Row) -> bool {
+        self.bound.matches(row)
+    }
+
+    /// Where its documents are.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        self.bound.access()
+    }
+
+    /// Text that is the same for subscriptions that ask the same of the same collection. Blanks, letter case of
+    /// keywords, aliases and the split between text and arguments make no difference.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+}
+
+/// Takes a statement for a subscription.
+///
+/// # Errors
+///
+/// `Unsupported`, naming the first clause that no subscription may have.
+pub fn subscription(bound: Bound) -> Result<SubscriptionQuery, DqlError> {
+    if let Some(feature) = refused(bound.statement()) {
+        let message = format!("Unsupported feature: {feature}");
+        return Err(DqlError::new(ErrorKind::Unsupported, message));
+    }
+    let prefix = match bound.statement().datasource() {
+        Datasource::Default => "default",
+        Datasource::System => "system",
+    };
+    let key = format!("{prefix}:{} {}", bound.statement().collection(), bound.condition_text());
+    Ok(SubscriptionQuery { bound, key })
+}
+
+fn refused(statement: &Statement) -> Option<&'static str> {
+    let StatementKind::Select(select) = statement.kind() else {
+        return Some("non-SELECT statement in sync subscription");
+    };
+    let tail = &select.tail;
+    if select.distinct {
+        Some("DISTINCT")
+    } else if select.grouping.as_ref().is_some_and(|grouping| !grouping.keys.is_empty()) {
+        Some("Grouping")
+    } else if !matches!(select.projection, Projection::Whole) {
+        Some("A projection other than wildcard (*)")
+    } else if select.source.ids.is_some() {
+        Some("USE IDS")
+    } else if !tail.order.is_empty() || tail.limit.is_some() || tail.offset.is_some() {
+        Some("Limit or Order by")
+    } else {
+        None
+    }
+}

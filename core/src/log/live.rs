@@ -1,0 +1,321 @@
+//! A log that was recovered: appends come in, groups and syncs go out, segments are made and trimmed, and what
+//! was found is replayed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use super::recovery::Recovered;
+use super::replay::{Replay, ReplayStep};
+use super::segment::{LOG_DIR, segment_file};
+use super::shelf::Shelf;
+use super::writer::Writer;
+use super::{
+    APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Io, LogError, LogFill, LogOpened, LogOutput, LogRecord,
+    Refusal, disk_error,
+};
+use crate::disk::{DiskDone, DiskError, DiskOp, DiskReply};
+use crate::ident::Txn;
+use crate::seam::Now;
+use crate::time::Instant;
+
+/// A log that has been quiet for this long writes a seal.
+const IDLE_SEAL: Duration = Duration::from_millis(200);
+
+/// The most appends that wait for a position.
+const WAITING_APPENDS_MAX: usize = 4_096;
+
+/// What a disk command was for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Group(u64),
+    Sync,
+    Shelf,
+    Replay,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    ticket: u64,
+    records: Vec<LogRecord>,
+    bytes: u64,
+}
+
+/// A log that is being written.
+#[derive(Debug)]
+pub(crate) struct Live {
+    writer: Writer,
+    shelf: Shelf,
+    replay: Option<Replay>,
+    /// What to tell once this boot's table is durable.
+    opening: Option<Box<LogOpened>>,
+    ops: BTreeMap<DiskOp, Purpose>,
+    /// Appends that have no position yet: there is no room, or the replay goes on.
+    waiting: VecDeque<Waiting>,
+    waiting_bytes: u64,
+    pending_bytes_max: u64,
+    is_stopping: bool,
+    is_sealed: bool,
+}
+
+type Done = Result<(), LogError>;
+
+impl Live {
+    pub(crate) fn start(mut found: Recovered, now: Now, io: &mut Io) -> Self {
+        let writer = Writer::new(&found);
+        let opening = Box::new(LogOpened {
+            log_id: found.log.id,
+            boots: writer.boots().clone(),
+            durable: found.last,
+            next: writer.next(),
+            created: found.created,
+            seal_seen: found.seal_seen,
+            cut: found.cut.take(),
+        });
+        let current = found.current;
+        let shelf = Shelf::new(&found.config, found.sealed, found.spare);
+        let replay = found.replay.map(|start| {
+            let segment = shelf.segment(start.segment).unwrap_or(current);
+            Replay::new(start, segment, found.config.replay_from, found.last)
+        });
+        let mut live = Self {
+            writer,
+            shelf,
+            replay,
+            opening: Some(opening),
+            ops: BTreeMap::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            pending_bytes_max: found.config.pending_bytes_max,
+            is_stopping: false,
+            is_sealed: false,
+        };
+        live.pump_writes(now, io);
+        live
+    }
+
+    pub(crate) fn append(
+        &mut self,
+        ticket: u64,
+        records: Vec<LogRecord>,
+        now: Now,
+        io: &mut Io,
+    ) -> Done {
+        let bytes: u64 = records.iter().map(|record| record.bytes().len() as u64).sum();
+        let pending_bytes = self.writer.pending_bytes() + self.waiting_bytes;
+        let is_empty = records.is_empty();
+        let end = self.writer.next().0.saturating_add(records.len() as u64);
+        if self.is_stopping || end > Txn::MAX.0 {
+            io.refuse(ticket, Refusal::Closed);
+        } else if is_empty || bytes > APPEND_BYTES_MAX || records.len() > APPEND_RECORDS_MAX {
+            io.refuse(ticket, Refusal::TooLarge);
+        } else if pending_bytes > 0 && pending_bytes + bytes > self.pending_bytes_max
+            || self.waiting.len() >= WAITING_APPENDS_MAX
+        {
+            io.refuse(ticket, Refusal::Busy);
+        } else {
+            self.waiting_bytes += bytes;
+            self.waiting.push_back(Waiting { ticket, records, bytes });
+        }
+        self.pump(now, io)
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Now, io: &mut Io) -> Done {
+        self.pump(now, io)
+    }
+
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let idle_seal = self.quiet_since().map(|since| since.after(IDLE_SEAL));
+        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at()].into_iter().flatten().min()
+    }
+
+    pub(crate) fn replay_more(&mut self, bytes: u64, now: Now, io: &mut Io) -> Done {
+        if let Some(replay) = &mut self.replay {
+            replay.grant(bytes);
+        }
+        self.pump(now, io)
+    }
+
+    pub(crate) fn trim(&mut self, below: Txn, now: Now, io: &mut Io) -> Done {
+        self.shelf.trim(below);
+        self.pump(now, io)
+    }
+
+    pub(crate) fn seal(&mut self, now: Now, io: &mut Io) -> Done {
+        self.is_stopping = true;
+        for ticket in self.take_waiting() {
+            io.refuse(ticket, Refusal::Closed);
+        }
+        self.pump(now, io)
+    }
+
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
+    /// The appends without a position, which are given up.
+    pub(crate) fn take_waiting(&mut self) -> Vec<u64> {
+        self.waiting_bytes = 0;
+        self.waiting.drain(..).map(|waiting| waiting.ticket).collect()
+    }
+
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    pub(crate) fn fill(&self) -> LogFill {
+        let (segment_count, segment_bytes) = self.shelf.size();
+        LogFill {
+            segment_count: segment_count + 1,
+            segment_bytes: segment_bytes + self.writer.current().len_bytes,
+            pending_records: self.writer.pending_records(),
+            pending_bytes: self.writer.pending_bytes() + self.waiting_bytes,
+            waiting_appends: self.waiting.len() as u64,
+            spare_ready: self.shelf.spare().is_some(),
+            disk_full: self.shelf.is_short(),
+            sync_time: self.writer.cadence().last_time(),
+        }
+    }
+
+    pub(crate) fn check_invariants(&self) {
+        self.writer.check_invariants();
+        let bytes: u64 = self.waiting.iter().map(|waiting| waiting.bytes).sum();
+        assert_eq!(bytes, self.waiting_bytes, "waiting bytes are counted");
+    }
+
+    pub(crate) fn handle_disk(&mut self, done: DiskDone, now: Now, io: &mut Io) -> Done {
+        let purpose = self.ops.remove(&done.op).expect("a completion answers a command once");
+        let segment = segment_file(self.writer.current().number);
+        match purpose {
+            Purpose::Group(seq) => {
+                done.result.map_err(|error| disk_error(&segment, error))?;
+                self.writer.on_written(seq);
+            }
+            Purpose::Sync => {
+                done.result.map_err(|error| disk_error(&segment, error))?;
+                let synced = self.writer.on_synced(now.mono, io);
+                if synced.boot
+                    && let Some(opened) = self.opening.take()
+                {
+                    io.outputs.push_back(LogOutput::Opened(opened));
+                }
+            }
+            Purpose::Shelf => {
+                let current = self.writer.current();
+                let next = self.shelf.on_done(done.result, current, now.mono, io)?;
+                self.ops.extend(next.map(|op| (op, Purpose::Shelf)));
+            }
+            Purpose::Replay => {
+                let file = &segment_file(self.replay.as_ref().map_or(0, Replay::segment));
+                match done.result.map_err(|error| disk_error(file, error))? {
+                    DiskReply::Read(bytes) => self.replay_mut().on_read(bytes),
+                    _ => return Err(disk_error(file, wrong_reply())),
+                }
+            }
+        }
+        self.pump(now, io)
+    }
+
+    /// Does everything that can be done at this moment.
+    fn pump(&mut self, now: Now, io: &mut Io) -> Done {
+        self.pump_replay(io)?;
+        self.admit(now, io);
+        self.pump_writes(now, io);
+        if self.opening.is_some() && self.shelf.is_full(now.mono) {
+            return Err(disk_error(&LOG_DIR.into(), DiskError::Full));
+        }
+        self.seal_if_quiet(now, io);
+        Ok(())
+    }
+
+    fn pump_replay(&mut self, io: &mut Io) -> Done {
+        if self.opening.is_some() {
+            return Ok(());
+        }
+        while let Some(replay) = &mut self.replay {
+            match replay.step(io)? {
+                ReplayStep::Reading(op) => {
+                    self.ops.insert(op, Purpose::Replay);
+                    return Ok(());
+                }
+                ReplayStep::Waiting => return Ok(()),
+                ReplayStep::Segment(number) => {
+                    let current = *self.writer.current();
+                    let segment = self.shelf.segment(number).unwrap_or(current);
+                    assert_eq!(segment.number, number, "replay reads segments that are kept");
+                    replay.enter(segment);
+                }
+                ReplayStep::Done => self.replay = None,
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives positions to what waits, in order, as far as there is room for it on the disk.
+    fn admit(&mut self, now: Now, io: &mut Io) {
+        if self.opening.is_some() || self.replay.is_some() {
+            return;
+        }
+        while let Some(mut front) = self.waiting.pop_front() {
+            match self.writer.place(front.records, &self.shelf) {
+                Ok(first) => {
+                    self.waiting_bytes -= front.bytes;
+                    io.outputs.push_back(LogOutput::Appended { ticket: front.ticket, first });
+                }
+                Err(records) => {
+                    self.shelf.want(self.writer.segment_bytes_for(&records));
+                    if self.shelf.is_full(now.mono) {
+                        self.shelf.want_usual();
+                        self.waiting_bytes -= front.bytes;
+                        io.refuse(front.ticket, Refusal::Full);
+                        continue;
+                    }
+                    front.records = records;
+                    self.waiting.push_front(front);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn pump_writes(&mut self, now: Now, io: &mut Io) {
+        let mut writes = Vec::new();
+        self.writer.write(now, &mut self.shelf, io, &mut writes);
+        self.ops.extend(writes.into_iter().map(|(op, seq)| (op, Purpose::Group(seq))));
+        let sync = self.writer.start_sync(now.mono, io);
+        self.ops.extend(sync.map(|op| (op, Purpose::Sync)));
+        let keep_from = self.keep_from();
+        let step = self.shelf.work(self.writer.current(), keep_from, now.mono, io);
+        self.ops.extend(step.map(|op| (op, Purpose::Shelf)));
+    }
+
+    /// Segments are kept while replay reads them, and while the newest boot table is only in them.
+    fn keep_from(&self) -> Txn {
+        if self.opening.is_some() || !self.writer.has_durable_boots() {
+            Txn(0)
+        } else {
+            self.replay.as_ref().map_or(Txn::MAX, Replay::keep_from)
+        }
+    }
+
+    fn seal_if_quiet(&mut self, now: Now, io: &mut Io) {
+        let is_idle = self.quiet_since().is_some_and(|since| now.mono >= since.after(IDLE_SEAL));
+        if self.writer.can_seal() && (is_idle || self.is_stopping) {
+            let mut writes = Vec::new();
+            self.writer.write_seal(io, &mut writes);
+            self.ops.extend(writes.into_iter().map(|(op, seq)| (op, Purpose::Group(seq))));
+        }
+        self.is_sealed = self.is_stopping && self.writer.is_at_rest();
+    }
+
+    fn quiet_since(&self) -> Option<Instant> {
+        if self.opening.is_some() { None } else { self.writer.quiet_since() }
+    }
+
+    fn replay_mut(&mut self) -> &mut Replay {
+        self.replay.as_mut().expect("a read was out for it")
+    }
+}
+
+fn wrong_reply() -> DiskError {
+    DiskError::Io("the reply does not fit the command".into())
+}

@@ -1,0 +1,502 @@
+//! The embedded transaction log: one totally ordered sequence of records in segment files.
+//!
+//! [`Log`] is a machine without I/O. It sits beside a `Node`, is driven with [`DiskDone`]s and the time, and
+//! answers with [`LogOutput`]s; whoever owns it carries out the [`DiskCommand`]s. A record is opaque here: one
+//! transaction, at one position. Nothing is `Committed` before it is on stable storage.
+//!
+//! Calling order: [`Log::open`], then drain [`Log::poll_output`] after every call. After `Opened`, what lies above
+//! [`LogConfig::replay_from`] comes as `Committed`, as far as [`Log::replay_more`] gives leave; live records follow
+//! in the same stream, in order. Calls of [`Log::append`] wait until the replay has ended. [`Log::seal`] stops.
+//!
+//! The bytes on disk are described in `LAYOUT.md` beside this file.
+
+mod boots;
+mod cadence;
+pub(crate) mod frame;
+mod group;
+mod live;
+mod reader;
+mod record;
+mod recovery;
+mod replay;
+mod search;
+mod segment;
+mod shelf;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, FileName};
+use crate::ident::{BootId, LogId, Txn};
+use crate::rng::Seed;
+use crate::seam::Now;
+use crate::time::Instant;
+
+pub use boots::{BOOTS_MAX, BootEntry, BootTable};
+pub use record::LogRecord;
+pub use segment::LOG_DIR;
+
+use live::Live;
+use recovery::{Recovery, RecoveryStep};
+
+/// The largest record, and the largest sum of the records of one append: 64 MiB.
+pub const APPEND_BYTES_MAX: u64 = 64 << 20;
+
+/// The most records in one append.
+pub const APPEND_RECORDS_MAX: usize = 1 << 16;
+
+/// The smallest segment that is made, whatever the configuration says.
+pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
+
+/// The largest segment that is made, unless one append needs a larger one: 64 MiB.
+pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
+
+/// A restored log goes on this far behind its old end, so that positions that were lost are never used twice.
+pub const RESTORE_GAP: u64 = 1 << 32;
+
+/// How a log is opened.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Bytes of a new segment file, 1 to 64 MiB; brought into range and rounded up to 512.
+    pub segment_bytes: u64,
+    /// Segments below the trim point stay while all segments together are no more than this.
+    pub retain_bytes: u64,
+    /// The most bytes that may wait for the disk; beyond it appends are refused as `Busy`.
+    pub pending_bytes_max: u64,
+    /// Replay what lies above this position: the position of the checkpoint that was loaded, or zero.
+    pub replay_from: Txn,
+    /// This start of the process; a fresh one every time.
+    pub boot: BootId,
+    /// Randomness for a new log's identity.
+    pub seed: Seed,
+    /// The directory was restored from a copy: go on [`RESTORE_GAP`] behind its end.
+    pub restored: bool,
+}
+
+impl LogConfig {
+    /// A configuration for this boot: 64 MiB segments, 1 GiB kept, 128 MiB pending, replay of everything.
+    #[must_use]
+    pub fn new(boot: BootId, seed: Seed) -> Self {
+        Self {
+            segment_bytes: SEGMENT_BYTES_MAX,
+            retain_bytes: 1 << 30,
+            pending_bytes_max: 2 * APPEND_BYTES_MAX,
+            replay_from: Txn(0),
+            boot,
+            seed,
+            restored: false,
+        }
+    }
+}
+
+/// What the owner of a log must do, or may rely on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Carry out a disk command and answer it under this number.
+    Disk(DiskOp, DiskCommand),
+    /// The log is whole up to `durable` and accepts appends.
+    Opened(Box<LogOpened>),
+    /// The records of this append have their positions, from `first` on. They are not durable yet.
+    Appended {
+        /// What was given to `append`.
+        ticket: u64,
+        /// The position of its first record.
+        first: Txn,
+    },
+    /// These records are durable. Every position comes exactly once per opening, in order.
+    Committed {
+        /// The position of the first record.
+        first: Txn,
+        /// Records at consecutive positions.
+        records: Vec<LogRecord>,
+    },
+    /// Nothing of this append was written, and nothing will be.
+    Refused {
+        /// What was given to `append`.
+        ticket: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The log has stopped. What was appended and not committed has an unknown outcome: it may or may not be
+    /// there after the next opening.
+    Failed {
+        /// Why.
+        error: LogError,
+    },
+    /// Everything appended is durable and the log is closed: the answer to `seal`.
+    Sealed,
+}
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOpened {
+    /// The identity of the log.
+    pub log_id: LogId,
+    /// All boots, this one last.
+    pub boots: BootTable,
+    /// The last durable position: replay ends here. Zero in an empty log.
+    pub durable: Txn,
+    /// The position that the next record will take.
+    pub next: Txn,
+    /// True when the directory held no log and one was made.
+    pub created: bool,
+    /// True when the log ended with a seal: it was idle or stopped when the last process ended.
+    pub seal_seen: bool,
+    /// The unfinished tail that was cut off, if there was one.
+    pub cut: Option<TailCut>,
+}
+
+/// Groups at the end of a log that were written but never synced, and did not survive whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailCut {
+    /// The segment file.
+    pub file: FileName,
+    /// Where the first group was cut.
+    pub offset_bytes: u64,
+    /// Bytes overwritten, up to the last header that was found.
+    pub len_bytes: u64,
+}
+
+/// Why an append was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No space for another segment.
+    #[error("the disk is full")]
+    Full,
+    /// More than [`APPEND_BYTES_MAX`] or [`APPEND_RECORDS_MAX`], or no record at all.
+    #[error("the append is empty or over the limit")]
+    TooLarge,
+    /// More than `pending_bytes_max` wait for the disk.
+    #[error("too much waits for the disk")]
+    Busy,
+    /// The log is sealed, or has failed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why a log stopped, or did not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// Bytes that were durable are gone or changed. Nothing was cut.
+    #[error(transparent)]
+    Damaged(#[from] LogDamage),
+    /// Written by a later version of this software.
+    #[error("{file} has format version {version}, which this build does not know")]
+    TooNew {
+        /// The segment file.
+        file: FileName,
+        /// The version found.
+        version: u16,
+    },
+    /// A group of a kind that this build neither knows nor may skip.
+    #[error("{file} holds a critical group of unknown kind {kind} at byte {offset_bytes}")]
+    UnknownGroup {
+        /// The segment file.
+        file: FileName,
+        /// Where the group starts.
+        offset_bytes: u64,
+        /// The kind found.
+        kind: u8,
+    },
+    /// The disk refused.
+    #[error("{file}: {error}")]
+    Disk {
+        /// The file or directory of the command that failed.
+        file: FileName,
+        /// What the disk said.
+        error: DiskError,
+    },
+}
+
+/// Where the log is damaged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log is damaged: {file} at byte {offset_bytes}: {kind}")]
+pub struct LogDamage {
+    /// The segment file.
+    pub file: FileName,
+    /// Where the damaged part starts.
+    pub offset_bytes: u64,
+    /// What is wrong there.
+    pub kind: DamageKind,
+}
+
+/// What is wrong with a damaged log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DamageKind {
+    /// A group that a later header states to be durable does not check.
+    #[error("a durable group does not check")]
+    Group,
+    /// The header of a segment that is in use does not check.
+    #[error("the segment header does not check")]
+    SegmentHeader,
+    /// A segment between others is not there.
+    #[error("the segment is missing")]
+    MissingSegment,
+    /// The file is not as long as its header says.
+    #[error("the file has {found_bytes} bytes instead of {expected_bytes}")]
+    Length {
+        /// Bytes found.
+        found_bytes: u64,
+        /// Bytes stated.
+        expected_bytes: u64,
+    },
+    /// The segment belongs to another log.
+    #[error("the segment belongs to another log")]
+    Foreign,
+    /// The oldest segment starts above what must be replayed.
+    #[error("positions from {wanted} on are needed, and the log starts at {first}")]
+    StartsAfter {
+        /// The first position to replay.
+        wanted: Txn,
+        /// The first position there is.
+        first: Txn,
+    },
+    /// The log ends below the checkpoint that was made from it.
+    #[error("the checkpoint is at {wanted}, and the log ends at {last}")]
+    EndsBefore {
+        /// The checkpoint's position.
+        wanted: Txn,
+        /// The last position there is.
+        last: Txn,
+    },
+}
+
+/// How full a log is: for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFill {
+    /// Segment files in use, and their bytes.
+    pub segment_count: u64,
+    /// Bytes of all segment files, the spare one included.
+    pub segment_bytes: u64,
+    /// Records with a position that are not durable.
+    pub pending_records: u64,
+    /// Bytes of records that are not durable, with or without a position.
+    pub pending_bytes: u64,
+    /// Appends that wait for a position.
+    pub waiting_appends: u64,
+    /// True when the next segment is ready.
+    pub spare_ready: bool,
+    /// True while the disk has no space for another segment.
+    pub disk_full: bool,
+    /// How long the last sync took.
+    pub sync_time: Duration,
+}
+
+/// The log machine. See the module for the calling order.
+#[derive(Debug)]
+pub struct Log {
+    io: Io,
+    state: State,
+    /// Sealed or failed: completions that still come are of no interest.
+    is_closed: bool,
+}
+
+#[derive(Debug)]
+enum State {
+    Opening(Box<Recovery>),
+    Live(Box<Live>),
+}
+
+impl Log {
+    /// Starts to open the log below [`LOG_DIR`]. The outcome is `Opened` or `Failed`.
+    #[must_use]
+    pub fn open(config: LogConfig, now: Now) -> Self {
+        let mut io = Io::default();
+        let recovery = Recovery::start(config, now, &mut io);
+        Self { io, state: State::Opening(Box::new(recovery)), is_closed: false }
+    }
+
+    /// Takes the completion of a command.
+    pub fn handle_disk(&mut self, done: DiskDone, now: Now) {
+        if self.is_closed {
+            return;
+        }
+        match &mut self.state {
+            State::Opening(recovery) => match recovery.handle_disk(done, &mut self.io) {
+                Ok(RecoveryStep::Pending) => {}
+                Ok(RecoveryStep::Done(recovered)) => {
+                    let live = Live::start(*recovered, now, &mut self.io);
+                    self.state = State::Live(Box::new(live));
+                }
+                Err(error) => self.fail(error),
+            },
+            State::Live(live) => {
+                if let Err(error) = live.handle_disk(done, now, &mut self.io) {
+                    self.fail(error);
+                }
+            }
+        }
+        self.close_if_sealed();
+    }
+
+    /// Appends records at consecutive positions. Answered by `Appended` and later `Committed`, or by `Refused`.
+    /// Positions are given in the order of the calls.
+    pub fn append(&mut self, ticket: u64, records: Vec<LogRecord>, now: Now) {
+        match &mut self.state {
+            State::Live(live) if !self.is_closed => {
+                if let Err(error) = live.append(ticket, records, now, &mut self.io) {
+                    self.fail(error);
+                }
+            }
+            _ => self.io.refuse(ticket, Refusal::Closed),
+        }
+    }
+
+    /// Acts on time alone. An early call does no harm.
+    pub fn handle_timeout(&mut self, now: Now) {
+        self.with_live(|live, io| live.handle_timeout(now, io));
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        match &self.state {
+            State::Live(live) if !self.is_closed => live.poll_timeout(),
+            _ => None,
+        }
+    }
+
+    /// The next thing to do. Call until `None` after every other call.
+    pub fn poll_output(&mut self) -> Option<LogOutput> {
+        self.io.outputs.pop_front()
+    }
+
+    /// Gives leave to replay about `bytes` more bytes of records; the group that reaches the limit comes whole.
+    pub fn replay_more(&mut self, bytes: u64, now: Now) {
+        self.with_live(|live, io| live.replay_more(bytes, now, io));
+    }
+
+    /// Positions below `below` are not needed to recover. Whole segments below it are deleted or used again, as
+    /// far as [`LogConfig::retain_bytes`] allows.
+    pub fn trim(&mut self, below: Txn, now: Now) {
+        self.with_live(|live, io| live.trim(below, now, io));
+    }
+
+    /// Stops in order: refuses what comes, makes durable what was appended, then `Sealed`.
+    pub fn seal(&mut self, now: Now) {
+        match &mut self.state {
+            State::Opening(_) if !self.is_closed => {
+                self.is_closed = true;
+                self.io.outputs.push_back(LogOutput::Sealed);
+            }
+            _ => self.with_live(|live, io| live.seal(now, io)),
+        }
+    }
+
+    /// The last durable position.
+    #[must_use]
+    pub fn durable(&self) -> Txn {
+        self.live().map_or(Txn(0), |live| live.writer().durable())
+    }
+
+    /// The last position given out.
+    #[must_use]
+    pub fn end(&self) -> Txn {
+        self.live().map_or(Txn(0), |live| live.writer().end())
+    }
+
+    /// The boots of this log; nothing until it is open.
+    #[must_use]
+    pub fn boots(&self) -> Option<&BootTable> {
+        self.live().map(|live| live.writer().boots())
+    }
+
+    /// The identity of this log; nothing until it is open.
+    #[must_use]
+    pub fn log_id(&self) -> Option<LogId> {
+        self.live().map(|live| live.writer().log_id())
+    }
+
+    /// How full the log is.
+    #[must_use]
+    pub fn fill(&self) -> LogFill {
+        self.live().map_or_else(LogFill::default, Live::fill)
+    }
+
+    /// Walks what is too slow for the hot path.
+    ///
+    /// # Panics
+    ///
+    /// When an invariant does not hold: a bug of ours.
+    pub fn check_invariants(&self) {
+        if let State::Live(live) = &self.state {
+            live.check_invariants();
+        }
+    }
+
+    fn live(&self) -> Option<&Live> {
+        match &self.state {
+            State::Live(live) => Some(live),
+            State::Opening(_) => None,
+        }
+    }
+
+    fn with_live(&mut self, act: impl FnOnce(&mut Live, &mut Io) -> Result<(), LogError>) {
+        if self.is_closed {
+            return;
+        }
+        if let State::Live(live) = &mut self.state
+            && let Err(error) = act(live, &mut self.io)
+        {
+            self.fail(error);
+        }
+        self.close_if_sealed();
+    }
+
+    fn close_if_sealed(&mut self) {
+        if let State::Live(live) = &self.state
+            && live.is_sealed()
+            && !self.is_closed
+        {
+            self.is_closed = true;
+            self.io.outputs.push_back(LogOutput::Sealed);
+        }
+    }
+
+    /// Nothing more is written: what a failed sync left behind must not be built upon.
+    fn fail(&mut self, error: LogError) {
+        if let State::Live(live) = &mut self.state {
+            for ticket in live.take_waiting() {
+                self.io.refuse(ticket, Refusal::Closed);
+            }
+        }
+        self.is_closed = true;
+        self.io.outputs.push_back(LogOutput::Failed { error });
+    }
+}
+
+/// What leaves the machine, and the numbers of its disk commands.
+#[derive(Debug, Default)]
+pub(crate) struct Io {
+    outputs: VecDeque<LogOutput>,
+    next_op: u64,
+}
+
+impl Io {
+    fn disk(&mut self, command: DiskCommand) -> DiskOp {
+        self.next_op += 1;
+        let op = DiskOp(self.next_op);
+        self.outputs.push_back(LogOutput::Disk(op, command));
+        op
+    }
+
+    fn refuse(&mut self, ticket: u64, reason: Refusal) {
+        self.outputs.push_back(LogOutput::Refused { ticket, reason });
+    }
+}
+
+/// The log's error for a failed command on `file`.
+fn disk_error(file: &FileName, error: DiskError) -> LogError {
+    LogError::Disk { file: file.clone(), error }
+}
+
+/// The log's error for damage in segment `number`.
+fn damaged(number: u64, offset_bytes: u64, kind: DamageKind) -> LogError {
+    LogDamage { file: segment::segment_file(number), offset_bytes, kind }.into()
+}

@@ -1,0 +1,649 @@
+//! Opening: finds the segments, walks the ones that will be replayed to their end, tells a torn tail from
+//! damage, overwrites what is cut, and syncs what was found before anyone may rely on it.
+//!
+//! One command is out at a time. The result is where the log goes on; nothing has been appended yet.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::boots::BootTable;
+use super::frame::FrameError;
+use super::group::{BLOCK_BYTES, GroupKind, LogIdentity, padded};
+use super::reader::{READ_BYTES, ReadStep, SegmentReader, Walk};
+use super::search::TailSearch;
+use super::segment::{
+    LOG_DIR, SEGMENT_HEADER_BYTES, SPARE_TMP, SegmentHeader, segment_file, segment_number,
+};
+use super::{
+    DamageKind, Io, LogConfig, LogError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TailCut, damaged,
+    disk_error,
+};
+use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
+use crate::ident::{LogId, Txn};
+use crate::rng::Rng;
+use crate::seam::Now;
+
+/// The number of a log's first segment.
+const FIRST_SEGMENT: u64 = 1;
+
+/// A cut tail is overwritten in writes of at most this size.
+const ZERO_BYTES_MAX: u64 = 1 << 20;
+
+/// A segment file that is in use, or ready to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Segment {
+    pub(crate) number: u64,
+    pub(crate) len_bytes: u64,
+    /// The first position that may lie in it.
+    pub(crate) first: Txn,
+}
+
+/// Where replay starts.
+#[derive(Clone, Debug)]
+pub(crate) struct ReplayStart {
+    pub(crate) segment: u64,
+    pub(crate) offset_bytes: u64,
+    pub(crate) walk: Walk,
+}
+
+/// A log that was found whole, or made.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) config: LogConfig,
+    pub(crate) log: LogIdentity,
+    /// Segments before the current one, oldest first.
+    pub(crate) sealed: Vec<Segment>,
+    pub(crate) current: Segment,
+    /// Where the next group goes.
+    pub(crate) offset_bytes: u64,
+    /// The current segment ends here: the log goes on in the spare one.
+    pub(crate) is_ended: bool,
+    pub(crate) spare: Option<Segment>,
+    pub(crate) boots: BootTable,
+    pub(crate) next: Txn,
+    pub(crate) last: Txn,
+    pub(crate) replay: Option<ReplayStart>,
+    pub(crate) created: bool,
+    pub(crate) seal_seen: bool,
+    pub(crate) cut: Option<TailCut>,
+}
+
+/// What came of a completion.
+pub(crate) enum RecoveryStep {
+    /// A command is out.
+    Pending,
+    /// The log can be written.
+    Done(Box<Recovered>),
+}
+
+/// The opening of a log.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    config: LogConfig,
+    now: Now,
+    op: DiskOp,
+    /// The file of the command that is out, for error messages.
+    file: FileName,
+    stage: Stage,
+    /// Every segment file, with its length.
+    files: BTreeMap<u64, u64>,
+    headers: BTreeMap<u64, SegmentHeader>,
+    /// Files that are left over and go away first.
+    leftovers: Vec<FileName>,
+    walk: Option<Walk>,
+    replay: Option<ReplayStart>,
+    last_kind: Option<GroupKind>,
+    /// Where the newest segment in use ends.
+    end: (u64, u64),
+    /// Up to here the newest segment states itself to be durable.
+    proven_bytes: u64,
+    /// Ranges to overwrite: segment, from, to.
+    cuts: Vec<(u64, u64, u64)>,
+    cut: Option<TailCut>,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Listing,
+    DeletingLeftovers,
+    SyncingNames,
+    Founding(Founding),
+    ReadingHeader(u64),
+    Walking { reader: SegmentReader, asked: (u64, u32) },
+    Searching(TailSearch),
+    Overwriting { index: usize, offset_bytes: u64 },
+    SyncingCuts { index: usize },
+    DeletingExtras,
+    Rereading { offset_bytes: u64 },
+    Rewriting { offset_bytes: u64 },
+    SyncingCurrent,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Founding {
+    Creating,
+    Writing,
+    Syncing,
+    Renaming,
+    SyncingDir,
+}
+
+type Outcome = Result<RecoveryStep, LogError>;
+
+impl Recovery {
+    pub(crate) fn start(mut config: LogConfig, now: Now, io: &mut Io) -> Self {
+        let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
+        config.segment_bytes = padded(segment_bytes);
+        let dir: FileName = LOG_DIR.into();
+        Self {
+            config,
+            now,
+            op: io.disk(DiskCommand::List { dir: dir.clone() }),
+            file: dir,
+            stage: Stage::Listing,
+            files: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            leftovers: Vec::new(),
+            walk: None,
+            replay: None,
+            last_kind: None,
+            end: (0, 0),
+            proven_bytes: 0,
+            cuts: Vec::new(),
+            cut: None,
+        }
+    }
+
+    pub(crate) fn handle_disk(&mut self, done: DiskDone, io: &mut Io) -> Outcome {
+        assert_eq!(done.op, self.op, "recovery has one command out");
+        let reply = match done.result {
+            Ok(reply) => reply,
+            Err(DiskError::NotFound) if matches!(self.stage, Stage::DeletingLeftovers) => {
+                DiskReply::Done
+            }
+            Err(error) => return Err(disk_error(&self.file, error)),
+        };
+        match reply {
+            DiskReply::Listed(names) => self.on_listed(&names, io),
+            DiskReply::Read(bytes) => self.on_read(bytes, io),
+            DiskReply::Done => self.on_done(io),
+        }
+    }
+
+    fn on_done(&mut self, io: &mut Io) -> Outcome {
+        match self.stage {
+            Stage::DeletingLeftovers => self.delete_leftovers(io),
+            Stage::SyncingNames if self.files.is_empty() => self.found(Founding::Creating, io),
+            Stage::SyncingNames => {
+                let first = *self.files.keys().next().expect("there are segments");
+                self.read_header(first, io)
+            }
+            Stage::Founding(step) => self.on_founding(step, io),
+            Stage::Overwriting { index, offset_bytes } => self.overwrite(index, offset_bytes, io),
+            Stage::SyncingCuts { index } => self.sync_cuts(index + 1, io),
+            Stage::DeletingExtras => self.delete_extras(io),
+            Stage::Rewriting { offset_bytes } => self.reread(offset_bytes, io),
+            Stage::SyncingCurrent => Ok(RecoveryStep::Done(Box::new(self.finish()))),
+            Stage::Listing
+            | Stage::ReadingHeader(_)
+            | Stage::Walking { .. }
+            | Stage::Rereading { .. }
+            | Stage::Searching(_) => Err(self.wrong_reply()),
+        }
+    }
+
+    fn on_read(&mut self, bytes: Bytes, io: &mut Io) -> Outcome {
+        match &mut self.stage {
+            Stage::ReadingHeader(number) => {
+                let number = *number;
+                self.on_header(number, &bytes, io)
+            }
+            Stage::Walking { reader, asked } => {
+                reader.fill(asked.0, asked.1, bytes);
+                self.walk_on(io)
+            }
+            Stage::Searching(search) => {
+                search.fill(&bytes);
+                self.search_on(io)
+            }
+            Stage::Rereading { offset_bytes } => {
+                let offset_bytes = *offset_bytes;
+                self.rewrite(offset_bytes, bytes, io)
+            }
+            _ => Err(self.wrong_reply()),
+        }
+    }
+
+    // Finding the segments.
+
+    fn on_listed(&mut self, names: &[(String, u64)], io: &mut Io) -> Outcome {
+        for (name, len_bytes) in names {
+            match segment_number(name) {
+                Some(number) => {
+                    self.files.insert(number, *len_bytes);
+                }
+                None if name.ends_with(".tmp") => {
+                    self.leftovers.push(format!("{LOG_DIR}/{name}").into());
+                }
+                None => {}
+            }
+        }
+        if self.files.is_empty() && self.config.replay_from > Txn(0) {
+            return Err(damaged(FIRST_SEGMENT, 0, DamageKind::MissingSegment));
+        }
+        self.delete_leftovers(io)
+    }
+
+    /// A process that was killed may have left names that are visible and not durable, so they are synced
+    /// before anything is built on them.
+    fn delete_leftovers(&mut self, io: &mut Io) -> Outcome {
+        if let Some(file) = self.leftovers.pop() {
+            self.stage = Stage::DeletingLeftovers;
+            return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
+        }
+        self.stage = Stage::SyncingNames;
+        self.sync_dir(io)
+    }
+
+    fn read_header(&mut self, number: u64, io: &mut Io) -> Outcome {
+        self.stage = Stage::ReadingHeader(number);
+        let len_bytes = SEGMENT_HEADER_BYTES as u32;
+        self.read(number, 0, len_bytes, io)
+    }
+
+    fn on_header(&mut self, number: u64, block: &[u8], io: &mut Io) -> Outcome {
+        match SegmentHeader::decode(number, block) {
+            Ok(header) => {
+                self.headers.insert(number, header);
+            }
+            Err(FrameError::Schema { found, .. }) => {
+                return Err(LogError::TooNew { file: segment_file(number), version: found });
+            }
+            Err(_) => {}
+        }
+        match self.files.range(number + 1..).next() {
+            Some((&after, _)) => self.read_header(after, io),
+            None => self.on_headers(io),
+        }
+    }
+
+    /// Segments in use are a run without holes from the lowest file on; those above it are spare.
+    fn on_headers(&mut self, io: &mut Io) -> Outcome {
+        let lowest = *self.files.keys().next().expect("a header was read from each file");
+        let Some(newest) = self.newest() else {
+            return Err(damaged(lowest, 0, DamageKind::SegmentHeader));
+        };
+        let log = self.headers[&newest].log;
+        for number in lowest..=newest {
+            let Some(&found_bytes) = self.files.get(&number) else {
+                return Err(damaged(number, 0, DamageKind::MissingSegment));
+            };
+            let Some(header) = self.headers.get(&number) else {
+                return Err(damaged(number, 0, DamageKind::SegmentHeader));
+            };
+            if header.log != log {
+                return Err(damaged(number, 0, DamageKind::Foreign));
+            }
+            let expected_bytes = header.len_bytes;
+            if found_bytes != expected_bytes {
+                let kind = DamageKind::Length { found_bytes, expected_bytes };
+                return Err(damaged(number, found_bytes, kind));
+            }
+        }
+        self.check_start(lowest)?;
+        let wanted = self.config.replay_from.next();
+        let start = (lowest..=newest).rfind(|number| self.headers[number].first <= wanted);
+        self.walk_from(start.unwrap_or(lowest), io)
+    }
+
+    fn check_start(&self, lowest: u64) -> Result<(), LogError> {
+        let header = &self.headers[&lowest];
+        if header.previous_last > self.config.replay_from {
+            let (wanted, first) = (self.config.replay_from.next(), header.first);
+            return Err(damaged(lowest, 0, DamageKind::StartsAfter { wanted, first }));
+        }
+        Ok(())
+    }
+
+    // Walking the groups.
+
+    fn walk_from(&mut self, number: u64, io: &mut Io) -> Outcome {
+        let header = &self.headers[&number];
+        self.walk = Some(Walk {
+            log: header.log,
+            boots: None,
+            next: header.first,
+            last: header.previous_last,
+        });
+        self.replay = None;
+        self.walk_segment(number, io)
+    }
+
+    fn walk_segment(&mut self, number: u64, io: &mut Io) -> Outcome {
+        self.last_kind = None;
+        self.proven_bytes = 0;
+        let reader = SegmentReader::new(number, self.files[&number]);
+        self.stage = Stage::Walking { reader, asked: (0, 0) };
+        self.walk_on(io)
+    }
+
+    fn walk_on(&mut self, io: &mut Io) -> Outcome {
+        loop {
+            let Stage::Walking { reader, asked } = &mut self.stage else {
+                unreachable!("only a walk goes on walking")
+            };
+            let walk = self.walk.as_mut().expect("a walk has begun");
+            let number = reader.number();
+            let before = (reader.offset_bytes(), walk.clone());
+            match reader.step(walk) {
+                ReadStep::Need { offset_bytes, len_bytes } => {
+                    *asked = (offset_bytes, len_bytes);
+                    return self.read(number, offset_bytes, len_bytes, io);
+                }
+                ReadStep::Group(group) => {
+                    let is_wanted = walk.last > self.config.replay_from;
+                    if is_wanted && self.replay.is_none() {
+                        let (offset_bytes, walk) = before;
+                        self.replay = Some(ReplayStart { segment: number, offset_bytes, walk });
+                    }
+                    self.last_kind = Some(group.header.kind);
+                    self.proven_bytes = self.proven_bytes.max(group.header.durable_offset_bytes);
+                    if group.header.kind == GroupKind::SegmentEnd {
+                        let end_bytes = reader.offset_bytes();
+                        return self.on_segment_end(number, end_bytes, io);
+                    }
+                }
+                ReadStep::Stop => {
+                    let offset_bytes = reader.offset_bytes();
+                    return self.on_stop(number, offset_bytes, io);
+                }
+                ReadStep::Unknown { kind } => {
+                    let (file, offset_bytes) = (segment_file(number), reader.offset_bytes());
+                    return Err(LogError::UnknownGroup { file, offset_bytes, kind });
+                }
+            }
+        }
+    }
+
+    fn on_segment_end(&mut self, number: u64, end_bytes: u64, io: &mut Io) -> Outcome {
+        if let Some(after) = self.headers.get(&(number + 1)) {
+            if after.previous_end_bytes != end_bytes || after.first < self.walked().next {
+                return Err(damaged(number, end_bytes, DamageKind::Group));
+            }
+            self.walk.as_mut().expect("a walk has begun").next = after.first;
+            return self.walk_segment(number + 1, io);
+        }
+        // The spare segment was durable before this end was written.
+        if !self.files.contains_key(&(number + 1)) {
+            return Err(damaged(number + 1, 0, DamageKind::MissingSegment));
+        }
+        self.on_end(number, end_bytes, io)
+    }
+
+    fn on_stop(&mut self, number: u64, offset_bytes: u64, io: &mut Io) -> Outcome {
+        if self.headers.contains_key(&(number + 1)) {
+            return Err(damaged(number, offset_bytes, DamageKind::Group));
+        }
+        let has_boots = self.walked().boots.is_some();
+        if !has_boots && self.headers.contains_key(&(number - 1)) {
+            // The first group of the newest segment is torn: the boot table is in the segment before it.
+            return self.walk_from(number - 1, io);
+        }
+        self.on_end(number, offset_bytes, io)
+    }
+
+    /// The last group that belongs to the log has been read.
+    fn on_end(&mut self, number: u64, offset_bytes: u64, io: &mut Io) -> Outcome {
+        self.end = (number, offset_bytes);
+        let (log, next) = (self.walked().log, self.walked().next);
+        let search = TailSearch::new(log, number, offset_bytes, self.files[&number], next);
+        self.stage = Stage::Searching(search);
+        self.search_on(io)
+    }
+
+    // Torn tail, or damage.
+
+    fn search_on(&mut self, io: &mut Io) -> Outcome {
+        let Stage::Searching(search) = &self.stage else {
+            unreachable!("only a search goes on searching")
+        };
+        let number = search.number();
+        if let Some((offset_bytes, len_bytes)) = search.need() {
+            return self.read(number, offset_bytes, len_bytes, io);
+        }
+        let (end_number, end_bytes) = self.end;
+        let found = search.found();
+        let from_bytes = search.from_bytes();
+        if found.durable_position || (found.durable_offset && number == end_number) {
+            // An end of segment lies between: what is durable in the next one starts with its header.
+            if number != end_number && self.is_ended() {
+                return Err(damaged(number, 0, DamageKind::SegmentHeader));
+            }
+            return Err(damaged(end_number, end_bytes, DamageKind::Group));
+        }
+        if found.durable_offset {
+            return Err(damaged(number, 0, DamageKind::SegmentHeader));
+        }
+        if let Some(to_bytes) = found.headers_end_bytes {
+            self.cuts.push((number, from_bytes, to_bytes));
+            self.cut.get_or_insert(TailCut {
+                file: segment_file(number),
+                offset_bytes: from_bytes,
+                len_bytes: to_bytes - from_bytes,
+            });
+        }
+        let spare = number + 1;
+        let search_spare = number == end_number
+            && self.files.contains_key(&spare)
+            && self.last_kind != Some(GroupKind::Seal);
+        if search_spare {
+            let (log, next) = (self.walked().log, self.walked().next);
+            self.stage = Stage::Searching(TailSearch::new(log, spare, 0, self.files[&spare], next));
+            return self.search_on(io);
+        }
+        self.check_end()?;
+        self.overwrite(0, self.cuts.first().map_or(0, |cut| cut.1), io)
+    }
+
+    fn check_end(&self) -> Result<(), LogError> {
+        let (wanted, last) = (self.config.replay_from, self.walked().last);
+        if last < wanted {
+            let (number, offset_bytes) = self.end;
+            return Err(damaged(number, offset_bytes, DamageKind::EndsBefore { wanted, last }));
+        }
+        Ok(())
+    }
+
+    /// What is cut must never come back: not after another crash, and not between groups written later.
+    fn overwrite(&mut self, index: usize, offset_bytes: u64, io: &mut Io) -> Outcome {
+        let Some(&(number, _, to_bytes)) = self.cuts.get(index) else {
+            return self.sync_cuts(0, io);
+        };
+        if offset_bytes >= to_bytes {
+            let next_bytes = self.cuts.get(index + 1).map_or(0, |cut| cut.1);
+            return self.overwrite(index + 1, next_bytes, io);
+        }
+        let len_bytes = (to_bytes - offset_bytes).min(ZERO_BYTES_MAX);
+        self.stage = Stage::Overwriting { index, offset_bytes: offset_bytes + len_bytes };
+        let file = segment_file(number);
+        let data = Bytes::from(vec![0; len_bytes as usize]);
+        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data }, file, io)
+    }
+
+    fn sync_cuts(&mut self, index: usize, io: &mut Io) -> Outcome {
+        let Some(&(number, ..)) = self.cuts.get(index) else {
+            return self.delete_extras(io);
+        };
+        self.stage = Stage::SyncingCuts { index };
+        self.sync(number, io)
+    }
+
+    /// A spare segment behind the spare one was made by a process whose switch did not survive.
+    fn delete_extras(&mut self, io: &mut Io) -> Outcome {
+        let (number, _) = self.end;
+        if let Some((&extra, _)) = self.files.range(number + 2..).next_back() {
+            self.files.remove(&extra);
+            self.stage = Stage::DeletingExtras;
+            let file = segment_file(extra);
+            return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
+        }
+        self.reread(self.proven_bytes, io)
+    }
+
+    /// What no header states to be durable is written once more. If a sync failed and only the process was
+    /// started again, the system may hold these bytes as clean without having written them, and no later sync
+    /// would.
+    fn reread(&mut self, offset_bytes: u64, io: &mut Io) -> Outcome {
+        let (number, end_bytes) = self.end;
+        if offset_bytes >= end_bytes {
+            self.stage = Stage::SyncingCurrent;
+            return self.sync(number, io);
+        }
+        self.stage = Stage::Rereading { offset_bytes };
+        let len_bytes = (end_bytes - offset_bytes).min(READ_BYTES) as u32;
+        self.read(number, offset_bytes, len_bytes, io)
+    }
+
+    fn rewrite(&mut self, offset_bytes: u64, data: Bytes, io: &mut Io) -> Outcome {
+        if data.is_empty() || !(data.len() as u64).is_multiple_of(BLOCK_BYTES) {
+            return Err(damaged(self.end.0, offset_bytes, DamageKind::Group));
+        }
+        self.stage = Stage::Rewriting { offset_bytes: offset_bytes + data.len() as u64 };
+        let file = segment_file(self.end.0);
+        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data }, file, io)
+    }
+
+    // A new log.
+
+    fn found(&mut self, step: Founding, io: &mut Io) -> Outcome {
+        self.stage = Stage::Founding(step);
+        let tmp: FileName = SPARE_TMP.into();
+        let command = match step {
+            Founding::Creating => {
+                DiskCommand::Create { file: tmp.clone(), len_bytes: self.config.segment_bytes }
+            }
+            Founding::Writing => {
+                let header = self.first_header();
+                let data = header.encode();
+                self.headers.insert(FIRST_SEGMENT, header);
+                DiskCommand::Write { file: tmp.clone(), offset_bytes: 0, data }
+            }
+            Founding::Syncing => DiskCommand::Sync { file: tmp.clone() },
+            Founding::Renaming => {
+                DiskCommand::Rename { from: tmp.clone(), to: segment_file(FIRST_SEGMENT) }
+            }
+            Founding::SyncingDir => return self.sync_dir(io),
+        };
+        self.issue(command, tmp, io)
+    }
+
+    fn on_founding(&mut self, step: Founding, io: &mut Io) -> Outcome {
+        match step {
+            Founding::Creating => self.found(Founding::Writing, io),
+            Founding::Writing => self.found(Founding::Syncing, io),
+            Founding::Syncing => self.found(Founding::Renaming, io),
+            Founding::Renaming => self.found(Founding::SyncingDir, io),
+            Founding::SyncingDir => {
+                let header = &self.headers[&FIRST_SEGMENT];
+                self.files.insert(FIRST_SEGMENT, header.len_bytes);
+                self.end = (FIRST_SEGMENT, SEGMENT_HEADER_BYTES);
+                self.walk = Some(Walk {
+                    log: header.log,
+                    boots: None,
+                    next: header.first,
+                    last: header.previous_last,
+                });
+                let mut recovered = self.finish();
+                recovered.created = true;
+                Ok(RecoveryStep::Done(Box::new(recovered)))
+            }
+        }
+    }
+
+    fn first_header(&self) -> SegmentHeader {
+        let mut rng = Rng::new(&self.config.seed, "log identity");
+        SegmentHeader {
+            log: LogIdentity { id: LogId(rng.uuid()), salt: rng.next_u64() },
+            number: FIRST_SEGMENT,
+            len_bytes: self.config.segment_bytes,
+            first: Txn(1),
+            previous_last: Txn(0),
+            previous_end_bytes: 0,
+            boot: self.config.boot,
+            created: self.now.wall,
+        }
+    }
+
+    // The result.
+
+    fn finish(&mut self) -> Recovered {
+        let (number, offset_bytes) = self.end;
+        let walk = self.walk.take().expect("a log was walked or made");
+        let segment = |number: u64| Segment {
+            number,
+            len_bytes: self.files[&number],
+            first: self.headers.get(&number).map_or(Txn(0), |header| header.first),
+        };
+        let lowest = *self.files.keys().next().expect("there is a segment");
+        Recovered {
+            log: walk.log,
+            sealed: (lowest..number).map(segment).collect(),
+            current: segment(number),
+            offset_bytes,
+            is_ended: self.is_ended(),
+            spare: self.files.contains_key(&(number + 1)).then(|| segment(number + 1)),
+            boots: walk.boots.map(Arc::unwrap_or_clone).unwrap_or_default(),
+            next: walk.next,
+            last: walk.last,
+            replay: self.replay.take(),
+            created: false,
+            seal_seen: self.last_kind == Some(GroupKind::Seal),
+            cut: self.cut.take(),
+            config: self.config.clone(),
+        }
+    }
+
+    fn newest(&self) -> Option<u64> {
+        self.headers.keys().next_back().copied()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.last_kind == Some(GroupKind::SegmentEnd)
+    }
+
+    fn walked(&self) -> &Walk {
+        self.walk.as_ref().expect("a walk has begun")
+    }
+
+    // Commands.
+
+    fn read(&mut self, number: u64, offset_bytes: u64, len_bytes: u32, io: &mut Io) -> Outcome {
+        let file = segment_file(number);
+        self.issue(DiskCommand::Read { file: file.clone(), offset_bytes, len_bytes }, file, io)
+    }
+
+    fn sync(&mut self, number: u64, io: &mut Io) -> Outcome {
+        let file = segment_file(number);
+        self.issue(DiskCommand::Sync { file: file.clone() }, file, io)
+    }
+
+    fn sync_dir(&mut self, io: &mut Io) -> Outcome {
+        let dir: FileName = LOG_DIR.into();
+        self.issue(DiskCommand::SyncDir { dir: dir.clone() }, dir, io)
+    }
+
+    fn issue(&mut self, command: DiskCommand, file: FileName, io: &mut Io) -> Outcome {
+        self.op = io.disk(command);
+        self.file = file;
+        Ok(RecoveryStep::Pending)
+    }
+
+    /// The driver answered with another kind of reply than the command has.
+    fn wrong_reply(&self) -> LogError {
+        disk_error(&self.file, DiskError::Io("the reply does not fit the command".into()))
+    }
+}
+
+const _: () = assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "writes are whole blocks");

@@ -1,0 +1,552 @@
+//! The coordinator's side: requests of clients, from their text to their reply.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use super::append::{AppendRefused, Pending, Then, Ticket};
+use super::message::{Body, CallId, Prepared};
+use super::mutation::Mutation;
+use super::request::{
+    Credential, ErrorKind, Execute, Outcome, Reply, Request, RequestError, RequestId,
+};
+use super::select::SelectCall;
+use super::{Append, Node, Output};
+use crate::auth::{AuthError, CatalogOp, Permissions, SharedPermissions};
+use crate::dql::Statement;
+use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
+use crate::log::transaction::{Op, Origin, Transaction};
+use crate::map::Map;
+use crate::seam::Now;
+use crate::time::Instant;
+use crate::value::Value;
+
+/// One request in progress, at the node that coordinates it.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) request: Option<RequestId>,
+    pub(crate) query_type: &'static str,
+    pub(crate) deadline: Instant,
+    pub(crate) work: Work,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// Waits until a transaction is durable.
+    Wait { until: Txn, give_up: Instant, execute: Box<Execute> },
+    /// Reads.
+    Select(Box<SelectCall>),
+    /// Writes.
+    Mutate(Box<MutateCall>),
+    /// Changes the catalog.
+    Catalog,
+}
+
+/// A mutation whose documents are known.
+#[derive(Debug)]
+pub(crate) struct MutateCall {
+    pub(crate) mutation: Arc<Mutation>,
+    /// All its documents, in the order of the answer.
+    order: Vec<DocId>,
+    /// What each owner is still to prepare, in rising order of partitions: locks are taken in one order, so
+    /// that two statements never wait for each other.
+    ahead: VecDeque<(PartitionId, Vec<DocId>)>,
+    prepared: Vec<PartitionId>,
+    ops: Vec<Op>,
+    mutated: BTreeSet<DocId>,
+    txn_id: TxnId,
+}
+
+impl Call {
+    pub(crate) fn read_at(&self) -> Option<Txn> {
+        match &self.work {
+            Work::Select(select) => Some(select.at()),
+            Work::Wait { .. } | Work::Mutate(_) | Work::Catalog => None,
+        }
+    }
+}
+
+impl Node {
+    pub(crate) fn on_request(&mut self, request: RequestId, body: Request, now: Now) {
+        if self.calls.len() >= self.config.limits.calls_max {
+            let busy = "too many requests in progress: try again in a moment";
+            return self.fail_early(request, "unknown", ErrorKind::Unavailable, busy);
+        }
+        match body {
+            Request::Execute(execute) => self.on_execute(request, execute, now),
+            Request::Catalog(op) => {
+                let call = self.add_call(Some(request), "catalog", Instant { ns: u64::MAX }, Work::Catalog);
+                self.send(PartitionId(0), Body::Catalog { call, op });
+            }
+            Request::ListCatalog => {
+                let rows = self.catalog.to_json_rows();
+                let outcome = Outcome {
+                    txn: Some(self.store.applied()),
+                    query_type: "catalog",
+                    ..Outcome::default()
+                };
+                if !rows.is_empty() {
+                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(rows) });
+                }
+                self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
+            }
+        }
+    }
+
+    fn on_execute(&mut self, request: RequestId, execute: Execute, now: Now) {
+        let reached = now.durable.min(self.store.applied());
+        if let Some(until) = execute.min_txn.filter(|until| *until > reached) {
+            let give_up = now.mono.after(MIN_TXN_WAIT_MAX).min(execute.deadline);
+            let deadline = execute.deadline;
+            let work = Work::Wait { until, give_up, execute: Box::new(execute) };
+            self.add_call(Some(request), "unknown", deadline, work);
+            return;
+        }
+        if let Err((query_type, error)) = self.begin(request, &execute, now) {
+            self.reply_error(request, query_type, error);
+        }
+    }
+
+    /// Starts a statement whose snapshot is reached. Errors come with the statement's class.
+    fn begin(
+        &mut self,
+        request: RequestId,
+        execute: &Execute,
+        now: Now,
+    ) -> Result<(), (&'static str, RequestError)> {
+        let permissions =
+            self.authorize(execute, now).map_err(|error| ("unknown", auth_error(&error)))?;
+        let statement = self.statements.parse(&execute.statement).map_err(|e| ("unknown", e))?;
+        let query_type = statement.query_type();
+        if execute.deadline <= now.mono {
+            return Err((query_type, timed_out()));
+        }
+        self.begin_statement(request, execute, &statement, permissions, now)
+            .map_err(|error| (query_type, error))
+    }
+
+    fn authorize(&self, execute: &Execute, now: Now) -> Result<SharedPermissions, AuthError> {
+        match &execute.credential {
+            Credential::Local if self.catalog.app(execute.app).is_none() && !self.is_device() => {
+                Err(AuthError::UnknownApp(execute.app))
+            }
+            Credential::Local => Ok(Arc::new(Permissions::everything())),
+            Credential::Bearer(token) => {
+                self.catalog.authorize(execute.app, token.as_deref(), now.wall)
+            }
+        }
+    }
+
+    fn is_device(&self) -> bool {
+        self.config.is_device
+    }
+
+    pub(crate) fn add_call(
+        &mut self,
+        request: Option<RequestId>,
+        query_type: &'static str,
+        deadline: Instant,
+        work: Work,
+    ) -> CallId {
+        self.call_next += 1;
+        let call = CallId(self.call_next);
+        if let Some(request) = request {
+            self.requests.insert(request, call);
+        }
+        if deadline.ns != u64::MAX {
+            self.deadlines.insert((deadline, call));
+        }
+        if let Work::Wait { give_up, .. } = &work {
+            self.deadlines.insert((*give_up, call));
+        }
+        self.calls.insert(call, Call { request, query_type, deadline, work });
+        call
+    }
+
+    /// Forgets a call and returns it; its request is free to be answered once more and no more.
+    pub(crate) fn end_call(&mut self, call: CallId) -> Option<Call> {
+        let ended = self.calls.remove(&call)?;
+        if let Some(request) = ended.request {
+            self.requests.remove(&request);
+        }
+        self.deadlines.remove(&(ended.deadline, call));
+        if let Work::Wait { give_up, .. } = &ended.work {
+            self.deadlines.remove(&(*give_up, call));
+        }
+        Some(ended)
+    }
+
+    pub(crate) fn on_cancel(&mut self, request: RequestId) {
+        let Some(call) = self.requests.remove(&request) else { return };
+        match self.calls.get_mut(&call).map(|call| &mut call.work) {
+            // What is being written is written; only nobody waits for the answer.
+            Some(Work::Mutate(_) | Work::Catalog) => {
+                if let Some(call) = self.calls.get_mut(&call) {
+                    call.request = None;
+                }
+            }
+            Some(Work::Wait { .. } | Work::Select(_)) => {
+                if let Some(Call { work: Work::Select(select), .. }) = self.end_call(call) {
+                    self.cancel_parts(call, &select);
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// Requests that waited for a transaction which is durable and applied go on.
+    pub(crate) fn wake_waiting(&mut self, now: Now) {
+        let reached = now.durable.min(self.store.applied());
+        let woken: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| matches!(&call.work, Work::Wait { until, .. } if *until <= reached))
+            .map(|(id, _)| *id)
+            .collect();
+        for call in woken {
+            let Some(Call { request: Some(request), work: Work::Wait { execute, .. }, .. }) =
+                self.end_call(call)
+            else {
+                continue;
+            };
+            self.on_execute(request, *execute, now);
+        }
+    }
+
+    /// Ends what has had its time. A mutation that has been appended is not among it: it will be committed.
+    pub(crate) fn expire_calls(&mut self, now: Now) {
+        while let Some(&(at, call)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono) {
+            self.deadlines.remove(&(at, call));
+            let Some(work) = self.calls.get(&call).map(|call| &call.work) else { continue };
+            if matches!(work, Work::Mutate(_) | Work::Catalog) {
+                continue;
+            }
+            let Some(ended) = self.end_call(call) else { continue };
+            let error = match ended.work {
+                Work::Wait { until, .. } => RequestError::new(
+                    ErrorKind::NotFound,
+                    format!("transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"),
+                ),
+                Work::Select(select) => {
+                    self.cancel_parts(call, &select);
+                    timed_out()
+                }
+                Work::Mutate(_) | Work::Catalog => timed_out(),
+            };
+            if let Some(request) = ended.request {
+                self.reply_error(request, ended.query_type, error);
+            }
+        }
+    }
+
+    /// Starts a mutation of documents that are known by id.
+    pub(crate) fn begin_mutation(
+        &mut self,
+        request: Option<RequestId>,
+        query_type: &'static str,
+        mutation: Mutation,
+        ids: Vec<DocId>,
+    ) {
+        let mut groups: BTreeMap<PartitionId, Vec<DocId>> = BTreeMap::new();
+        for id in &ids {
+            let owner = self.owner(mutation.app, &mutation.collection, id);
+            groups.entry(owner).or_default().push(id.clone());
+        }
+        let deadline = mutation.deadline;
+        let mutation = Arc::new(mutation);
+        let work = Work::Mutate(Box::new(MutateCall {
+            mutation: mutation.clone(),
+            order: ids,
+            ahead: groups.into_iter().collect(),
+            prepared: Vec::new(),
+            ops: Vec::new(),
+            mutated: BTreeSet::new(),
+            txn_id: TxnId(self.rng.uuid()),
+        }));
+        let call = self.add_call(request, query_type, deadline, work);
+        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else { return };
+        match begun.ahead.len() {
+            0 => {
+                let at = self.last_now.durable;
+                self.finish_mutation(call, at, &BTreeSet::new());
+            }
+            1 => {
+                let (owner, ids) = begun.ahead.pop_front().expect("there is one owner");
+                self.send(owner, Body::Mutate { call, mutation, ids });
+            }
+            _ => self.prepare_next(call),
+        }
+    }
+
+    /// Asks the next owner, or appends when all have prepared.
+    fn prepare_next(&mut self, call: CallId) {
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        if let Some((owner, ids)) = mutate.ahead.pop_front() {
+            mutate.prepared.push(owner);
+            let (txn_id, mutation) = (mutate.txn_id, mutate.mutation.clone());
+            self.send(owner, Body::Prepare { call, txn_id, mutation, ids });
+            return;
+        }
+        let ops = std::mem::take(&mut mutate.ops);
+        let (txn_id, app) = (mutate.txn_id, mutate.mutation.app);
+        if ops.is_empty() {
+            let at = self.last_now.durable;
+            return self.finish_mutation(call, at, &BTreeSet::new());
+        }
+        let transaction = Transaction {
+            id: txn_id,
+            app,
+            origin: Origin::Http,
+            wall: self.last_now.wall,
+            ops,
+        };
+        let pending = Pending { txn_id, keys: Vec::new(), then: Then::Finish { call } };
+        if let Err(error) = self.append(&transaction, pending) {
+            self.abandon(call);
+            self.fail_call(call, error);
+        }
+    }
+
+    pub(crate) fn on_prepared(
+        &mut self,
+        from: PartitionId,
+        call: CallId,
+        result: Result<Prepared, RequestError>,
+    ) {
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        debug_assert_eq!(mutate.prepared.last(), Some(&from), "one owner prepares at a time");
+        match result {
+            Ok(prepared) => {
+                mutate.ops.extend(prepared.ops);
+                mutate.mutated.extend(prepared.mutated);
+                self.prepare_next(call);
+            }
+            Err(error) => {
+                self.abandon(call);
+                self.fail_call(call, error);
+            }
+        }
+    }
+
+    /// Lets every owner go that has prepared for this call.
+    fn abandon(&mut self, call: CallId) {
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let txn_id = mutate.txn_id;
+        for owner in std::mem::take(&mut mutate.prepared) {
+            self.send(owner, Body::Abandon { txn_id });
+        }
+    }
+
+    pub(crate) fn on_mutated(
+        &mut self,
+        call: CallId,
+        result: Result<(Txn, BTreeSet<DocId>), RequestError>,
+    ) {
+        match result {
+            Ok((txn, mutated)) => self.finish_mutation(call, txn, &mutated),
+            Err(error) => self.fail_call(call, error),
+        }
+    }
+
+    fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: &BTreeSet<DocId>) {
+        let Some(ended) = self.end_call(call) else { return };
+        let Some(request) = ended.request else { return };
+        let mutated = match &ended.work {
+            Work::Mutate(mutate) => ids_in_order(&mutate.order, mutated),
+            Work::Wait { .. } | Work::Select(_) | Work::Catalog => Vec::new(),
+        };
+        let outcome = Outcome {
+            txn: Some(txn),
+            query_type: ended.query_type,
+            mutated,
+            ..Outcome::default()
+        };
+        self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
+    }
+
+    pub(crate) fn fail_call(&mut self, call: CallId, error: RequestError) {
+        let Some(ended) = self.end_call(call) else { return };
+        if let Some(request) = ended.request {
+            self.reply_error(request, ended.query_type, error);
+        }
+    }
+
+    pub(crate) fn reply_error(
+        &mut self,
+        request: RequestId,
+        query_type: &'static str,
+        error: RequestError,
+    ) {
+        let outcome = Outcome { query_type, error: Some(error), ..Outcome::default() };
+        self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
+    }
+
+    fn fail_early(
+        &mut self,
+        request: RequestId,
+        query_type: &'static str,
+        kind: ErrorKind,
+        message: &str,
+    ) {
+        self.reply_error(request, query_type, RequestError::new(kind, message));
+    }
+
+    /// Sends a record to the log; `pending` says what to do once it is committed or refused.
+    pub(crate) fn append(
+        &mut self,
+        transaction: &Transaction,
+        pending: Pending,
+    ) -> Result<(), RequestError> {
+        let record = transaction.encode(self.config.partitions);
+        let limit = self.config.limits.record_bytes_max;
+        if record.len() > limit {
+            return Err(RequestError::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "the statement would write {} bytes in one transaction, the limit is {limit}: use LIMIT",
+                    record.len()
+                ),
+            ));
+        }
+        let ticket = self.appends.add(pending);
+        self.outputs.push_back(Output::Append(Append {
+            from: self.config.partition,
+            ticket,
+            epoch: self.appends.epoch,
+            record,
+        }));
+        Ok(())
+    }
+
+    pub(crate) fn on_appended(&mut self, ticket: Ticket, result: Result<Txn, AppendRefused>) {
+        match result {
+            Ok(txn) => {
+                self.appends.place(ticket, txn);
+                self.finish_appends(self.store.applied());
+            }
+            Err(why) => {
+                if let Some(pending) = self.appends.refuse(ticket, why) {
+                    self.fail_append(pending, why);
+                }
+                if why == AppendRefused::OutcomeUnknown {
+                    for (_, pending) in self.appends.take_placed() {
+                        self.fail_append(pending, why);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Everything appended up to `upto` is committed and applied.
+    pub(crate) fn finish_appends(&mut self, upto: Txn) {
+        while let Some((txn, pending)) = self.appends.take_committed(upto) {
+            match pending.then {
+                Then::Answer { to, call, mutated } => {
+                    self.send(to, Body::Mutated { call, result: Ok((txn, mutated)) });
+                }
+                Then::Finish { call } => {
+                    let mutated = match self.calls.get_mut(&call).map(|call| &mut call.work) {
+                        Some(Work::Mutate(mutate)) => std::mem::take(&mut mutate.mutated),
+                        _ => BTreeSet::new(),
+                    };
+                    self.finish_mutation(call, txn, &mutated);
+                }
+                Then::Catalog { to, call } => {
+                    self.send(to, Body::Mutated { call, result: Ok((txn, BTreeSet::new())) });
+                }
+                Then::Session(append) => self.session_appended(append, Ok(txn)),
+            }
+        }
+    }
+
+    fn fail_append(&mut self, pending: Pending, why: AppendRefused) {
+        for key in &pending.keys {
+            self.settle(key, pending.txn_id);
+        }
+        let error = why.to_error();
+        match pending.then {
+            Then::Answer { to, call, .. } | Then::Catalog { to, call } => {
+                self.send(to, Body::Mutated { call, result: Err(error) });
+            }
+            Then::Finish { call } => {
+                self.abandon(call);
+                self.fail_call(call, error);
+            }
+            Then::Session(append) => self.session_appended(append, Err(error)),
+        }
+    }
+
+    /// Only at partition 0: puts catalog changes in order.
+    pub(crate) fn on_catalog_change(&mut self, from: PartitionId, call: CallId, op: &CatalogOp) {
+        if let Err(error) = self.catalog.check(op) {
+            let error = RequestError::new(ErrorKind::Conflict, error.to_string());
+            return self.send(from, Body::Mutated { call, result: Err(error) });
+        }
+        let txn_id = TxnId(self.rng.uuid());
+        let transaction = Transaction {
+            id: txn_id,
+            app: AppId::default(),
+            origin: Origin::System,
+            wall: self.last_now.wall,
+            ops: vec![Op::System(op.encode())],
+        };
+        let then = Then::Catalog { to: from, call };
+        let pending = Pending { txn_id, keys: Vec::new(), then };
+        if let Err(error) = self.append(&transaction, pending) {
+            self.send(from, Body::Mutated { call, result: Err(error) });
+        }
+    }
+}
+
+/// Parsed statements by their text.
+#[derive(Debug, Default)]
+pub(crate) struct StatementCache {
+    by_text: Map<Arc<str>, Arc<Statement>>,
+    oldest: VecDeque<Arc<str>>,
+}
+
+impl StatementCache {
+    pub(crate) fn parse(&mut self, text: &Arc<str>) -> Result<Arc<Statement>, RequestError> {
+        if let Some(statement) = self.by_text.get(&**text) {
+            return Ok(statement.clone());
+        }
+        let statement = Statement::parse(text)
+            .map(Arc::new)
+            .map_err(|error| RequestError::new(ErrorKind::Invalid, error.to_string()))?;
+        if text.len() <= CACHED_BYTES_MAX {
+            if self.oldest.len() >= CACHED_MAX
+                && let Some(oldest) = self.oldest.pop_front()
+            {
+                self.by_text.remove(&*oldest);
+            }
+            self.oldest.push_back(text.clone());
+            self.by_text.insert(text.clone(), statement.clone());
+        }
+        Ok(statement)
+    }
+}
+
+fn ids_in_order(order: &[DocId], mutated: &BTreeSet<DocId>) -> Vec<Value> {
+    order.iter().filter(|id| mutated.contains(*id)).map(DocId::to_value).collect()
+}
+
+fn auth_error(error: &AuthError) -> RequestError {
+    let kind = match error {
+        AuthError::UnknownApp(_) => ErrorKind::NotFound,
+        AuthError::Missing | AuthError::Unknown | AuthError::Expired(_) => ErrorKind::Unauthorized,
+    };
+    RequestError::new(kind, error.to_string())
+}
+
+pub(crate) fn timed_out() -> RequestError {
+    RequestError::new(
+        ErrorKind::TimedOut,
+        "the statement did not finish in its time: nothing was written; narrow it with WHERE or LIMIT",
+    )
+}
+
+/// How long a request waits for the transaction that it asks for.
+const MIN_TXN_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// How many parsed statements are kept, and up to which length.
+const CACHED_MAX: usize = 1_024;
+const CACHED_BYTES_MAX: usize = 16 * 1_024;

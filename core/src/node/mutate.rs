@@ -1,0 +1,310 @@
+//! The owner's side of mutations: authoring changes of the documents that this partition owns.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::append::{Pending, Then};
+use super::message::{Body, CallId, Prepared};
+use super::mutation::{Mutation, MutationKind};
+use super::request::{ErrorKind, RequestError};
+use super::row::{StoredRow, apply_field_op, fields_of, objects_of};
+use super::tasks::{Progress, Task, TaskId};
+use super::{Node, coordinate};
+use crate::document::{Document, Edit, EditError};
+use crate::dql::ast::Conflict;
+use crate::dql::{DqlError, Insert};
+use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
+use crate::log::transaction::{Op, Origin, Transaction};
+use crate::seam::Now;
+use crate::store::{DocKey, Held, InFlight, LockOwner, Read};
+use crate::value::{Object, json};
+
+/// A mutation of documents that are all this partition's.
+#[derive(Debug)]
+pub(crate) struct MutateTask {
+    from: PartitionId,
+    call: CallId,
+    mutation: Arc<Mutation>,
+    ids: Vec<DocId>,
+    /// The documents up to here are in memory.
+    resident: usize,
+    /// Everything that was acknowledged when the statement came is applied first.
+    watermark: Txn,
+    /// The record that the coordinator puts together, or none when this node appends.
+    prepare: Option<TxnId>,
+}
+
+/// One document as a mutation leaves it.
+struct Authored {
+    key: DocKey,
+    change: InFlight,
+    document: Arc<Document>,
+}
+
+impl Node {
+    pub(crate) fn start_mutate(
+        &mut self,
+        from: PartitionId,
+        call: CallId,
+        mutation: Arc<Mutation>,
+        ids: Vec<DocId>,
+        watermark: Txn,
+        prepare: Option<TxnId>,
+    ) {
+        let task = MutateTask { from, call, mutation, ids, resident: 0, watermark, prepare };
+        self.tasks.start(TaskId { from, call }, Task::Mutate(Box::new(task)));
+    }
+
+    /// Waits for what it needs, then authors all documents in one step.
+    pub(crate) fn resume_mutate(&mut self, task: &mut MutateTask, now: Now) -> Progress {
+        if self.store.applied() < task.watermark {
+            return Progress::Behind(task.watermark);
+        }
+        if task.mutation.deadline <= now.mono {
+            self.answer_failure(task, coordinate::timed_out());
+            return Progress::Done;
+        }
+        while let Some(id) = task.ids.get(task.resident) {
+            if let Read::Blocked(block) = self.store.read_newest(&task.mutation.key(id)) {
+                return Progress::Blocked(block);
+            }
+            task.resident += 1;
+        }
+        if task.ids.iter().any(|id| self.tips.is_locked(&task.mutation.key(id))) {
+            return Progress::Locked;
+        }
+        match self.author(&task.mutation, &task.ids, now) {
+            Ok(authored) => self.deliver(task, authored),
+            Err(error) => self.answer_failure(task, error),
+        }
+        Progress::Done
+    }
+
+    fn author(
+        &mut self,
+        mutation: &Mutation,
+        ids: &[DocId],
+        now: Now,
+    ) -> Result<Vec<Authored>, RequestError> {
+        let dot = Dot { hlc: self.clock.tick(now.wall), actor: self.actor() };
+        let mut authored = Vec::with_capacity(ids.len());
+        for id in ids {
+            let key = mutation.key(id);
+            let document = self.newest(&key);
+            let Some((change, document)) = author_one(mutation, id, &document, dot)? else { continue };
+            let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
+            if size > limit && size > self.newest(&key).size_bytes() {
+                return Err(RequestError::new(
+                    ErrorKind::TooLarge,
+                    format!(
+                        "document {}: size of {size} bytes exceeds limit of {limit} bytes",
+                        display_id(id)
+                    ),
+                ));
+            }
+            authored.push(Authored { key, change, document: Arc::new(document) });
+        }
+        Ok(authored)
+    }
+
+    /// The newest appended state; an empty document when there is none.
+    pub(crate) fn newest(&self, key: &DocKey) -> Arc<Document> {
+        if let Some(document) = self.tips.newest(key) {
+            return document.clone();
+        }
+        match self.store.held(key) {
+            Some(Held::Document(document)) => document,
+            Some(Held::Evicted(_)) | None => Arc::new(Document::new()),
+        }
+    }
+
+    pub(crate) fn actor(&self) -> Actor {
+        Actor::new(self.config.site, self.config.epoch, self.config.partition.0)
+    }
+
+    /// Appends what was authored, or hands it to the coordinator and holds the documents.
+    fn deliver(&mut self, task: &MutateTask, authored: Vec<Authored>) {
+        let mutated: BTreeSet<DocId> = authored.iter().map(|a| a.key.id.clone()).collect();
+        let ops = authored.iter().map(Authored::op).collect::<Vec<_>>();
+        let keys: Vec<DocKey> = authored.iter().map(|authored| authored.key.clone()).collect();
+        let (to, call) = (task.from, task.call);
+        if let Some(txn_id) = task.prepare {
+            let lock = Some(LockOwner { from: to, txn_id });
+            self.push_tips(authored, txn_id, lock);
+            if !keys.is_empty() {
+                self.prepared.insert(txn_id, keys);
+            }
+            return self.send(to, Body::Prepared { call, result: Ok(Prepared { ops, mutated }) });
+        }
+        if ops.is_empty() {
+            let at = self.store.applied();
+            return self.send(to, Body::Mutated { call, result: Ok((at, mutated)) });
+        }
+        let txn_id = TxnId(self.rng.uuid());
+        let transaction = Transaction {
+            id: txn_id,
+            app: task.mutation.app,
+            origin: Origin::Http,
+            wall: self.last_now.wall,
+            ops,
+        };
+        let pending = Pending { txn_id, keys, then: Then::Answer { to, call, mutated } };
+        match self.append(&transaction, pending) {
+            Ok(()) => self.push_tips(authored, txn_id, None),
+            Err(error) => self.send(to, Body::Mutated { call, result: Err(error) }),
+        }
+    }
+
+    fn push_tips(&mut self, authored: Vec<Authored>, txn_id: TxnId, lock: Option<LockOwner>) {
+        for Authored { key, change, document } in authored {
+            self.tips.push(key, txn_id, change, document, lock);
+        }
+    }
+
+    fn answer_failure(&mut self, task: &MutateTask, error: RequestError) {
+        let (to, call) = (task.from, task.call);
+        let body = if task.prepare.is_some() {
+            Body::Prepared { call, result: Err(error) }
+        } else {
+            Body::Mutated { call, result: Err(error) }
+        };
+        self.send(to, body);
+    }
+
+    /// The coordinator gave up: what it had us prepare is forgotten.
+    pub(crate) fn on_abandon(&mut self, txn_id: TxnId) {
+        for key in self.prepared.remove(&txn_id).unwrap_or_default() {
+            self.settle(&key, txn_id);
+        }
+    }
+}
+
+impl Authored {
+    fn op(&self) -> Op {
+        let (collection, id) = (self.key.collection.clone(), self.key.id.clone());
+        match &self.change {
+            InFlight::Merge(delta) => Op::Merge { collection, id, delta: delta.clone() },
+            InFlight::Evict => Op::Evict { collection, id },
+        }
+    }
+}
+
+impl Mutation {
+    pub(crate) fn key(&self, id: &DocId) -> DocKey {
+        DocKey { app: self.app, collection: self.collection.clone(), id: id.clone() }
+    }
+
+    /// Refuses a document that the asker may not write: the whole statement then writes nothing.
+    fn check_may_write(&self, id: &DocId) -> Result<(), RequestError> {
+        if self.permissions.write.covers(&self.collection, &id.to_value()) {
+            return Ok(());
+        }
+        Err(RequestError::new(
+            ErrorKind::Forbidden,
+            format!(
+                "the credential may not write document {} of `{}`: nothing was written",
+                display_id(id),
+                self.collection
+            ),
+        ))
+    }
+}
+
+/// What the mutation makes of one document: nothing, or a change and the state it leads to.
+fn author_one(
+    mutation: &Mutation,
+    id: &DocId,
+    document: &Document,
+    dot: Dot,
+) -> Result<Option<(InFlight, Document)>, RequestError> {
+    let filter = match &mutation.kind {
+        MutationKind::Insert { plan, documents } => {
+            mutation.check_may_write(id)?;
+            let fields = documents.get(id).expect("an INSERT has a document for each of its ids");
+            return insert(plan, id, fields, document, dot);
+        }
+        MutationKind::Update { filter, .. }
+        | MutationKind::Delete(filter)
+        | MutationKind::Evict(filter) => filter,
+    };
+    let row = StoredRow::new(id, document);
+    if !document.is_visible() || !filter.matches(&row) {
+        return Ok(None);
+    }
+    mutation.check_may_write(id)?;
+    let mut edit = Edit::new(document, dot);
+    match &mutation.kind {
+        MutationKind::Update { update, .. } => {
+            edit.set_objects(objects_of(update.mode()));
+            for op in &update.assignments_for(&row).map_err(|error| dql_error(&error))? {
+                apply_field_op(&mut edit, op).map_err(|error| edit_error(id, &error))?;
+            }
+        }
+        MutationKind::Evict(_) => return Ok(Some((InFlight::Evict, Document::new()))),
+        MutationKind::Delete(_) | MutationKind::Insert { .. } => edit.delete(false),
+    }
+    Ok(finish(edit))
+}
+
+fn insert(
+    plan: &Insert,
+    id: &DocId,
+    content: &Object,
+    document: &Document,
+    dot: Dot,
+) -> Result<Option<(InFlight, Document)>, RequestError> {
+    let (fields, objects) = (fields_of(plan.types()), objects_of(plan.mode()));
+    let failed = |error| edit_error(id, &error);
+    if plan.is_initial() {
+        if !document.is_blank() {
+            return Ok(None);
+        }
+        return Edit::initial(content, objects, &fields).map(finish).map_err(failed);
+    }
+    let mut edit = Edit::new(document, dot);
+    edit.set_objects(objects);
+    if !document.is_visible() {
+        edit.insert();
+        edit.assign_content(content, &fields).map_err(failed)?;
+        return Ok(finish(edit));
+    }
+    match plan.conflict() {
+        Conflict::Fail => Err(RequestError::new(
+            ErrorKind::Conflict,
+            format!(
+                "Identifier conflict on document {}: using FAIL conflict policy",
+                display_id(id)
+            ),
+        )),
+        Conflict::Nothing => Ok(None),
+        Conflict::Update => {
+            edit.insert();
+            edit.assign_content(content, &fields).map_err(failed)?;
+            Ok(finish(edit))
+        }
+        Conflict::UpdateLocalDiff => {
+            edit.assign_content_differing(content, &fields).map_err(failed)?;
+            Ok(finish(edit))
+        }
+    }
+}
+
+fn finish(edit: Edit) -> Option<(InFlight, Document)> {
+    let document = edit.document().clone();
+    edit.finish().map(|delta| (InFlight::Merge(Arc::new(delta)), document))
+}
+
+fn edit_error(id: &DocId, error: &EditError) -> RequestError {
+    RequestError::new(ErrorKind::Invalid, format!("document {}: {error}", display_id(id)))
+}
+
+/// An `_id` as JSON, for people.
+fn display_id(id: &DocId) -> String {
+    let mut text = Vec::new();
+    json::write(&id.to_value(), &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+pub(crate) fn dql_error(error: &DqlError) -> RequestError {
+    RequestError::new(ErrorKind::Invalid, error.to_string())
+}

@@ -1,0 +1,76 @@
+//! Between documents and the query language.
+
+use std::borrow::Cow;
+
+use crate::document::{Declared, Document, Edit, EditError, Fields, Number, Objects, Path};
+use crate::dql::ast::{DeclaredType, TypeDeclaration};
+use crate::dql::{FieldOp, ObjectMode, Row};
+use crate::ident::DocId;
+use crate::value::{Object, Value};
+
+/// A stored document, read by path.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoredRow<'a> {
+    id: &'a DocId,
+    document: &'a Document,
+}
+
+impl<'a> StoredRow<'a> {
+    pub(crate) fn new(id: &'a DocId, document: &'a Document) -> Self {
+        Self { id, document }
+    }
+}
+
+impl Row for StoredRow<'_> {
+    fn doc_id(&self) -> &DocId {
+        self.id
+    }
+
+    fn get(&self, steps: &[Box<str>]) -> Option<Cow<'_, Value>> {
+        let path = Path::from_steps(steps).ok()?;
+        self.document.get(&path).map(Cow::Owned)
+    }
+
+    fn fields(&self) -> Cow<'_, Object> {
+        Cow::Owned(self.document.to_object())
+    }
+}
+
+/// Carries out one change of an UPDATE.
+pub(crate) fn apply_field_op(edit: &mut Edit, op: &FieldOp) -> Result<(), EditError> {
+    match op {
+        FieldOp::Set { path, value, declared } => {
+            let declared = declared.as_ref().map(declared_of);
+            edit.assign(&path_of(path)?, value, declared.as_ref())
+        }
+        FieldOp::Unset { path } => edit.unset(&path_of(path)?),
+        FieldOp::Increment { path, by } => edit.increment(&path_of(path)?, *by),
+        FieldOp::Restart { path, to } => edit.restart(&path_of(path)?, *to),
+        FieldOp::PnIncrement { path, by } => edit.pn_increment(&path_of(path)?, Number::from(*by)),
+    }
+}
+
+pub(crate) fn objects_of(mode: ObjectMode) -> Objects {
+    match mode {
+        ObjectMode::Map => Objects::AsMaps,
+        ObjectMode::Register => Objects::AsRegisters,
+    }
+}
+
+pub(crate) fn fields_of(types: &[TypeDeclaration]) -> Fields {
+    types.iter().map(|field| (field.name.clone(), declared_of(&field.declared))).collect()
+}
+
+fn declared_of(declared: &DeclaredType) -> Declared {
+    match declared {
+        DeclaredType::Register => Declared::Register,
+        DeclaredType::Map(fields) => Declared::Map(fields_of(fields)),
+        DeclaredType::Counter => Declared::Counter,
+        DeclaredType::PnCounter => Declared::PnCounter,
+        DeclaredType::Attachment => Declared::Attachment,
+    }
+}
+
+fn path_of(steps: &[Box<str>]) -> Result<Path, EditError> {
+    Ok(Path::from_steps(steps)?)
+}

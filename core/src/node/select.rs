@@ -1,0 +1,456 @@
+//! Reads: the coordinator that merges, and the owners that scan.
+
+use std::sync::Arc;
+
+use super::coordinate::{Call, Work};
+use super::message::{Body, CallId};
+use super::mutate::dql_error;
+use super::mutation::{Mutation, MutationKind};
+use super::request::{
+    ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId,
+};
+use super::row::StoredRow;
+use super::tasks::{Progress, Task, TaskId};
+use super::{Node, Output};
+use crate::auth::SharedPermissions;
+use crate::dql::ast::{Datasource, StatementKind};
+use crate::dql::{
+    Access, Bound, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement, Update,
+};
+use crate::ident::{AppId, DocId, PartitionId, Slot, Txn};
+use crate::seam::Now;
+use crate::store::{DocKey, Read, ScanStep};
+use crate::value::Value;
+
+/// A read at its coordinator.
+#[derive(Debug)]
+pub(crate) struct SelectCall {
+    at: Txn,
+    merge: MergeSelect,
+    /// The partitions that take part; the merge numbers them by their place here.
+    partitions: Vec<PartitionId>,
+    /// Who has been asked for a part that has not come.
+    asked: Vec<bool>,
+    purpose: Purpose,
+}
+
+#[derive(Debug)]
+enum Purpose {
+    /// Rows for a client: how many bytes it has been sent and not taken.
+    Rows { untaken_bytes: u64 },
+    /// The documents that a mutation is about.
+    Choose { mutation: Option<Mutation>, ids: Vec<DocId> },
+}
+
+impl SelectCall {
+    pub(crate) fn at(&self) -> Txn {
+        self.at
+    }
+}
+
+/// A read at an owner of documents.
+#[derive(Debug)]
+pub(crate) struct SelectTask {
+    app: AppId,
+    collection: Arc<str>,
+    permissions: SharedPermissions,
+    at: Txn,
+    machine: PartitionSelect,
+    place: Place,
+    /// A part may be sent.
+    has_credit: bool,
+}
+
+#[derive(Debug)]
+enum Place {
+    /// The ids still to look at.
+    Ids(std::vec::IntoIter<DocId>, Option<DocId>),
+    /// Behind this one.
+    Scan(Option<DocId>),
+    /// All documents have been pushed.
+    End,
+}
+
+impl SelectTask {
+    /// More may be sent; true when the task was waiting for it.
+    pub(crate) fn grant(&mut self) -> bool {
+        !std::mem::replace(&mut self.has_credit, true)
+    }
+}
+
+impl Node {
+    /// Starts a statement: reads at once, writes once their documents are known.
+    pub(crate) fn begin_statement(
+        &mut self,
+        request: RequestId,
+        execute: &Execute,
+        statement: &Arc<Statement>,
+        permissions: SharedPermissions,
+        now: Now,
+    ) -> Result<(), RequestError> {
+        if statement.datasource() == Datasource::System {
+            return self.system_collection(request, execute.app, statement);
+        }
+        let collection = statement.collection();
+        let side = if statement.is_mutation() { &permissions.write } else { &permissions.read };
+        if !side.has_rule(collection) {
+            return Err(RequestError::new(
+                ErrorKind::Forbidden,
+                format!(
+                    "the credential may not {} `{collection}`",
+                    if statement.is_mutation() { "write" } else { "read" }
+                ),
+            ));
+        }
+        let bound = Bound::new(statement.clone(), &execute.args).map_err(|e| dql_error(&e))?;
+        let query_type = statement.query_type();
+        if !statement.is_mutation() {
+            let purpose = Purpose::Rows { untaken_bytes: 0 };
+            self.begin_select(Some(request), query_type, execute, bound, permissions, purpose, now);
+            return Ok(());
+        }
+        let (kind, ids) = self.mutation_kind(&bound, execute.mode)?;
+        let mutation = Mutation {
+            app: execute.app,
+            collection: collection.into(),
+            permissions,
+            deadline: execute.deadline,
+            kind,
+        };
+        match ids {
+            Some(ids) => self.begin_mutation(Some(request), query_type, mutation, ids),
+            None => {
+                // The condition is judged with everything in view; the permission to write is checked after.
+                let all = Arc::new(crate::auth::Permissions::everything());
+                let purpose = Purpose::Choose { mutation: Some(mutation), ids: Vec::new() };
+                self.begin_select(Some(request), query_type, execute, bound, all, purpose, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The kind of a mutation, and its documents when they are known without a read.
+    fn mutation_kind(
+        &mut self,
+        bound: &Bound,
+        mode: ObjectMode,
+    ) -> Result<(MutationKind, Option<Vec<DocId>>), RequestError> {
+        let kind = match bound.statement().kind() {
+            StatementKind::Insert(_) => {
+                let plan = Insert::new(bound.clone(), mode).expect("the statement is an INSERT");
+                let mut rng = self.rng.split();
+                let documents = plan
+                    .documents(&mut || Value::from(rng.uuid().to_string()))
+                    .map_err(|e| dql_error(&e))?;
+                let ids = documents.iter().map(|document| document.id.clone()).collect();
+                let documents = documents.into_iter().map(|d| (d.id, d.fields)).collect();
+                return Ok((MutationKind::Insert { plan, documents }, Some(ids)));
+            }
+            StatementKind::Update(_) => {
+                let update = Update::new(bound.clone(), mode).map_err(|e| dql_error(&e))?;
+                let update = update.expect("the statement is an UPDATE");
+                MutationKind::Update { filter: bound.clone(), update }
+            }
+            StatementKind::Delete(_) => MutationKind::Delete(bound.clone()),
+            StatementKind::Evict(_) => MutationKind::Evict(bound.clone()),
+            StatementKind::Select(_) => unreachable!("a SELECT is not a mutation"),
+        };
+        let ids = match bound.access() {
+            Access::Ids(ids) if !bound.needs_choice() => Some(ids),
+            Access::Ids(_) | Access::Scan => None,
+        };
+        Ok((kind, ids))
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "all of it is the read that begins")]
+    fn begin_select(
+        &mut self,
+        request: Option<RequestId>,
+        query_type: &'static str,
+        execute: &Execute,
+        bound: Bound,
+        permissions: SharedPermissions,
+        purpose: Purpose,
+        now: Now,
+    ) {
+        let partitions = self.partitions_of(execute.app, &bound);
+        let select = SelectCall {
+            at: now.durable,
+            merge: MergeSelect::new(bound.clone(), partitions.len(), Limits::default()),
+            asked: vec![true; partitions.len()],
+            partitions: partitions.clone(),
+            purpose,
+        };
+        let work = Work::Select(Box::new(select));
+        let call = self.add_call(request, query_type, execute.deadline, work);
+        for partition in partitions {
+            let (bound, permissions) = (bound.clone(), permissions.clone());
+            let (app, at) = (execute.app, now.durable);
+            self.send(partition, Body::Select { call, bound, app, permissions, at });
+        }
+        // A statement about no document at all has its answer already.
+        self.advance_select(call);
+    }
+
+    fn partitions_of(&self, app: AppId, bound: &Bound) -> Vec<PartitionId> {
+        let all = || (0..self.config.partitions).map(PartitionId).collect();
+        match bound.access() {
+            Access::Scan => all(),
+            Access::Ids(ids) => {
+                let collection = bound.statement().collection();
+                let mut owners: Vec<PartitionId> =
+                    ids.iter().map(|id| self.owner(app, collection, id)).collect();
+                owners.sort_unstable();
+                owners.dedup();
+                // An aggregate over no document still has a row: some partition has to say so.
+                if owners.is_empty() { vec![self.config.partition] } else { owners }
+            }
+        }
+    }
+
+    pub(crate) fn on_selected(
+        &mut self,
+        from: PartitionId,
+        call: CallId,
+        result: Result<Box<PartOut>, RequestError>,
+    ) {
+        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(place) = select.partitions.iter().position(|partition| *partition == from) else {
+            return;
+        };
+        select.asked[place] = false;
+        let pushed = match result {
+            Ok(part) => select.merge.push(place, *part).map_err(|error| dql_error(&error)),
+            Err(error) => Err(error),
+        };
+        match pushed {
+            Ok(()) => self.advance_select(call),
+            Err(error) => {
+                if let Some(Call { work: Work::Select(select), request, query_type, .. }) =
+                    self.end_call(call)
+                {
+                    self.cancel_parts(call, &select);
+                    if let Some(request) = request {
+                        self.reply_error(request, query_type, error);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Hands on what is ready, asks for more, ends the call when there is no more.
+    fn advance_select(&mut self, call: CallId) {
+        let limit = self.config.limits.reply_bytes_max;
+        let Some(entry) = self.calls.get_mut(&call) else { return };
+        let request = entry.request;
+        let Work::Select(select) = &mut entry.work else { return };
+        if let Purpose::Rows { untaken_bytes } = &select.purpose
+            && *untaken_bytes >= limit
+        {
+            return;
+        }
+        let rows = select.merge.take_rows();
+        match &mut select.purpose {
+            Purpose::Rows { untaken_bytes } => {
+                if !rows.is_empty()
+                    && let Some(request) = request
+                {
+                    let joined = join_rows(&rows);
+                    *untaken_bytes += joined.len() as u64;
+                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
+                }
+            }
+            Purpose::Choose { ids, .. } => ids.extend(rows.into_iter().map(|row| row.id)),
+        }
+        if select.merge.is_done() {
+            return self.finish_select(call);
+        }
+        let more: Vec<PartitionId> = (0..select.partitions.len())
+            .filter(|place| !select.asked[*place] && select.merge.wants(*place))
+            .map(|place| select.partitions[place])
+            .collect();
+        for partition in more {
+            if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call)
+                && let Some(place) = select.partitions.iter().position(|p| *p == partition)
+            {
+                select.asked[place] = true;
+                self.send(partition, Body::SelectMore { call });
+            }
+        }
+    }
+
+    fn finish_select(&mut self, call: CallId) {
+        let Some(ended) = self.end_call(call) else { return };
+        let Work::Select(select) = ended.work else { return };
+        self.cancel_parts(call, &select);
+        match select.purpose {
+            Purpose::Rows { .. } => {
+                let Some(request) = ended.request else { return };
+                let outcome = Outcome {
+                    txn: Some(select.at),
+                    query_type: ended.query_type,
+                    ..Outcome::default()
+                };
+                self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
+            }
+            Purpose::Choose { mutation, ids } => {
+                let mutation = mutation.expect("the mutation is taken once, at the end");
+                self.begin_mutation(ended.request, ended.query_type, mutation, ids);
+            }
+        }
+    }
+
+    /// Owners that have more to say need not.
+    pub(crate) fn cancel_parts(&mut self, call: CallId, select: &SelectCall) {
+        for (place, partition) in select.partitions.iter().enumerate() {
+            if !select.merge.is_last(place) {
+                self.send(*partition, Body::Cancel { call });
+            }
+        }
+    }
+
+    pub(crate) fn on_drained(&mut self, request: RequestId, bytes: u64) {
+        let Some(&call) = self.requests.get(&request) else { return };
+        if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call)
+            && let Purpose::Rows { untaken_bytes } = &mut select.purpose
+        {
+            *untaken_bytes = untaken_bytes.saturating_sub(bytes);
+            self.advance_select(call);
+        }
+    }
+
+    pub(crate) fn start_select(
+        &mut self,
+        id: TaskId,
+        bound: Bound,
+        app: AppId,
+        permissions: SharedPermissions,
+        at: Txn,
+    ) {
+        let collection: Arc<str> = bound.statement().collection().into();
+        let place = match bound.access() {
+            Access::Scan => Place::Scan(None),
+            Access::Ids(ids) => {
+                let (own, partitions) = (self.config.partition, self.config.partitions);
+                let mut ids: Vec<DocId> = ids
+                    .into_iter()
+                    .filter(|id| Slot::of(app, &collection, id).partition(partitions) == own)
+                    .collect();
+                ids.sort_unstable();
+                Place::Ids(ids.into_iter(), None)
+            }
+        };
+        let machine = PartitionSelect::new(bound, Limits::default());
+        let task =
+            SelectTask { app, collection, permissions, at, machine, place, has_credit: true };
+        self.tasks.start(id, Task::Select(Box::new(task)));
+    }
+
+    /// Pushes documents for one turn, or until a part is ready that must not be sent yet.
+    pub(crate) fn resume_select(&mut self, id: TaskId, task: &mut SelectTask) -> Progress {
+        if self.store.applied() < task.at {
+            return Progress::Behind(task.at);
+        }
+        let mut turns_left = self.config.limits.rows_per_turn;
+        loop {
+            if let Some(part) = task.has_credit.then(|| task.machine.take_output()).flatten() {
+                let last = part.last;
+                task.has_credit = false;
+                let result = Ok(Box::new(part));
+                self.send(id.from, Body::Selected { call: id.call, result });
+                if last {
+                    return Progress::Done;
+                }
+            }
+            if !task.has_credit {
+                return Progress::Credit;
+            }
+            if turns_left == 0 {
+                return Progress::Yield;
+            }
+            turns_left -= 1;
+            match self.push_next(task) {
+                Ok(None) => {}
+                Ok(Some(progress)) => return progress,
+                Err(error) => {
+                    self.send(id.from, Body::Selected { call: id.call, result: Err(error) });
+                    return Progress::Done;
+                }
+            }
+        }
+    }
+
+    /// Looks at one document; says so when it has to wait for it.
+    fn push_next(&mut self, task: &mut SelectTask) -> Result<Option<Progress>, RequestError> {
+        let found = match &mut task.place {
+            Place::End => return Ok(None),
+            Place::Ids(ids, waiting) => {
+                let Some(id) = waiting.take().or_else(|| ids.next()) else {
+                    task.end();
+                    return Ok(None);
+                };
+                let key = DocKey { app: task.app, collection: task.collection.clone(), id: id.clone() };
+                match self.store.read(&key, task.at) {
+                    Read::Blocked(block) => {
+                        *waiting = Some(id);
+                        return Ok(Some(Progress::Blocked(block)));
+                    }
+                    Read::Ready(document) => {
+                        document.filter(|document| document.is_visible()).map(|document| (id, document))
+                    }
+                }
+            }
+            Place::Scan(after) => {
+                match self.store.scan(task.app, &task.collection, after.as_ref(), task.at) {
+                    Read::Blocked(block) => return Ok(Some(Progress::Blocked(block))),
+                    Read::Ready(ScanStep::End) => {
+                        task.end();
+                        return Ok(None);
+                    }
+                    Read::Ready(ScanStep::Skip(id)) => {
+                        *after = Some(id);
+                        None
+                    }
+                    Read::Ready(ScanStep::Row(id, document)) => {
+                        *after = Some(id.clone());
+                        Some((id, document))
+                    }
+                }
+            }
+        };
+        if let Some((id, document)) = found
+            && task.may_read(&id)
+        {
+            task.machine
+                .push(&StoredRow::new(&id, &document))
+                .map_err(|error| dql_error(&error))?;
+            if task.machine.is_full() {
+                task.end();
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl SelectTask {
+    fn end(&mut self) {
+        self.machine.finish();
+        self.place = Place::End;
+    }
+
+    fn may_read(&self, id: &DocId) -> bool {
+        self.permissions.read.is_everything()
+            || self.permissions.read.covers(&self.collection, &id.to_value())
+    }
+}
+
+fn join_rows(rows: &[OutRow]) -> Vec<u8> {
+    let mut joined = Vec::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum());
+    for row in rows {
+        if !joined.is_empty() {
+            joined.push(b',');
+        }
+        joined.extend_from_slice(&row.json);
+    }
+    joined
+}

@@ -1,0 +1,180 @@
+//! What the node of a session asks of the owners of documents, and what they answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::auth::SharedPermissions;
+use crate::document::Delta;
+use crate::dql::SubscriptionQuery;
+use crate::ident::{AppId, DocId, PeerKey, Txn};
+use super::sync_host::SessionId;
+use crate::store::ChangeCursor;
+use crate::sync::{Interest, ItemBody, Offered, Outcome, Part, UpdateItem, Verdict, Wanted};
+
+/// From a session's node to an owner of documents.
+#[derive(Clone, Debug)]
+pub struct FromSession {
+    /// Names the question; the answer repeats it.
+    pub gather: GatherId,
+    /// Whose documents.
+    pub app: AppId,
+    /// The question is about this position: the owner applies the log up to here first.
+    pub at: Txn,
+    /// The question.
+    pub ask: Ask,
+}
+
+/// From an owner of documents to a session's node.
+#[derive(Clone, Debug)]
+pub struct ToSession {
+    /// Which question.
+    pub gather: GatherId,
+    /// The answer.
+    pub answer: Answer,
+}
+
+/// Names a question of a session's node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct GatherId(pub u64);
+
+/// A question.
+#[derive(Clone, Debug)]
+pub enum Ask {
+    /// What is kept about this remote?
+    Remote(PeerKey),
+    /// What should a remote hear that has everything up to `after`, as of the position asked about?
+    Collect {
+        /// For whom.
+        filter: Arc<RemoteFilter>,
+        /// The remote has everything up to here.
+        after: Txn,
+        /// Go on behind this change.
+        from: ChangeCursor,
+        /// Stop after this many bytes.
+        credit_bytes: usize,
+    },
+    /// Say so, once, when anything of the app is touched after the position asked about. Replaces an earlier
+    /// question of the same session.
+    Stir(SessionId),
+    /// The session is over: forget its `Stir`. Not answered.
+    StirStop(SessionId),
+    /// What is held, in key order behind `after`?
+    Scan {
+        /// Whose interest.
+        filter: Arc<RemoteFilter>,
+        /// Which kind of offer.
+        part: Part,
+        /// Go on behind this key.
+        after: Option<(Arc<str>, DocId)>,
+        /// At most this many documents.
+        count: usize,
+    },
+    /// How do these versions of the remote compare? With the place of each in the session's command.
+    Compare {
+        /// Whose interest.
+        filter: Arc<RemoteFilter>,
+        /// Which kind of offer.
+        part: Part,
+        /// The versions.
+        offered: Vec<(usize, Offered)>,
+    },
+    /// The deltas from these bases.
+    Diff {
+        /// Who asks.
+        filter: Arc<RemoteFilter>,
+        /// The documents.
+        wanted: Vec<(usize, Wanted)>,
+    },
+    /// May these be merged?
+    Judge {
+        /// Who sends.
+        filter: Arc<RemoteFilter>,
+        /// Clocks beyond this many milliseconds since the epoch are refused.
+        clock_ms_max: u64,
+        /// The items.
+        items: Vec<(usize, UpdateItem)>,
+    },
+}
+
+/// An answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// To [`Ask::Remote`]: the encoded record.
+    Remote(Option<Bytes>),
+    /// To [`Ask::Collect`].
+    Collected {
+        /// What to tell.
+        items: Vec<UpdateItem>,
+        /// Where to go on; none when that was all.
+        next: Option<ChangeCursor>,
+    },
+    /// To [`Ask::Stir`], when it has happened.
+    Stirred,
+    /// To [`Ask::Scan`].
+    Scanned {
+        /// What is held.
+        items: Vec<Offered>,
+        /// Where to go on; none when that was all.
+        next: Option<(Arc<str>, DocId)>,
+    },
+    /// To [`Ask::Compare`].
+    Compared(Vec<(usize, Verdict)>),
+    /// To [`Ask::Diff`].
+    Diffs(Vec<(usize, Option<ItemBody>)>),
+    /// To [`Ask::Judge`]: the outcome, and what to merge.
+    Judged(Vec<(usize, Outcome, Option<Arc<Delta>>)>),
+}
+
+/// Which documents concern a remote.
+#[derive(Debug)]
+pub struct RemoteFilter {
+    /// The remote.
+    pub peer: PeerKey,
+    /// What it may read and write here.
+    pub permissions: SharedPermissions,
+    /// What it asks for.
+    pub theirs: CompiledInterest,
+    /// What we ask of it.
+    pub ours: CompiledInterest,
+}
+
+/// An interest whose queries are parsed.
+#[derive(Debug)]
+pub enum CompiledInterest {
+    /// Everything.
+    Everything,
+    /// What any of these matches.
+    Queries(Vec<SubscriptionQuery>),
+}
+
+impl CompiledInterest {
+    /// Parses the queries of an interest.
+    ///
+    /// # Errors
+    ///
+    /// The text of the first query's error.
+    pub(crate) fn compile(interest: &Interest) -> Result<Self, String> {
+        let Interest::Queries(queries) = interest else { return Ok(Self::Everything) };
+        let compiled = queries.iter().map(super::sync_host::compile_subscription);
+        compiled.collect::<Result<_, _>>().map(Self::Queries)
+    }
+
+    /// True when some query looks at the collection.
+    pub(crate) fn has_collection(&self, collection: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Queries(queries) => queries.iter().any(|query| query.collection() == collection),
+        }
+    }
+
+    /// True when some query matches the document.
+    pub(crate) fn matches(&self, collection: &str, row: &dyn crate::dql::Row) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::Queries(queries) => {
+                queries.iter().any(|query| query.collection() == collection && query.matches(row))
+            }
+        }
+    }
+}

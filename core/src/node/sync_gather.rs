@@ -1,0 +1,333 @@
+//! Answers of several partitions to one command of a session, put together.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::Node;
+use super::sync_ask::{Answer, Ask, GatherId, RemoteFilter};
+use super::sync_host::{AppendAnswer, SessionId};
+use crate::document::Delta;
+use crate::ident::{DocId, PartitionId};
+use crate::log::transaction::Op;
+use crate::seam::Now;
+use crate::store::ChangeCursor;
+use crate::sync::{
+    CommandId, Cursor, DocKey as SyncKey, HostEvent, Interest, ItemBody, Offered, Outcome, Part,
+    UpdateItem, Verdict, Wanted,
+};
+
+/// What is being gathered for one command.
+#[derive(Debug)]
+pub(crate) struct Gather {
+    session: SessionId,
+    command: CommandId,
+    /// How many partitions are still to answer.
+    missing: usize,
+    pub(crate) parts: Parts,
+}
+
+#[derive(Debug)]
+pub(crate) enum Parts {
+    Remote(Option<Bytes>),
+    /// Of a watch, from one partition.
+    Collected { items: Vec<UpdateItem>, next: Option<ChangeCursor> },
+    /// Waits for a touch.
+    Stir,
+    /// Of a scan, from one partition.
+    Scanned { items: Vec<Offered>, next: Option<(Arc<str>, DocId)> },
+    Verdicts(Vec<Verdict>),
+    Diffs(Vec<Option<ItemBody>>),
+    Judged { keys: Vec<SyncKey>, cursor: Option<Cursor>, outcomes: Vec<Outcome>, deltas: Vec<Option<Arc<Delta>>> },
+}
+
+impl Gather {
+    fn new(session: SessionId, command: CommandId, missing: usize, parts: Parts) -> Self {
+        Self { session, command, missing, parts }
+    }
+
+    pub(crate) fn remote(session: SessionId, command: CommandId) -> Self {
+        Self::new(session, command, 1, Parts::Remote(None))
+    }
+
+    pub(crate) fn collect(session: SessionId, watch: CommandId) -> Self {
+        Self::new(session, watch, 1, Parts::Collected { items: Vec::new(), next: None })
+    }
+
+    pub(crate) fn stir(session: SessionId, watch: CommandId, partitions: u16) -> Self {
+        Self::new(session, watch, usize::from(partitions), Parts::Stir)
+    }
+
+    fn scan(session: SessionId, scan: CommandId) -> Self {
+        Self::new(session, scan, 1, Parts::Scanned { items: Vec::new(), next: None })
+    }
+
+    pub(crate) fn session(&self) -> SessionId {
+        self.session
+    }
+
+    pub(crate) fn command(&self) -> CommandId {
+        self.command
+    }
+
+    /// Takes one partition's answer; true when it was the last.
+    pub(crate) fn take(&mut self, answer: Answer) -> bool {
+        match (&mut self.parts, answer) {
+            (Parts::Remote(record), Answer::Remote(found)) => *record = found,
+            (Parts::Collected { items, next }, Answer::Collected { items: more, next: place }) => {
+                items.extend(more);
+                *next = place;
+            }
+            (Parts::Scanned { items, next }, Answer::Scanned { items: more, next: place }) => {
+                items.extend(more);
+                *next = place;
+            }
+            (Parts::Verdicts(verdicts), Answer::Compared(answers)) => {
+                for (place, verdict) in answers {
+                    verdicts[place] = verdict;
+                }
+            }
+            (Parts::Diffs(diffs), Answer::Diffs(answers)) => {
+                for (place, diff) in answers {
+                    diffs[place] = diff;
+                }
+            }
+            (Parts::Judged { outcomes, deltas, .. }, Answer::Judged(answers)) => {
+                for (place, outcome, delta) in answers {
+                    outcomes[place] = outcome;
+                    deltas[place] = delta;
+                }
+            }
+            // An answer of another shape is a bug of ours, but no reason to lose the session's other answers.
+            (_, answer) => debug_assert!(false, "an answer fits its question: {answer:?}"),
+        }
+        self.missing -= 1;
+        self.missing == 0
+    }
+}
+
+impl Node {
+    pub(crate) fn on_gathered(&mut self, from: PartitionId, gather: Gather, now: Now) {
+        let Gather { session, command: id, parts, .. } = gather;
+        match parts {
+            Parts::Remote(record) => self.on_remote_record(session, id, record.as_ref(), now),
+            Parts::Collected { items, next } => self.on_collected(session, id, from, items, next, now),
+            Parts::Stir => {}
+            Parts::Scanned { items, next } => self.on_scanned(session, id, items, next, now),
+            Parts::Verdicts(verdicts) => {
+                self.tell(session, HostEvent::Verdicts { id, verdicts }, now);
+            }
+            Parts::Diffs(items) => self.tell(session, HostEvent::Diffs { id, items }, now),
+            Parts::Judged { keys, cursor, outcomes, deltas } => {
+                self.on_judged(session, id, keys, cursor, outcomes, deltas, now);
+            }
+        }
+    }
+
+    pub(crate) fn start_scan(
+        &mut self,
+        session: SessionId,
+        scan: CommandId,
+        part: Part,
+        interest: &Interest,
+        batch_count: usize,
+        now: Now,
+    ) {
+        let theirs = match part {
+            Part::Provide => interest.clone(),
+            Part::Hold => Interest::default(),
+        };
+        match self.filter(session, &theirs) {
+            Ok(filter) => {
+                let started = super::sync_host::Scan {
+                    part,
+                    filter,
+                    started_at: now.durable,
+                    batch_count,
+                    partition: PartitionId(0),
+                    after: None,
+                };
+                if let Some(hosted) = self.sync.sessions.get_mut(&session) {
+                    hosted.scans.insert(scan, started);
+                }
+                self.scan_more(session, scan);
+            }
+            Err(reason) => self.tell(session, HostEvent::Failed { reason }, now),
+        }
+    }
+
+    pub(crate) fn scan_more(&mut self, session: SessionId, scan: CommandId) {
+        let Some(app) = self.session_app(session) else { return };
+        let Some(state) = self.sync.sessions.get(&session).and_then(|h| h.scans.get(&scan)) else {
+            return;
+        };
+        let ask = Ask::Scan {
+            filter: state.filter.clone(),
+            part: state.part,
+            after: state.after.clone(),
+            count: state.batch_count,
+        };
+        let (to, at) = (state.partition, state.started_at);
+        let gather = self.add_gather(Gather::scan(session, scan));
+        self.ask(to, gather, app, at, ask);
+    }
+
+    fn on_scanned(
+        &mut self,
+        session: SessionId,
+        scan: CommandId,
+        items: Vec<Offered>,
+        next: Option<(Arc<str>, DocId)>,
+        now: Now,
+    ) {
+        let partitions = self.config.partitions;
+        let Some(hosted) = self.sync.sessions.get_mut(&session) else { return };
+        let Some(state) = hosted.scans.get_mut(&scan) else { return };
+        let started_at = state.started_at;
+        let mut done = false;
+        if next.is_some() {
+            state.after = next;
+        } else {
+            state.after = None;
+            state.partition.0 += 1;
+            done = state.partition.0 == partitions;
+        }
+        if done {
+            hosted.scans.remove(&scan);
+        } else if items.is_empty() {
+            return self.scan_more(session, scan);
+        }
+        self.tell(session, HostEvent::Held { scan, started_at, items, done }, now);
+    }
+
+    pub(crate) fn gather_compare(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        part: Part,
+        offered: Vec<Offered>,
+        now: Now,
+    ) {
+        let verdicts = vec![Verdict::Same; offered.len()];
+        if offered.is_empty() {
+            return self.tell(session, HostEvent::Verdicts { id, verdicts }, now);
+        }
+        let theirs = self.remote_interest(session);
+        let asks = self.by_owner(session, offered, |offered| &offered.key);
+        let ask = |offered| Ask::Compare { filter: theirs.clone(), part, offered };
+        self.gather(session, id, Parts::Verdicts(verdicts), asks, ask, now);
+    }
+
+    pub(crate) fn gather_diff(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        wanted: Vec<Wanted>,
+        now: Now,
+    ) {
+        let items = vec![None; wanted.len()];
+        if wanted.is_empty() {
+            return self.tell(session, HostEvent::Diffs { id, items }, now);
+        }
+        let filter = self.remote_interest(session);
+        let asks = self.by_owner(session, wanted, |wanted| &wanted.key);
+        let ask = |wanted| Ask::Diff { filter: filter.clone(), wanted };
+        self.gather(session, id, Parts::Diffs(items), asks, ask, now);
+    }
+
+    pub(crate) fn gather_judge(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        items: Vec<UpdateItem>,
+        cursor: Option<Cursor>,
+        now: Now,
+    ) {
+        let keys: Vec<SyncKey> = items.iter().map(|item| item.key.clone()).collect();
+        let parts = Parts::Judged {
+            outcomes: vec![Outcome::Accepted; keys.len()],
+            deltas: vec![None; keys.len()],
+            keys,
+            cursor,
+        };
+        if items.is_empty() {
+            let gather = Gather::new(session, id, 0, parts);
+            return self.on_gathered(self.config.partition, gather, now);
+        }
+        let filter = self.remote_interest(session);
+        let ahead = if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { SERVER_CLOCK_AHEAD_MS };
+        let clock_ms_max = now.wall.0.max(self.clock_wall_max.0) + ahead;
+        let asks = self.by_owner(session, items, |item| &item.key);
+        let ask = |items| Ask::Judge { filter: filter.clone(), clock_ms_max, items };
+        self.gather(session, id, parts, asks, ask, now);
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site, all of it the judged update")]
+    fn on_judged(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        keys: Vec<SyncKey>,
+        cursor: Option<Cursor>,
+        outcomes: Vec<Outcome>,
+        deltas: Vec<Option<Arc<Delta>>>,
+        now: Now,
+    ) {
+        let settled = outcomes.iter().all(|outcome| *outcome == Outcome::Accepted);
+        let newest = deltas
+            .iter()
+            .flatten()
+            .flat_map(|delta| delta.raised())
+            .filter(|dot| dot.actor.0[..8] == self.session_peer(session).0[..8])
+            .max_by_key(|dot| dot.hlc)
+            .map(|dot| (dot.actor, dot.hlc));
+        let ops: Vec<Op> = keys
+            .into_iter()
+            .zip(deltas)
+            .filter_map(|(key, delta)| {
+                let collection = key.collection.as_str().into();
+                Some(Op::Merge { collection, id: key.id, delta: delta? })
+            })
+            .collect();
+        self.advance_record(session, cursor.filter(|_| settled), newest);
+        self.append_for(session, ops, AppendAnswer::Applied(id, outcomes), now);
+    }
+
+    fn gather<T>(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        parts: Parts,
+        asks: BTreeMap<PartitionId, Vec<(usize, T)>>,
+        ask: impl Fn(Vec<(usize, T)>) -> Ask,
+        now: Now,
+    ) {
+        let Some(app) = self.session_app(session) else { return };
+        let gather: GatherId = self.add_gather(Gather::new(session, id, asks.len(), parts));
+        for (owner, items) in asks {
+            self.ask(owner, gather, app, now.durable, ask(items));
+        }
+    }
+
+    fn by_owner<T>(
+        &self,
+        session: SessionId,
+        items: Vec<T>,
+        key: impl Fn(&T) -> &SyncKey,
+    ) -> BTreeMap<PartitionId, Vec<(usize, T)>> {
+        let mut groups: BTreeMap<PartitionId, Vec<(usize, T)>> = BTreeMap::new();
+        let Some(app) = self.session_app(session) else { return groups };
+        for (place, item) in items.into_iter().enumerate() {
+            let owner = self.owner(app, &key(&item).collection, &key(&item).id);
+            groups.entry(owner).or_default().push((place, item));
+        }
+        groups
+    }
+}
+
+/// How far ahead of our wall clock a server lets newly authored edits be: five minutes.
+const SERVER_CLOCK_AHEAD_MS: u64 = 300_000;
+
+/// A device accepts what its server has accepted, whatever its own clock says within a day.
+const DEVICE_CLOCK_AHEAD_MS: u64 = 24 * 3_600_000;

@@ -1,0 +1,641 @@
+//! The direction from us to the remote: rounds, updates, and what counts as settled there.
+//!
+//! A round begins with `Start` each time the remote says what it wants. When its cursor lets us replay, we are
+//! *live* at once: the host collects what was touched since, we send it as one update, and the position counts
+//! once every item is accepted there, or settled here. Otherwise we are *reconciling* first.
+
+mod flight;
+
+pub(crate) use flight::{GOT_BYTES, payload_hash};
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use crate::ident::Txn;
+
+use super::cursor::{BootTable, Position};
+use super::error::{CloseReason, ProtocolError};
+use super::frame::{Ack, Frame, Got, Need, Start, Subs};
+use super::host::{
+    CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, Part, RejectReason, UpdateItem,
+    Wanted,
+};
+use super::link::{Link, SessionEvent};
+use super::reconcile::{Offering, Queued, Ticket};
+use super::session::Limits;
+use super::subscription::{InterestScope, interest_hash};
+use flight::{Flight, Settling, Stage};
+
+/// Documents that the remote asked for and that we have not read yet; above it no more is offered.
+const WANTED_MAX: usize = 2_048;
+/// How often an update may come back with something to settle.
+const FOLLOW_UPS_MAX: u8 = 8;
+
+/// The sending half of a session.
+#[derive(Debug)]
+pub(crate) struct Sending {
+    limits: Limits,
+    read_generation: u64,
+    /// What the remote wants; nothing is sent before we know.
+    subs: Option<Subs>,
+    /// A newer wish waits for the update in flight.
+    is_restarting: bool,
+    /// Nothing is sent until a new epoch is taken.
+    is_held: bool,
+    /// The remote's nonce was stale: its cursor, or ours, means nothing.
+    is_diverged: bool,
+    round: u64,
+    phase: Phase,
+    queue: VecDeque<Queued>,
+    wanted: VecDeque<Wanted>,
+    diff: Option<(CommandId, Vec<Wanted>)>,
+    flight: Option<Flight>,
+    update_last: u64,
+    /// Everything of ours up to here is durable there, or settled.
+    settled: Txn,
+    /// The receiver has written this position.
+    recorded: Txn,
+    /// The host shall report at the latest when it has matched through here.
+    target: Txn,
+    is_advance_due: bool,
+    owed: BTreeMap<DocKey, Owed>,
+    released: Vec<Ticket>,
+    rejected_count: u64,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Waiting,
+    Reconciling {
+        offering: Offering,
+        /// The holder has offered all that it has.
+        is_hold_ended: bool,
+    },
+    Live(Live),
+}
+
+/// What was touched since the settled position, as far as the host has told.
+#[derive(Debug)]
+struct Live {
+    watch: CommandId,
+    items: VecDeque<UpdateItem>,
+    items_bytes: usize,
+    upto: Option<Txn>,
+    /// A `WatchMore` is unanswered; it has this limit.
+    pull: Option<Option<Txn>>,
+}
+
+impl Sending {
+    pub(crate) fn new(limits: Limits, read_generation: u64) -> Self {
+        Self {
+            limits,
+            read_generation,
+            subs: None,
+            is_restarting: false,
+            is_held: false,
+            is_diverged: false,
+            round: 0,
+            phase: Phase::Waiting,
+            queue: VecDeque::new(),
+            wanted: VecDeque::new(),
+            diff: None,
+            flight: None,
+            update_last: 0,
+            settled: Txn(0),
+            recorded: Txn(0),
+            target: Txn(0),
+            is_advance_due: false,
+            owed: BTreeMap::new(),
+            released: Vec::new(),
+            rejected_count: 0,
+        }
+    }
+
+    pub(crate) fn load_owed(&mut self, owed: Vec<Owed>) {
+        self.owed = owed.into_iter().map(|owed| (owed.key.clone(), owed)).collect();
+    }
+
+    pub(crate) fn hold(&mut self, is_held: bool) {
+        self.is_held = is_held;
+    }
+
+    /// The remote's cursor belongs to a history that we cannot tell from ours.
+    pub(crate) fn diverge(&mut self) {
+        self.is_diverged = true;
+    }
+
+    pub(crate) fn on_subs(&mut self, subs: Subs) -> Result<(), ProtocolError> {
+        if self.subs.as_ref().is_some_and(|former| former.version >= subs.version) {
+            return Err(ProtocolError::OutOfOrder {
+                frame: "Subs",
+                state: "with an older version",
+            });
+        }
+        self.subs = Some(subs);
+        self.is_restarting = true;
+        Ok(())
+    }
+
+    /// Does whatever can be done. `is_hold_compared`: no batch of the holder's offer waits for the host.
+    pub(crate) fn pump(
+        &mut self,
+        table: &BootTable,
+        durable: Txn,
+        is_hold_compared: bool,
+        link: &mut Link,
+    ) -> Result<(), CloseReason> {
+        if self.is_held || self.subs.is_none() {
+            return Ok(());
+        }
+        self.pump_flight(link)?;
+        if self.is_restarting && self.flight.is_none() && self.diff.is_none() {
+            self.begin_round(table, durable, link);
+        }
+        let room = self.wanted.len() < WANTED_MAX;
+        if let Phase::Reconciling { offering, .. } = &mut self.phase {
+            offering.pump(room, link);
+        }
+        self.pump_wanted(link);
+        if self.flight.is_none() && !self.is_restarting {
+            self.launch_next(table, is_hold_compared);
+        }
+        self.pull(link);
+        Ok(())
+    }
+
+    fn begin_round(&mut self, table: &BootTable, durable: Txn, link: &mut Link) {
+        self.leave_phase(link);
+        self.is_restarting = false;
+        self.wanted.clear();
+        self.round += 1;
+        let subs = self.subs.as_ref().expect("pump returns before the first Subs");
+        let scope = InterestScope {
+            read_generation: self.read_generation,
+            evict_generation: subs.evict_generation,
+        };
+        let interest = interest_hash(&subs.interest, scope);
+        let judged = if self.is_diverged {
+            Err(super::cursor::Unknown::StaleNonce)
+        } else {
+            table.judge(subs.cursor.as_ref(), interest, durable)
+        };
+        let (round, version, unknown) = (self.round, subs.version, judged.err());
+        link.frame(&Frame::Start(Start { round, version, unknown, interest }));
+        self.target = self.target.max(durable);
+        match judged {
+            Ok(from) => {
+                self.want_owed();
+                self.recorded = from;
+                self.go_live(from, link);
+            }
+            Err(_) => {
+                let interest = subs.interest.clone();
+                let offering = Offering::begin(Part::Provide, round, interest, link);
+                self.phase = Phase::Reconciling { offering, is_hold_ended: false };
+            }
+        }
+    }
+
+    fn leave_phase(&mut self, link: &mut Link) {
+        match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Waiting => {}
+            Phase::Reconciling { offering, .. } => offering.stop(link),
+            Phase::Live(live) => link.host(HostCommand::Unwatch { watch: live.watch }),
+        }
+    }
+
+    /// What was refused under another permission, or for its clock, is tried again.
+    fn want_owed(&mut self) {
+        let generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
+        let again = self.owed.values().filter(|owed| {
+            owed.write_generation != generation || owed.reason == RejectReason::ClockSkew
+        });
+        self.wanted.extend(again.map(|owed| Wanted { key: owed.key.clone(), base: None }));
+    }
+
+    fn go_live(&mut self, from: Txn, link: &mut Link) {
+        let interest = self.subs.as_ref().map(|subs| subs.interest.clone()).unwrap_or_default();
+        let watch = link.command(|watch| HostCommand::Watch { watch, interest });
+        self.settled = from;
+        self.phase = Phase::Live(Live {
+            watch,
+            items: VecDeque::new(),
+            items_bytes: 0,
+            upto: None,
+            pull: None,
+        });
+        link.event(SessionEvent::SettledThere { upto: from });
+    }
+
+    /// Reads the next documents that the remote asked for.
+    fn pump_wanted(&mut self, link: &mut Link) {
+        if self.diff.is_some() || self.wanted.is_empty() {
+            return;
+        }
+        let queued_bytes: usize = self.queue.iter().map(|queued| item_bytes(&queued.item)).sum();
+        let credit_bytes = self.limits.update_target_bytes.saturating_sub(queued_bytes);
+        if credit_bytes > 0 {
+            let wanted: Vec<Wanted> = self.wanted.drain(..).collect();
+            self.diff = Some(issue_diff(wanted, credit_bytes, link));
+        }
+    }
+
+    /// Sends what waits: answers and wanted documents first, then the end of a reconciliation or what was
+    /// touched.
+    fn launch_next(&mut self, table: &BootTable, is_hold_compared: bool) {
+        if !self.queue.is_empty() {
+            return self.launch_queued();
+        }
+        let is_drained = self.wanted.is_empty() && self.diff.is_none();
+        match &mut self.phase {
+            Phase::Waiting => {}
+            Phase::Reconciling { offering, is_hold_ended } => {
+                let is_done = offering.is_answered() && *is_hold_ended && is_hold_compared;
+                if let (true, Some(from)) = (is_done && is_drained, offering.started_at()) {
+                    self.launch(Vec::new(), Some(table.position(from)));
+                }
+            }
+            Phase::Live(live) => {
+                let upto = live.upto;
+                let Some(items) = live.take_part(self.limits.update_bytes_max) else {
+                    return;
+                };
+                let is_last = live.items.is_empty() && upto.is_some();
+                if is_last {
+                    live.upto = None;
+                }
+                if !items.is_empty() {
+                    self.launch(items, upto.filter(|_| is_last).map(|txn| table.position(txn)));
+                } else if let Some(upto) = upto {
+                    self.settled = upto;
+                    self.advance(table);
+                }
+            }
+        }
+    }
+
+    /// Lets the receiver write a position that nothing had to be sent for, so that its cursor does not age.
+    fn advance(&mut self, table: &BootTable) {
+        if std::mem::take(&mut self.is_advance_due) && self.recorded < self.settled {
+            self.launch(Vec::new(), Some(table.position(self.settled)));
+        }
+    }
+
+    fn launch_queued(&mut self) {
+        let mut bytes = 0;
+        let mut items = Vec::new();
+        let mut tickets = Vec::new();
+        while let Some(queued) = self.queue.front() {
+            bytes += item_bytes(&queued.item);
+            if bytes > self.limits.update_target_bytes && !items.is_empty() {
+                break;
+            }
+            let Queued { item, ticket } = self.queue.pop_front().expect("the front was just seen");
+            items.push(item);
+            tickets.extend(ticket);
+        }
+        self.launch(items, None);
+        if let Some(flight) = &mut self.flight {
+            flight.tickets = tickets;
+        }
+    }
+
+    fn launch(&mut self, items: Vec<UpdateItem>, upto: Option<Position>) {
+        self.update_last += 1;
+        self.flight = Some(Flight::launch(self.update_last, items, upto));
+    }
+
+    /// Takes an acknowledged update further: settle here, read what the receiver lacks, send it, end.
+    fn pump_flight(&mut self, link: &mut Link) -> Result<(), CloseReason> {
+        let target_bytes = self.limits.update_target_bytes;
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let Stage::Settling(settling) = &mut flight.stage else { return Ok(()) };
+        let credit_bytes = target_bytes.saturating_sub(settling.items_bytes);
+        if settling.diff.is_none() && !flight.wanted.is_empty() && credit_bytes > 0 {
+            let wanted = flight.wanted.drain(..).collect();
+            settling.diff = Some(issue_diff(wanted, credit_bytes, link));
+        }
+        if settling.diff.is_some() || settling.settle.is_some() {
+            return Ok(());
+        }
+        let is_owing_goal = flight.goal.is_some() && !settling.is_recorded;
+        if settling.items.is_empty() && !is_owing_goal {
+            self.end_flight(link);
+            return Ok(());
+        }
+        if flight.attempt > FOLLOW_UPS_MAX {
+            return Err(CloseReason::NeverSettles(FOLLOW_UPS_MAX));
+        }
+        self.update_last += 1;
+        let items = std::mem::take(&mut settling.items);
+        let upto = flight.goal.filter(|_| flight.wanted.is_empty());
+        let follow_up = Flight::launch(self.update_last, items, upto);
+        (flight.update, flight.keys, flight.stage) =
+            (follow_up.update, follow_up.keys, follow_up.stage);
+        Ok(())
+    }
+
+    fn end_flight(&mut self, link: &mut Link) {
+        let Some(flight) = self.flight.take() else { return };
+        self.released.extend(flight.tickets);
+        let Some(goal) = flight.goal else { return };
+        self.recorded = goal.txn;
+        match self.phase {
+            Phase::Waiting => {}
+            Phase::Reconciling { .. } => {
+                self.leave_phase(link);
+                self.go_live(goal.txn, link);
+            }
+            Phase::Live(_) => {
+                self.settled = goal.txn;
+                link.event(SessionEvent::SettledThere { upto: goal.txn });
+            }
+        }
+    }
+
+    /// Asks the host for what was touched since everything settled.
+    fn pull(&mut self, link: &mut Link) {
+        let is_moving = self.flight.as_ref().is_some_and(|flight| flight.goal.is_some());
+        let (after, until) =
+            (self.settled, Some(self.target).filter(|until| *until > self.settled));
+        let Phase::Live(live) = &mut self.phase else { return };
+        let is_more_urgent = live.pull.is_none_or(|former| former.is_none() && until.is_some())
+            || live.pull.flatten().zip(until).is_some_and(|(former, until)| former < until);
+        let credit_bytes = self.limits.update_target_bytes.saturating_sub(live.items_bytes);
+        if is_moving
+            || self.is_restarting
+            || live.upto.is_some()
+            || !is_more_urgent
+            || credit_bytes == 0
+        {
+            return;
+        }
+        live.pull = Some(until);
+        let watch = live.watch;
+        link.host(HostCommand::WatchMore { watch, after, until, credit_bytes });
+    }
+
+    pub(crate) fn on_touched(
+        &mut self,
+        watch: CommandId,
+        items: Vec<UpdateItem>,
+        upto: Option<Txn>,
+    ) {
+        let Phase::Live(live) = &mut self.phase else { return };
+        if live.watch == watch && live.pull.is_some() {
+            live.pull = None;
+            live.items_bytes += items.iter().map(item_bytes).sum::<usize>();
+            live.items.extend(items);
+            live.upto = upto;
+        }
+    }
+
+    pub(crate) fn on_held(
+        &mut self,
+        scan: CommandId,
+        started_at: Txn,
+        items: &mut Vec<super::host::Offered>,
+        done: bool,
+    ) {
+        if let Phase::Reconciling { offering, .. } = &mut self.phase {
+            offering.on_held(scan, started_at, items, done);
+        }
+    }
+
+    /// The holder answers a batch that we offered.
+    pub(crate) fn on_need(&mut self, need: Need) -> Result<(), ProtocolError> {
+        match &mut self.phase {
+            Phase::Reconciling { offering, .. } => offering.on_need(need, &mut self.wanted),
+            _ => {
+                Err(ProtocolError::OutOfOrder { frame: "Need", state: "when nothing was offered" })
+            }
+        }
+    }
+
+    /// The holder has offered all that it has.
+    pub(crate) fn on_hold_end(&mut self) {
+        if let Phase::Reconciling { is_hold_ended, .. } = &mut self.phase {
+            *is_hold_ended = true;
+        }
+    }
+
+    /// True when the answer was for this half.
+    pub(crate) fn on_diffs(
+        &mut self,
+        id: CommandId,
+        items: Vec<Option<ItemBody>>,
+    ) -> Result<(), CloseReason> {
+        if self.diff.as_ref().is_some_and(|(diff, _)| *diff == id)
+            && let Some((_, wanted)) = self.diff.take()
+        {
+            let (found, rest) = match_diffs(wanted, items)?;
+            self.queue.extend(found.into_iter().map(|item| Queued { item, ticket: None }));
+            rest.into_iter().rev().for_each(|wanted| self.wanted.push_front(wanted));
+            return Ok(());
+        }
+        let Some(flight) = &mut self.flight else { return Ok(()) };
+        let Stage::Settling(settling) = &mut flight.stage else { return Ok(()) };
+        if settling.diff.as_ref().is_some_and(|(diff, _)| *diff == id)
+            && let Some((_, wanted)) = settling.diff.take()
+        {
+            let (found, rest) = match_diffs(wanted, items)?;
+            settling.items_bytes += found.iter().map(item_bytes).sum::<usize>();
+            settling.items.extend(found);
+            rest.into_iter().rev().for_each(|wanted| flight.wanted.push_front(wanted));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_settled(&mut self, id: CommandId) {
+        if let Some(Flight { stage: Stage::Settling(settling), .. }) = &mut self.flight
+            && settling.settle == Some(id)
+        {
+            settling.settle = None;
+        }
+    }
+
+    pub(crate) fn on_got(&mut self, got: Got) -> Result<(), ProtocolError> {
+        match &mut self.flight {
+            Some(flight) if flight.update == got.update => flight.on_got(got),
+            // Told before the end came: the acknowledgement may overtake nothing, but the update may be over.
+            _ if got.update <= self.update_last => Ok(()),
+            _ => Err(ProtocolError::UnknownUpdate { frame: "Got", found: got.update }),
+        }
+    }
+
+    pub(crate) fn on_ack(&mut self, ack: Ack, link: &mut Link) -> Result<(), ProtocolError> {
+        let update = ack.update;
+        let flight = self.flight.as_mut().filter(|flight| flight.update == update);
+        let flight = flight.ok_or(ProtocolError::UnknownUpdate { frame: "Ack", found: update })?;
+        let Some(outcomes) = flight.on_ack(ack)? else { return Ok(()) };
+        let is_exceptional = !outcomes.is_empty();
+        let mut settling = Settling { is_recorded: !is_exceptional, ..Settling::default() };
+        let mut finals = self.forget_owed(&outcomes);
+        let flight = self.flight.as_mut().expect("it was there a line ago");
+        // A follow-up before the last one carries no position: the goal is still to be sent.
+        settling.is_recorded &= flight.wanted.is_empty();
+        for (index, outcome) in outcomes {
+            let key = flight.keys[index as usize].clone();
+            match outcome {
+                Outcome::Accepted => {}
+                Outcome::NeedBase { vector } => {
+                    let base = vector.filter(|_| flight.attempt == 0);
+                    flight.wanted.push_back(Wanted { key, base });
+                }
+                Outcome::Rejected(reason) => {
+                    link.event(SessionEvent::Rejected { key: key.clone(), reason });
+                    let write_generation =
+                        self.subs.as_ref().map_or(0, |subs| subs.write_generation);
+                    self.owed
+                        .insert(key.clone(), Owed { key: key.clone(), reason, write_generation });
+                    self.rejected_count += 1;
+                    finals.push((key, Final::Rejected { reason, write_generation }));
+                }
+                Outcome::Evicted => finals.push((key, Final::Evicted)),
+                Outcome::Deleted { tombstone } => finals.push((key, Final::Deleted { tombstone })),
+            }
+        }
+        flight.attempt += u8::from(is_exceptional);
+        if !finals.is_empty() {
+            settling.settle = Some(link.command(|id| HostCommand::Settle { id, items: finals }));
+        }
+        flight.stage = Stage::Settling(settling);
+        Ok(())
+    }
+
+    /// What was owed and is now accepted, or answered for good, leaves `owed`.
+    fn forget_owed(&mut self, outcomes: &[(u32, Outcome)]) -> Vec<(DocKey, Final)> {
+        let Some(flight) = self.flight.as_ref().filter(|_| !self.owed.is_empty()) else {
+            return Vec::new();
+        };
+        let mut finals = Vec::new();
+        let mut outcomes = outcomes.iter().peekable();
+        for (index, key) in (0..).zip(&flight.keys) {
+            let is_accepted = outcomes.next_if(|(at, _)| *at == index).is_none();
+            if is_accepted && self.owed.remove(key).is_some() {
+                finals.push((key.clone(), Final::Accepted));
+            }
+        }
+        finals
+    }
+
+    /// The host shall report when it has matched through `txn`, even if nothing matched.
+    pub(crate) fn want_through(&mut self, txn: Txn) {
+        self.target = self.target.max(txn);
+    }
+
+    /// From time to time the receiver's cursor moves on without data.
+    pub(crate) fn on_advance_timer(&mut self, durable: Txn) {
+        if self.recorded < durable {
+            self.is_advance_due = true;
+            self.want_through(durable);
+        }
+    }
+
+    /// A frame of the update in flight, made when there is room for it.
+    pub(crate) fn poll_frame(&mut self) -> Option<Bytes> {
+        let frame = self.flight.as_mut()?.poll_frame()?;
+        Some(super::frame::encode(&frame))
+    }
+
+    /// Tickets whose item is settled.
+    pub(crate) fn take_released(&mut self) -> Vec<Ticket> {
+        std::mem::take(&mut self.released)
+    }
+
+    pub(crate) fn queue_mut(&mut self) -> &mut VecDeque<Queued> {
+        &mut self.queue
+    }
+
+    /// Everything up to `txn` is settled there, and no reconciliation is under way.
+    pub(crate) fn is_settled(&self, txn: Txn) -> bool {
+        matches!(self.phase, Phase::Live(_)) && !self.is_restarting && self.settled >= txn
+    }
+
+    /// The remote owes us an answer.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        let is_offering = match &self.phase {
+            Phase::Reconciling { offering, is_hold_ended } => {
+                offering.is_awaiting() || !is_hold_ended
+            }
+            _ => false,
+        };
+        is_offering || self.flight.as_ref().is_some_and(Flight::is_awaiting)
+    }
+
+    pub(crate) fn round(&self) -> u64 {
+        self.round
+    }
+
+    pub(crate) fn settled(&self) -> Txn {
+        self.settled
+    }
+
+    pub(crate) fn is_reconciling(&self) -> bool {
+        matches!(self.phase, Phase::Reconciling { .. })
+    }
+
+    pub(crate) fn rejected_count(&self) -> u64 {
+        self.rejected_count
+    }
+}
+
+impl Live {
+    /// What goes into one update: all of a closed group, or as much as fits when the group is larger.
+    fn take_part(&mut self, bytes_max: usize) -> Option<Vec<UpdateItem>> {
+        let is_full = self.items_bytes >= bytes_max;
+        if self.upto.is_none() && !is_full {
+            return None;
+        }
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        while let Some(item) = self.items.front() {
+            bytes += item_bytes(item);
+            if bytes > bytes_max && !items.is_empty() {
+                break;
+            }
+            self.items_bytes -= item_bytes(item);
+            items.extend(self.items.pop_front());
+        }
+        Some(items)
+    }
+}
+
+/// What an item adds to an update, at most.
+fn item_bytes(item: &UpdateItem) -> usize {
+    let body = match &item.body {
+        ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes.len(),
+        ItemBody::Left { .. } | ItemBody::Evicted => 0,
+    };
+    ITEM_OVERHEAD_BYTES + item.key.collection.len() + item.key.id.as_bytes().len() + body
+}
+
+/// Kind, digest and the three lengths.
+const ITEM_OVERHEAD_BYTES: usize = 32;
+
+fn issue_diff(
+    wanted: Vec<Wanted>,
+    credit_bytes: usize,
+    link: &mut Link,
+) -> (CommandId, Vec<Wanted>) {
+    let asked = wanted.clone();
+    let id = link.command(|id| HostCommand::Diff { id, wanted: asked, credit_bytes });
+    (id, wanted)
+}
+
+/// Pairs what was asked for with what was answered; the rest is asked for again.
+fn match_diffs(
+    mut wanted: Vec<Wanted>,
+    items: Vec<Option<ItemBody>>,
+) -> Result<(Vec<UpdateItem>, Vec<Wanted>), CloseReason> {
+    if items.is_empty() || items.len() > wanted.len() {
+        let (answered, asked) = (items.len(), wanted.len());
+        return Err(CloseReason::HostFailed(format!("{answered} diffs for {asked} documents")));
+    }
+    let rest = wanted.split_off(items.len());
+    let found = wanted.into_iter().zip(items);
+    let found =
+        found.filter_map(|(wanted, body)| Some(UpdateItem { key: wanted.key, body: body? }));
+    Ok((found.collect(), rest))
+}

@@ -1,0 +1,183 @@
+//! The one update in flight: its bytes on the way out, its outcomes on the way back, and what is still owed
+//! before its position counts.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use crate::sync::cursor::Position;
+use crate::sync::error::ProtocolError;
+use crate::sync::frame::compact::Writer;
+use crate::sync::frame::{Ack, CHUNK_BYTES_MAX, Frame, Got, UpdBegin, UpdChunk, UpdEnd};
+use crate::sync::host::{CommandId, DocKey, Outcome, UpdateItem, Wanted};
+use crate::sync::reconcile::Ticket;
+
+/// Bytes of an update that may be under way: what a connection and its receiver buffer at most.
+pub(crate) const WINDOW_BYTES: u64 = 1 << 20;
+/// The receiver says how far it is each time so many bytes have come.
+pub(crate) const GOT_BYTES: u64 = WINDOW_BYTES / 2;
+
+const _: () =
+    assert!(GOT_BYTES + CHUNK_BYTES_MAX as u64 <= WINDOW_BYTES, "the window never closes for good");
+
+/// An update, from its first byte until its position counts.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    pub(crate) update: u64,
+    /// The position that counts once everything is settled.
+    pub(crate) goal: Option<Position>,
+    pub(crate) keys: Vec<DocKey>,
+    pub(crate) tickets: Vec<Ticket>,
+    /// How many acknowledgements came back with something to settle.
+    pub(crate) attempt: u8,
+    pub(crate) stage: Stage,
+    /// What the receiver lacks, to be sent in follow-ups.
+    pub(crate) wanted: VecDeque<Wanted>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// Bytes leave.
+    Outgoing(Outgoing),
+    /// All bytes are out; outcomes collect.
+    Unacked { outcomes: Vec<(u32, Outcome)> },
+    /// Acknowledged; what was not accepted is settled here and followed up there.
+    Settling(Settling),
+}
+
+/// What stands between an acknowledgement and the end of a flight.
+#[derive(Debug, Default)]
+pub(crate) struct Settling {
+    pub(crate) settle: Option<CommandId>,
+    pub(crate) diff: Option<(CommandId, Vec<Wanted>)>,
+    pub(crate) items: VecDeque<UpdateItem>,
+    pub(crate) items_bytes: usize,
+    /// The receiver has written the goal.
+    pub(crate) is_recorded: bool,
+}
+
+/// The bytes of an update.
+#[derive(Debug)]
+pub(crate) struct Outgoing {
+    begin: Option<UpdBegin>,
+    payload: Bytes,
+    hash: [u8; 16],
+    sent_bytes: usize,
+    got_bytes: u64,
+    seq: u32,
+}
+
+impl Flight {
+    /// An update of these items; `upto` travels in it.
+    pub(crate) fn launch(
+        update: u64,
+        items: impl IntoIterator<Item = UpdateItem>,
+        upto: Option<Position>,
+    ) -> Self {
+        let mut list = Writer::default();
+        let mut keys = Vec::new();
+        for item in items {
+            list.update(&item);
+            keys.push(item.key);
+        }
+        let payload = list.finish();
+        let begin = UpdBegin {
+            update,
+            upto,
+            item_count: u32::try_from(keys.len()).expect("an update's bytes are bounded"),
+            payload_bytes: payload.len() as u64,
+        };
+        let hash = payload_hash(&payload);
+        let outgoing =
+            Outgoing { begin: Some(begin), payload, hash, sent_bytes: 0, got_bytes: 0, seq: 0 };
+        Self {
+            update,
+            goal: upto,
+            keys,
+            tickets: Vec::new(),
+            attempt: 0,
+            stage: Stage::Outgoing(outgoing),
+            wanted: VecDeque::new(),
+        }
+    }
+
+    /// The next frame, if the window is open.
+    pub(crate) fn poll_frame(&mut self) -> Option<Frame> {
+        let update = self.update;
+        let Stage::Outgoing(outgoing) = &mut self.stage else { return None };
+        if let Some(begin) = outgoing.begin.take() {
+            return Some(Frame::UpdBegin(begin));
+        }
+        if outgoing.sent_bytes == outgoing.payload.len() {
+            let hash = outgoing.hash;
+            self.stage = Stage::Unacked { outcomes: Vec::new() };
+            return Some(Frame::UpdEnd(UpdEnd { update, hash }));
+        }
+        outgoing.next_chunk(update)
+    }
+
+    pub(crate) fn on_got(&mut self, got: Got) -> Result<(), ProtocolError> {
+        if let Stage::Outgoing(outgoing) = &mut self.stage {
+            if got.payload_bytes > outgoing.sent_bytes as u64 {
+                return Err(ProtocolError::Malformed { frame: "Got", field: "payload bytes" });
+            }
+            outgoing.got_bytes = outgoing.got_bytes.max(got.payload_bytes);
+        }
+        Ok(())
+    }
+
+    /// Collects outcomes; gives them back, in order of the items, when the acknowledgement is whole.
+    pub(crate) fn on_ack(
+        &mut self,
+        ack: Ack,
+    ) -> Result<Option<Vec<(u32, Outcome)>>, ProtocolError> {
+        let Stage::Unacked { outcomes } = &mut self.stage else {
+            return Err(ProtocolError::OutOfOrder {
+                frame: "Ack",
+                state: "before the update ended",
+            });
+        };
+        for (index, outcome) in ack.outcomes {
+            let rises = outcomes.last().is_none_or(|(last, _)| *last < index);
+            if !rises || index as usize >= self.keys.len() {
+                return Err(ProtocolError::Malformed { frame: "Ack", field: "index" });
+            }
+            outcomes.push((index, outcome));
+        }
+        Ok(ack.last.then(|| std::mem::take(outcomes)))
+    }
+
+    /// The remote owes us something.
+    pub(crate) fn is_awaiting(&self) -> bool {
+        match &self.stage {
+            Stage::Outgoing(outgoing) => outgoing.is_blocked(),
+            Stage::Unacked { .. } => true,
+            Stage::Settling(_) => false,
+        }
+    }
+}
+
+impl Outgoing {
+    fn is_blocked(&self) -> bool {
+        self.sent_bytes as u64 + CHUNK_BYTES_MAX as u64 > self.got_bytes + WINDOW_BYTES
+    }
+
+    fn next_chunk(&mut self, update: u64) -> Option<Frame> {
+        if self.is_blocked() {
+            return None;
+        }
+        let end = self.payload.len().min(self.sent_bytes + CHUNK_BYTES_MAX);
+        let payload = self.payload.slice(self.sent_bytes..end);
+        let seq = self.seq;
+        self.sent_bytes = end;
+        self.seq += 1;
+        Some(Frame::UpdChunk(UpdChunk { update, seq, payload }))
+    }
+}
+
+/// blake3, cut to 128 bits.
+pub(crate) fn payload_hash(payload: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(payload).as_bytes()[..16]);
+    out
+}

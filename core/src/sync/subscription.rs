@@ -1,0 +1,105 @@
+//! What a peer asks for: a set of queries, or everything that it may have.
+
+use bytes::Bytes;
+
+use super::cursor::InterestHash;
+
+/// One subscription: the text of a `SELECT *` and its arguments.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subscription {
+    /// The query. Parsed and judged by the host.
+    pub text: String,
+    /// The arguments as the canonical bytes of one object; empty when there are none.
+    pub args: Bytes,
+}
+
+/// What a peer wants to receive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Everything that it may have: what a server asks of a device.
+    Everything,
+    /// What these queries match: sorted, without duplicates. See [`Interest::of`].
+    Queries(Vec<Subscription>),
+}
+
+impl Default for Interest {
+    fn default() -> Self {
+        Self::Queries(Vec::new())
+    }
+}
+
+impl Interest {
+    /// The interest in these subscriptions, in any order.
+    #[must_use]
+    pub fn of(mut subscriptions: Vec<Subscription>) -> Self {
+        subscriptions.sort();
+        subscriptions.dedup();
+        Self::Queries(subscriptions)
+    }
+}
+
+/// What decides, besides the subscriptions, which documents a receiver gets. The sender knows all of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InterestScope {
+    /// The generation of what the receiver may read, scopes of collections included.
+    pub read_generation: u64,
+    /// How often the receiver evicted: what it evicted has to be offered again.
+    pub evict_generation: u64,
+}
+
+/// Hashes what a receiver gets: blake3 over a version byte, the two generations and the subscriptions, cut to
+/// 128 bits.
+#[must_use]
+pub fn interest_hash(interest: &Interest, scope: InterestScope) -> InterestHash {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&[INTEREST_HASH_VERSION]);
+    hasher.update(&scope.read_generation.to_le_bytes());
+    hasher.update(&scope.evict_generation.to_le_bytes());
+    match interest {
+        Interest::Everything => {
+            hasher.update(&[1]);
+        }
+        Interest::Queries(queries) => {
+            hasher.update(&[2]);
+            for query in queries {
+                for part in [query.text.as_bytes(), &query.args[..]] {
+                    hasher.update(&(part.len() as u64).to_le_bytes());
+                    hasher.update(part);
+                }
+            }
+        }
+    }
+    let mut out = [0; 16];
+    out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+    InterestHash(out)
+}
+
+const INTEREST_HASH_VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(text: &str) -> Subscription {
+        Subscription { text: text.into(), args: Bytes::new() }
+    }
+
+    #[test]
+    fn the_order_of_registration_does_not_change_the_interest() {
+        let one = Interest::of(vec![query("a"), query("b"), query("a")]);
+        let two = Interest::of(vec![query("b"), query("a")]);
+        assert_eq!(one, two);
+    }
+
+    #[test]
+    fn each_part_of_an_interest_changes_its_hash() {
+        let scope = InterestScope::default();
+        let base = interest_hash(&Interest::of(vec![query("a"), query("b")]), scope);
+        let evicted = InterestScope { evict_generation: 1, ..scope };
+        let permitted = InterestScope { read_generation: 1, ..scope };
+        assert_ne!(base, interest_hash(&Interest::of(vec![query("ab")]), scope));
+        assert_ne!(base, interest_hash(&Interest::Everything, scope));
+        assert_ne!(base, interest_hash(&Interest::of(vec![query("a"), query("b")]), evicted));
+        assert_ne!(base, interest_hash(&Interest::of(vec![query("a"), query("b")]), permitted));
+    }
+}

@@ -1,0 +1,113 @@
+//! Holds what `ARCHITECTURE.md` says about this crate: which modules may know which, and that nothing in here
+//! reaches for the world.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// A module may name those before it, never those after it.
+const ORDER: &[&str] = &[
+    "time", "ident", "rng", "map", "seam", "disk", "disk_sim", "value", "codec", "document", "log", "store",
+    "dql", "auth", "sync", "node",
+];
+
+/// What would tie the engine to a runtime, a clock or a device.
+const FORBIDDEN: &[&str] = &[
+    "std::net",
+    "std::fs",
+    "std::thread",
+    "std::process",
+    "std::env",
+    "Instant::now",
+    "SystemTime",
+    "async fn",
+    "async move",
+    ".await",
+    "tokio",
+    "glommio",
+    "println!",
+    "unsafe {",
+];
+
+#[test]
+fn modules_know_only_those_before_them() {
+    let mut wrong = Vec::new();
+    for (path, module, code) in sources() {
+        let place = ORDER
+            .iter()
+            .position(|name| *name == module)
+            .unwrap_or_else(|| panic!("{}: module `{module}` is not in ORDER", path.display()));
+        for (line, text) in code.iter().enumerate() {
+            for known in named_modules(text) {
+                let allowed = ORDER.iter().position(|name| *name == known).is_none_or(|at| at <= place);
+                if !allowed {
+                    wrong.push(format!("{}:{}: {module} knows {known}", path.display(), line + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "modules out of order:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_engine_does_not_reach_for_the_world() {
+    let mut wrong = Vec::new();
+    for (path, _, code) in sources() {
+        for (line, text) in code.iter().enumerate() {
+            for forbidden in FORBIDDEN {
+                if text.contains(forbidden) {
+                    wrong.push(format!("{}:{}: {forbidden}", path.display(), line + 1));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "the engine must stay pure:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_source_file_is_too_long_to_read() {
+    for (path, _, code) in sources() {
+        assert!(code.len() <= 900, "{} has {} lines: cut it along a seam", path.display(), code.len());
+    }
+}
+
+/// Every source file but `lib.rs`, with its top-level module and its lines without comments.
+fn sources() -> Vec<(PathBuf, String, Vec<String>)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the source folder can be listed") {
+            let path = entry.expect("a folder's entry can be read").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+        .into_iter()
+        .filter(|path| *path != root.join("lib.rs"))
+        .map(|path| {
+            let inside = path.strip_prefix(&root).expect("it was found below the root");
+            let first = inside.components().next().expect("a file has a name").as_os_str();
+            let module = first.to_string_lossy().trim_end_matches(".rs").to_owned();
+            let text = fs::read_to_string(&path).expect("a source file is UTF-8");
+            let code = text
+                .lines()
+                .map(|line| if line.trim_start().starts_with("//") { "" } else { line })
+                .map(str::to_owned)
+                .collect();
+            (path, module, code)
+        })
+        .collect()
+}
+
+fn named_modules(line: &str) -> impl Iterator<Item = &str> {
+    line.match_indices("crate::").map(|(at, prefix)| {
+        let rest = &line[at + prefix.len()..];
+        let end = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
+        &rest[..end]
+    })
+}
