@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use bigpeer_core::ident::{StoreId, Uuid};
+use bigpeer_core::ident::{PeerKey, StoreId, Uuid};
 
 use crate::secrets::{FillRandom, Secret};
 
@@ -26,8 +26,8 @@ pub struct DataDir {
     pub partitions: u16,
     /// The store's identity.
     pub store: StoreId,
-    /// The site of the actors that author here.
-    pub site: u64,
+    /// Its public identity as a peer; the first bytes are the site of its actors.
+    pub peer_key: PeerKey,
     /// Opens the admin routes.
     pub admin_token: Secret,
     /// True when this opening made it.
@@ -117,14 +117,14 @@ impl DataDir {
             Some(partitions) => (false, partitions),
             None => (true, PARTITIONS_DEFAULT),
         };
-        let (store, site) = identity(&path, random)?;
+        let (store, peer_key) = identity(&path, random)?;
         let admin_token = admin_token(&path, random)?;
         if created {
             // Last, so that a directory with a format is whole.
             let text = format!("bigpeer {FORMAT_VERSION}\npartitions {partitions}\n");
             write_file(&path, FORMAT, text.as_bytes(), 0o644)?;
         }
-        Ok(Self { path, partitions, store, site, admin_token, created, _lock: lock })
+        Ok(Self { path, partitions, store, peer_key, admin_token, created, _lock: lock })
     }
 }
 
@@ -193,32 +193,39 @@ fn read_format(path: &Path) -> Result<Option<u16>, DataDirError> {
     partitions.map(Some).ok_or_else(|| damaged("no number of partitions"))
 }
 
-/// Store id and site, made once.
-fn identity(path: &Path, random: FillRandom) -> Result<(StoreId, u64), DataDirError> {
+/// Store id and peer key, made once.
+fn identity(path: &Path, random: FillRandom) -> Result<(StoreId, PeerKey), DataDirError> {
     let name = path.join(IDENTITY);
     match fs::read_to_string(&name) {
         Ok(text) => parse_identity(&text).ok_or(DataDirError::Damaged {
             path: name,
-            cause: "expected a line `store UUID` and a line `site` with 16 hexadecimal digits",
+            cause: "expected a line `store UUID` and a line `peer` with 64 hexadecimal digits",
         }),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            let (mut store, mut site) = ([0; 16], [0; 8]);
+            let (mut store, mut peer_key) = ([0; 16], [0; 32]);
             random(&mut store);
-            random(&mut site);
-            let (store, site) = (StoreId(Uuid(store)), u64::from_be_bytes(site));
-            let text = format!("store {store}\nsite {site:016x}\n");
+            random(&mut peer_key);
+            let (store, peer_key) = (StoreId(Uuid(store)), PeerKey(peer_key));
+            let text = format!("store {store}\npeer {peer_key}\n");
             write_file(path, IDENTITY, text.as_bytes(), 0o644)?;
-            Ok((store, site))
+            Ok((store, peer_key))
         }
         Err(error) => Err(io_error("read", &name)(error)),
     }
 }
 
-fn parse_identity(text: &str) -> Option<(StoreId, u64)> {
+fn parse_identity(text: &str) -> Option<(StoreId, PeerKey)> {
     let mut lines = text.lines();
     let store = lines.next()?.strip_prefix("store ")?.parse().ok()?;
-    let site = u64::from_str_radix(lines.next()?.strip_prefix("site ")?, 16).ok()?;
-    Some((StoreId(store), site))
+    let digits = lines.next()?.strip_prefix("peer ")?;
+    let mut peer_key = [0; 32];
+    if digits.len() != 2 * peer_key.len() {
+        return None;
+    }
+    for (index, byte) in peer_key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
+    }
+    Some((StoreId(store), PeerKey(peer_key)))
 }
 
 fn admin_token(path: &Path, random: FillRandom) -> Result<Secret, DataDirError> {
@@ -285,11 +292,11 @@ mod tests {
         assert!(first.created);
         let refused = DataDir::open(&path, os_random).expect_err("it is locked").to_string();
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
-        let (store, site, token) = (first.store, first.site, first.admin_token.clone());
+        let (store, peer_key, token) = (first.store, first.peer_key, first.admin_token.clone());
         drop(first);
         let second = DataDir::open(&path, os_random).expect("it is free");
         assert!(!second.created);
-        assert_eq!((second.store, second.site), (store, site));
+        assert_eq!((second.store, second.peer_key), (store, peer_key));
         assert!(second.admin_token == token && second.partitions == PARTITIONS_DEFAULT);
         let mode = fs::metadata(path.join(ADMIN_TOKEN)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600);

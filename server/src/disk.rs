@@ -35,14 +35,10 @@ impl DiskPool {
         let mut threads = Vec::new();
         let mut start = |name: &str| {
             let (commands, inbox) = channel();
-            let worker = Worker {
-                root: root.to_owned(),
-                files: BTreeMap::new(),
-                done: done_in.clone(),
-                waker: waker.clone(),
-            };
+            let worker = Worker::new(root);
+            let (done, waker) = (done_in.clone(), waker.clone());
             let thread = std::thread::Builder::new().name(name.to_owned());
-            threads.push(thread.spawn(move || worker.run(&inbox))?);
+            threads.push(thread.spawn(move || worker.run(&inbox, &done, &waker))?);
             Ok::<_, io::Error>(Some(commands))
         };
         let foreground = start("disk-write")?;
@@ -99,11 +95,28 @@ fn send(queue: &Option<Sender<Job>>, job: Job) {
     queue.send(job).expect("a disk thread ends only with the pool");
 }
 
+/// Carries out commands on the calling thread, for those who have nothing else to do meanwhile.
+#[derive(Debug)]
+pub struct DiskHere(Worker);
+
+impl DiskHere {
+    /// Files lie below `root`.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self(Worker::new(root))
+    }
+
+    /// Carries out one command.
+    pub fn execute(&mut self, op: DiskOp, command: DiskCommand) -> DiskDone {
+        let result = self.0.execute(command).map_err(|error| to_disk_error(&error));
+        DiskDone { op, result }
+    }
+}
+
+#[derive(Debug)]
 struct Worker {
     root: PathBuf,
     files: BTreeMap<FileName, File>,
-    done: Sender<DiskDone>,
-    waker: Unparker,
 }
 
 /// The most files that a worker keeps open.
@@ -113,7 +126,11 @@ const FILES_OPEN_MAX: usize = 16;
 const ZEROES_BYTES: usize = 256 * 1024;
 
 impl Worker {
-    fn run(mut self, inbox: &Receiver<Job>) {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), files: BTreeMap::new() }
+    }
+
+    fn run(mut self, inbox: &Receiver<Job>, done: &Sender<DiskDone>, waker: &Unparker) {
         while let Ok(job) = inbox.recv() {
             let (op, command) = match job {
                 Job::Execute(op, command) => (op, command),
@@ -123,10 +140,10 @@ impl Worker {
                 }
             };
             let result = self.execute(command).map_err(|error| to_disk_error(&error));
-            if self.done.send(DiskDone { op, result }).is_err() {
+            if done.send(DiskDone { op, result }).is_err() {
                 return;
             }
-            self.waker.unpark();
+            waker.unpark();
         }
     }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
 use bigpeer_core::ident::{PartitionId, Txn};
-use bigpeer_core::log::{Log, LogConfig, LogFill, LogOpened, LogOutput, LogRecord, Refusal};
+use bigpeer_core::log::{
+    Log, LogConfig, LogError, LogFill, LogOpened, LogOutput, LogRecord, Refusal,
+};
 use bigpeer_core::node::{AppendGate, AppendRefused, Ticket};
 use bigpeer_core::seam::Now;
 use bigpeer_core::time::Instant;
@@ -21,13 +23,42 @@ const REPLAY_BYTES_MAX: u64 = 32 << 20;
 #[derive(Debug)]
 pub(crate) enum LogEffect {
     Disk(DiskOp, DiskCommand),
-    Opened(Box<LogOpened>),
     /// All threads reflect what was durable when the log was opened.
     Recovered,
     Appended { from: PartitionId, ticket: Ticket, result: Result<Txn, AppendRefused> },
     Committed { first: Txn, records: Arc<[Bytes]>, upto: Txn },
     Failed(String),
     Sealed,
+}
+
+/// A log that is whole and accepts appends once it has been replayed.
+#[derive(Debug)]
+pub struct OpenLog {
+    log: Log,
+    /// What was found.
+    pub opened: Box<LogOpened>,
+}
+
+/// Opens a log; `execute` carries out its disk commands.
+///
+/// # Errors
+///
+/// What the log says about itself.
+pub fn open_log(
+    config: LogConfig,
+    now: Now,
+    mut execute: impl FnMut(DiskOp, DiskCommand) -> DiskDone,
+) -> Result<OpenLog, LogError> {
+    let mut log = Log::open(config, now);
+    while let Some(output) = log.poll_output() {
+        match output {
+            LogOutput::Disk(op, command) => log.handle_disk(execute(op, command), now),
+            LogOutput::Opened(opened) => return Ok(OpenLog { log, opened }),
+            LogOutput::Failed { error } => return Err(error),
+            _ => {}
+        }
+    }
+    unreachable!("a log that waits for nothing has opened or failed")
 }
 
 /// The log, with what it needs to answer those who append.
@@ -53,8 +84,8 @@ struct Waiting {
 
 #[derive(Debug)]
 struct Replay {
-    /// Where it ends, once the log is open.
-    target: Option<Txn>,
+    /// Where it ends.
+    target: Txn,
     given: Txn,
     /// Bytes given since leave was last given.
     given_bytes: u64,
@@ -64,22 +95,27 @@ struct Replay {
 }
 
 impl LogOwner {
-    pub(crate) fn open(config: LogConfig, partitions: u16, threads: u16, now: Now) -> Self {
-        Self {
-            log: Log::open(config, now),
+    /// Takes a log that has been opened, and goes through what is in it.
+    pub(crate) fn new(log: OpenLog, partitions: u16, threads: u16, now: Now) -> Self {
+        let OpenLog { log, opened } = log;
+        let mut owner = Self {
+            log,
             gate: AppendGate::new(partitions),
             waiting: BTreeMap::new(),
             ticket_next: 0,
             placed: VecDeque::new(),
             replay: Replay {
-                target: None,
+                target: opened.durable,
                 given: Txn(0),
                 given_bytes: 0,
                 applied: vec![Txn(0); usize::from(threads)],
                 is_done: false,
             },
             effects: VecDeque::new(),
-        }
+        };
+        owner.log.replay_more(REPLAY_BYTES_MAX, now);
+        owner.go_on(now);
+        owner
     }
 
     /// Gives an append to the log, unless it may build on one that was refused.
@@ -130,18 +166,18 @@ impl LogOwner {
         self.replay.is_done
     }
 
-    pub(crate) fn poll_effect(&mut self, now: Now) -> Option<LogEffect> {
+    pub(crate) fn poll_effect(&mut self) -> Option<LogEffect> {
         while self.effects.is_empty() {
             let output = self.log.poll_output()?;
-            self.on_output(output, now);
+            self.on_output(output);
         }
         self.effects.pop_front()
     }
 
-    fn on_output(&mut self, output: LogOutput, now: Now) {
+    fn on_output(&mut self, output: LogOutput) {
         match output {
             LogOutput::Disk(op, command) => self.effects.push_back(LogEffect::Disk(op, command)),
-            LogOutput::Opened(opened) => self.on_opened(opened, now),
+            LogOutput::Opened(_) => {}
             LogOutput::Appended { ticket, first } => self.on_appended(ticket, first),
             LogOutput::Committed { first, records } => self.on_committed(first, records),
             LogOutput::Refused { ticket, reason } => self.on_refused(ticket, reason),
@@ -150,19 +186,11 @@ impl LogOwner {
         }
     }
 
-    fn on_opened(&mut self, opened: Box<LogOpened>, now: Now) {
-        self.replay.target = Some(opened.durable);
-        self.effects.push_back(LogEffect::Opened(opened));
-        self.log.replay_more(REPLAY_BYTES_MAX, now);
-        self.go_on(now);
-    }
-
     /// Goes on with the replay once all threads have taken what was given, so that mailboxes stay short.
     fn go_on(&mut self, now: Now) {
         let replay = &mut self.replay;
-        let Some(target) = replay.target else { return };
         let applied = replay.applied.iter().min().copied().unwrap_or_default();
-        if applied >= target {
+        if applied >= replay.target {
             replay.is_done = true;
             self.effects.push_back(LogEffect::Recovered);
             // Nothing holds the log back once it is caught up.
