@@ -8,6 +8,8 @@ pub mod driver;
 pub mod logging;
 pub mod metrics;
 pub mod secrets;
+pub mod serve;
 pub mod shard;
 pub mod shared;
 pub mod slab;
+pub mod tls;

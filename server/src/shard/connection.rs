@@ -158,6 +158,16 @@ impl Shard {
         self.connections.remove(conn.0);
     }
 
+    /// The driver asks to be told to look after a connection: what stood in its way is gone.
+    pub fn request_service(&mut self, conn: ConnId) {
+        if let Some(entry) = self.connections.get_mut(conn.0)
+            && !entry.is_listed
+        {
+            entry.is_listed = true;
+            self.outputs.push_back(ShardOutput::Service(conn));
+        }
+    }
+
     /// Lets every connection come to an orderly end.
     pub(super) fn close_connections(&mut self) {
         let now = self.now.mono;
