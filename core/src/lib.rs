@@ -6,17 +6,34 @@
 
 #![forbid(unsafe_code)]
 
-pub mod codec;
-pub mod disk;
-pub mod disk_sim;
-pub mod document;
-pub mod ident;
-pub mod log;
-pub mod map;
-pub mod rng;
-pub mod seam;
-pub mod sync;
 pub mod time;
+
+pub mod ident;
+
+pub mod rng;
+
+pub mod map;
+
+pub mod seam;
+
+pub mod disk;
+
+pub mod disk_sim;
+
 pub mod value;
 
+pub mod codec;
+
+pub mod document;
+
+pub mod log;
+
+pub mod store;
+
 pub mod dql;
+
+pub mod auth;
+
+pub mod sync;
+
+pub mod node;

@@ -36,6 +36,20 @@ pub struct ApiKey {
     pub permissions: Arc<Permissions>,
 }
 
+impl ApiKey {
+    /// What may be shown of a key.
+    fn public_members(&self) -> Object {
+        let description = self.description.as_ref().map_or(Value::Null, |text| Value::from(&**text));
+        let mut object = Object::default();
+        object.insert("description", description);
+        object.insert("expiresMs", Value::from(self.expires.0));
+        object.insert("name", Value::from(&*self.name));
+        object.insert("permissions", self.permissions.to_value());
+        object.insert("prefix", Value::from(&*self.prefix));
+        object
+    }
+}
+
 /// One app.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -184,6 +198,24 @@ impl Catalog {
             .get(&app)
             .and_then(|app| app.development_token)
             .is_some_and(|expected| same_hash(&expected, &hash(token)))
+    }
+
+    /// The apps as JSON objects joined by commas, each with its keys and without any secret.
+    #[must_use]
+    pub fn to_json_rows(&self) -> Vec<u8> {
+        let mut rows = Vec::new();
+        for (id, app) in &self.apps {
+            if !rows.is_empty() {
+                rows.push(b',');
+            }
+            let keys = app.keys.values().map(|key| Value::Object(key.public_members())).collect();
+            let mut object = Object::default();
+            object.insert("appId", Value::from(id.to_string()));
+            object.insert("keys", Value::Array(keys));
+            object.insert("name", Value::from(&*app.name));
+            json::write(&Value::Object(object), &mut rows);
+        }
+        rows
     }
 
     /// Refuses a change that must not be logged.

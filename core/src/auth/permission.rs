@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::dql::legacy::{self, IdFilter};
+use crate::dql::legacy::{IdFilter, parse_id_filter};
+use crate::ident::DocId;
 use crate::value::{Object, Value};
 
 /// What a credential may do.
@@ -21,7 +22,7 @@ pub struct Permissions {
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     everything: bool,
-    collections: BTreeMap<Box<str>, Vec<IdFilter>>,
+    collections: BTreeMap<Box<str>, Vec<(Box<str>, IdFilter)>>,
 }
 
 /// A permission object that we cannot use.
@@ -89,12 +90,12 @@ impl Access {
 
     /// True when the document with this `_id` is covered.
     #[must_use]
-    pub fn covers(&self, collection: &str, id: &Value) -> bool {
+    pub fn covers(&self, collection: &str, id: &DocId) -> bool {
         self.everything
             || self
                 .collections
                 .get(collection)
-                .is_some_and(|filters| filters.iter().any(|filter| filter.matches(id)))
+                .is_some_and(|filters| filters.iter().any(|(_, filter)| filter.matches(&id.to_value())))
     }
 
     fn from_member(object: &Object, name: &str) -> Result<Self, PermissionError> {
@@ -123,8 +124,8 @@ impl Access {
     fn to_value(&self) -> Value {
         let mut queries = Object::default();
         for (collection, filters) in &self.collections {
-            let texts = filters.iter().map(|filter| Value::from(filter.text())).collect();
-            queries.insert(collection, Value::Array(texts));
+            let texts = filters.iter().map(|(text, _)| Value::from(&**text)).collect();
+            queries.insert(collection.clone(), Value::Array(texts));
         }
         let mut object = Object::default();
         object.insert("everything", Value::Bool(self.everything));
@@ -133,7 +134,7 @@ impl Access {
     }
 }
 
-fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<IdFilter>, PermissionError> {
+fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<(Box<str>, IdFilter)>, PermissionError> {
     let place = || format!("{name}.queriesByCollection.{collection}");
     let Value::Array(list) = list else {
         return Err(error(&place(), "expected an array of queries over `_id`"));
@@ -143,7 +144,10 @@ fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<IdFilter>, 
             let Value::String(text) = text else {
                 return Err(error(&place(), "expected text"));
             };
-            legacy::parse_id_filter(text).map_err(|cause| error(&place(), &cause.to_string()))
+            let filter = parse_id_filter(text);
+            filter
+                .map(|filter| (text.clone(), filter))
+                .map_err(|cause| error(&place(), &cause.to_string()))
         })
         .collect()
 }

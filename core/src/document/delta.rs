@@ -124,12 +124,6 @@ impl Delta {
         }
     }
 
-    /// Whether the path of `leaf` lies in a region.
-    pub(super) fn in_region(&self, path: &Path) -> bool {
-        let index = self.regions.partition_point(|region| region <= path);
-        index > 0 && path.starts_with(&self.regions[index - 1])
-    }
-
     /// Adds a region unless it lies in the last one. Regions come in ascending order.
     pub(super) fn add_region(&mut self, path: &Path) {
         if !self.regions.last().is_some_and(|last| path.starts_with(last)) {

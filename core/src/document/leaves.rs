@@ -80,11 +80,6 @@ impl Leaves {
         }
     }
 
-    /// Removes every leaf at and below `path`.
-    pub(crate) fn remove_subtree(&mut self, path: &Path) {
-        self.retain_subtree(path, |_| false);
-    }
-
     /// Removes the leaves at and below `path` that `keep` refuses.
     pub(crate) fn retain_subtree(&mut self, path: &Path, mut keep: impl FnMut(&Leaf) -> bool) {
         let range = self.chunk_range(path);
@@ -232,7 +227,7 @@ mod tests {
                 let (path, kind) = (path(number), Kind(kind));
                 match what {
                     0 => {
-                        leaves.remove_subtree(&path);
+                        leaves.retain_subtree(&path, |_| false);
                         model.retain(|(have, _): &(Path, Kind), _| !have.starts_with(&path));
                     }
                     1..3 => {

@@ -34,7 +34,7 @@ pub use edit::{Declared, Edit, EditError, Fields, Objects};
 pub use leaf::Number;
 pub use path::{Path, PathError};
 pub use tombstone::Tombstone;
-pub use vector::{Digest, Vector};
+pub use vector::{Digest, Vector, VectorIter};
 
 use leaf::{Content, Entries, Entry, Kind, Leaf, only};
 use leaves::Leaves;

@@ -50,9 +50,7 @@ fn listed_ids(ids: &UseIds, env: &Env<'_>) -> Ids {
 /// The ids to which a condition restricts its rows; `None` if it does not.
 fn pinned_ids(condition: &Expr, env: &Env<'_>) -> Option<Ids> {
     match &condition.kind {
-        ExprKind::And(terms) => {
-            terms.iter().map(|term| pinned_ids(term, env)).fold(None, both)
-        }
+        ExprKind::And(terms) => terms.iter().map(|term| pinned_ids(term, env)).fold(None, both),
         ExprKind::Or(terms) => terms.iter().try_fold(Ids::new(), |mut all, term| {
             all.append(&mut pinned_ids(term, env)?);
             Some(all)
@@ -110,12 +108,9 @@ fn integral(value: Value) -> Value {
             }
         }
         Value::Array(items) => Value::Array(items.into_iter().map(integral).collect()),
-        Value::Object(object) => Value::Object(
-            object.into_iter().map(|(name, value)| (name, integral(value))).collect(),
-        ),
+        Value::Object(object) => {
+            Value::Object(object.into_iter().map(|(name, value)| (name, integral(value))).collect())
+        }
         other => other,
     }
 }
-
-#[cfg(test)]
-mod tests;

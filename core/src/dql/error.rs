@@ -50,7 +50,7 @@ impl Position {
     /// The position of a byte of `text`; an offset inside a character means that character.
     #[must_use]
     pub fn of(text: &str, offset_bytes: usize) -> Self {
-        let offset_bytes = text.floor_char_boundary(offset_bytes);
+        let offset_bytes = floor_boundary(text, offset_bytes);
         let before = &text[..offset_bytes];
         let line_start = before.rfind('\n').map_or(0, |index| index + 1);
         Self {
@@ -59,6 +59,15 @@ impl Position {
             column: before[line_start..].chars().count() + 1,
         }
     }
+}
+
+/// The start of the character of `text` that the byte at `offset_bytes` is in; its end if there is none.
+pub(crate) fn floor_boundary(text: &str, offset_bytes: usize) -> usize {
+    let mut offset = offset_bytes.min(text.len());
+    while !text.is_char_boundary(offset) {
+        offset -= 1;
+    }
+    offset
 }
 
 /// Why a statement was refused. One pointer wide, so that a deep parse keeps its frames small.

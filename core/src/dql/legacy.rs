@@ -3,7 +3,6 @@
 //! Here a missing field is null, null equals null, and a comparison always has an answer, so comparisons become
 //! calls of functions that no DQL statement can name.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 
 use super::ast::{Expr, ExprKind, UnaryOp};
@@ -11,9 +10,8 @@ use super::error::{DqlError, ErrorKind};
 use super::eval::{Env, is_true};
 use super::functions::{self, Argument, Function};
 use super::lexer::{Lexer, Span, Token, TokenKind};
-use super::row::Row;
-use crate::ident::DocId;
-use crate::value::{Object, Value};
+use super::parser::PATH_STEPS_MAX;
+use crate::value::Value;
 
 /// The longest permission query.
 const QUERY_BYTES_MAX: usize = 64 << 10;
@@ -21,54 +19,46 @@ const QUERY_BYTES_MAX: usize = 64 << 10;
 /// The deepest nesting of brackets and negations.
 const DEPTH_MAX: usize = 64;
 
-/// One query of a permission: which documents of a collection it covers.
+/// One query of a permission: which documents of a collection it covers, by their ids.
 #[derive(Clone, Debug)]
-pub struct Permission {
+pub struct IdFilter {
+    text: Box<str>,
+    /// The id is its only parameter.
     condition: Expr,
 }
 
-impl Permission {
-    /// Parses a query of the older language.
-    ///
-    /// # Errors
-    ///
-    /// `Invalid` for what is no query, `Unsupported` for one that tests anything but `_id`; both say where.
-    pub fn parse(text: &str) -> Result<Self, DqlError> {
-        if text.len() > QUERY_BYTES_MAX {
-            let message = format!("a permission query has at most {QUERY_BYTES_MAX} bytes");
-            return Err(DqlError::new(ErrorKind::Invalid, message));
-        }
-        let mut lexer = Lexer::new(text);
-        let token = lexer.next_token()?;
-        let mut parser = Parser { text, lexer, token, depth: 0 };
-        let condition = parser.any_of()?;
-        match parser.token.kind {
-            TokenKind::End => Ok(Self { condition }),
-            _ => Err(parser.expected("an operator or the end")),
-        }
+/// Parses a query of the older language.
+///
+/// # Errors
+///
+/// `Invalid` for what is no query, `Unsupported` for one that tests anything but `_id`; both say where.
+pub fn parse_id_filter(text: &str) -> Result<IdFilter, DqlError> {
+    if text.len() > QUERY_BYTES_MAX {
+        let message = format!("a permission query has at most {QUERY_BYTES_MAX} bytes");
+        return Err(DqlError::new(ErrorKind::Invalid, message));
     }
-
-    /// Whether it covers the document with this id.
-    #[must_use]
-    pub fn covers(&self, id: &DocId) -> bool {
-        is_true(&self.condition, &Env { row: Some(&IdRow(id)), ..Env::default() })
+    let mut lexer = Lexer::new(text);
+    let token = lexer.next_token()?;
+    let mut parser = Parser { text, lexer, token, depth: 0 };
+    let condition = parser.any_of()?;
+    match parser.token.kind {
+        TokenKind::End => Ok(IdFilter { text: text.into(), condition }),
+        _ => Err(parser.expected("an operator or the end")),
     }
 }
 
-/// All that a permission may look at.
-struct IdRow<'a>(&'a DocId);
-
-impl Row for IdRow<'_> {
-    fn doc_id(&self) -> &DocId {
-        self.0
+impl IdFilter {
+    /// Whether it covers the document with this `_id`.
+    #[must_use]
+    pub fn matches(&self, id: &Value) -> bool {
+        let env = Env { parameters: std::slice::from_ref(id), ..Env::default() };
+        is_true(&self.condition, &env)
     }
 
-    fn get(&self, _steps: &[Box<str>]) -> Option<Cow<'_, Value>> {
-        None
-    }
-
-    fn fields(&self) -> Cow<'_, Object> {
-        Cow::Owned(Object::new())
+    /// The text it was parsed from.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -228,24 +218,31 @@ impl<'a> Parser<'a> {
             let message = format!("a permission may test only _id, found `{first}`");
             return Err(self.error_at(ErrorKind::Unsupported, message, start));
         }
-        let mut steps: Vec<Box<str>> = vec![first.into()];
+        let mut reached = make(ExprKind::Parameter(0));
         loop {
-            if self.take_mark(".")? {
+            let step: Box<str> = if self.take_mark(".")? {
                 let TokenKind::Word(step) = self.token.kind else {
                     return Err(self.expected("a field"));
                 };
-                steps.push(step.into());
-                self.advance()?;
+                step.into()
             } else if self.take_mark("[")? {
-                steps.push(match &self.token.kind {
+                match &self.token.kind {
                     TokenKind::String(step) => step.clone(),
                     TokenKind::Integer(index) => index.to_string().into(),
                     _ => return Err(self.expected("a field in quotes")),
-                });
-                self.advance()?;
-                self.expect_mark("]")?;
+                }
             } else {
-                return Ok(make(ExprKind::Path(steps.into())));
+                return Ok(reached);
+            };
+            let bracketed = matches!(self.token.kind, TokenKind::String(_) | TokenKind::Integer(_));
+            self.advance()?;
+            if bracketed {
+                self.expect_mark("]")?;
+            }
+            reached = make(ExprKind::Member(Box::new(reached), step));
+            if usize::from(reached.height) > PATH_STEPS_MAX {
+                let message = format!("this path has more than {PATH_STEPS_MAX} steps");
+                return Err(self.error_at(ErrorKind::Invalid, message, start));
             }
         }
     }
@@ -294,11 +291,11 @@ fn joined(mut terms: Vec<Expr>, kind: fn(Vec<Expr>) -> ExprKind) -> Expr {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::canonical;
 
     fn covers(query: &str, id: impl Into<Value>) -> bool {
-        let id = canonical::encode_id(&id.into()).expect("the value is an id");
-        Permission::parse(query).expect(query).covers(&id)
+        let filter = parse_id_filter(query).expect(query);
+        assert_eq!(filter.text(), query);
+        filter.matches(&id.into())
     }
 
     fn berth() -> Value {
@@ -331,13 +328,17 @@ mod tests {
 
     #[test]
     fn only_the_id_may_be_tested() {
-        let error = Permission::parse("_id == 1 && color == 'red'").expect_err("color is no id");
+        let error = parse_id_filter("_id == 1 && color == 'red'").expect_err("color is no id");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert_eq!(error.to_string(), "line 1, column 13: a permission may test only _id, found `color`");
+        assert_eq!(
+            error.to_string(),
+            "line 1, column 13: a permission may test only _id, found `color`"
+        );
         for wrong in ["", "_id =", "_id = 1", "regex(_id, 'a')", "_id == 1 _id", "[1", "_id."] {
-            assert!(Permission::parse(wrong).is_err(), "{wrong}");
+            assert!(parse_id_filter(wrong).is_err(), "{wrong}");
         }
-        assert!(Permission::parse(&"(".repeat(10_000)).is_err());
-        assert!(Permission::parse(&"!".repeat(10_000)).is_err());
+        assert!(parse_id_filter(&"(".repeat(10_000)).is_err());
+        assert!(parse_id_filter(&"!".repeat(10_000)).is_err());
+        assert!(parse_id_filter(&format!("_id{}", ".a".repeat(10_000))).is_err());
     }
 }

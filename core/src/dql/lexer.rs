@@ -11,12 +11,6 @@ pub struct Span {
     pub end: u32,
 }
 
-impl Span {
-    pub(crate) fn to(self, last: Self) -> Self {
-        Self { start: self.start, end: last.end }
-    }
-}
-
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum TokenKind<'a> {
     /// A plain identifier or a keyword; which of the two, only the parser knows.
@@ -39,8 +33,8 @@ pub(crate) struct Token<'a> {
 
 /// Longer marks come before their prefixes. `&&` is only for permissions.
 const MARKS: [&str; 29] = [
-    "<=", ">=", "<>", "<<", ">>", "==", "!=", "||", "&&", "->", "=", "<", ">", "!", "+", "-", "*", "/",
-    "%", "(", ")", "[", "]", "{", "}", ",", ".", ":", ";",
+    "<=", ">=", "<>", "<<", ">>", "==", "!=", "||", "&&", "->", "=", "<", ">", "!", "+", "-", "*",
+    "/", "%", "(", ")", "[", "]", "{", "}", ",", ".", ":", ";",
 ];
 
 /// Where we are in the text. Copying it is how the parser looks ahead.

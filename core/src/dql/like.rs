@@ -157,11 +157,9 @@ mod tests {
         match pattern.split_first() {
             None => text.is_empty(),
             Some(('%', rest)) => (0..=text.len()).any(|skip| by_definition(&text[skip..], rest)),
-            Some((&step, rest)) => text
-                .split_first()
-                .is_some_and(|(&first, after)| {
-                    (step == '_' || step == first) && by_definition(after, rest)
-                }),
+            Some((&step, rest)) => text.split_first().is_some_and(|(&first, after)| {
+                (step == '_' || step == first) && by_definition(after, rest)
+            }),
         }
     }
 

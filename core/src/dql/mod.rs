@@ -4,6 +4,54 @@
 //! ([`Bound::new`]), asks where its documents are ([`Bound::access`]) and pushes them as [`Row`]s into the machine
 //! for the kind of statement: [`PartitionSelect`] in each partition and [`MergeSelect`] over all of them choose and
 //! compute rows, [`Insert`] gives the documents of an INSERT, [`Update`] what to change in each matching one.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use bigpeer_core::dql::*;
+//! use bigpeer_core::value::{canonical, Object, Value};
+//!
+//! let car = |id: &str, price: i64| ObjectRow {
+//!     id: canonical::encode_text_id(id).unwrap(),
+//!     fields: [("price", price)].into_iter().collect(),
+//! };
+//! let partitions = [vec![car("a", 10), car("b", 30)], vec![car("c", 20)]];
+//!
+//! let text = "SELECT _id, price * 2 AS p FROM cars WHERE price > :low ORDER BY p DESC LIMIT 2";
+//! let statement = Arc::new(Statement::parse(text)?); // kept by text
+//! let arguments: Object = [("low", 5)].into_iter().collect();
+//! let bound = Bound::new(statement, &arguments)?;
+//! assert_eq!(bound.access(), Access::Scan);
+//!
+//! let mut merge = MergeSelect::new(bound.clone(), partitions.len(), Limits::default());
+//! let mut result = Vec::new();
+//! for (index, rows) in partitions.iter().enumerate() {
+//!     let mut select = PartitionSelect::new(bound.clone(), Limits::default());
+//!     for row in rows {
+//!         select.push(row)?; // in ascending order of ids, until `is_full`
+//!     }
+//!     select.finish();
+//!     while let Some(part) = select.take_output() {
+//!         merge.push(index, part)?;
+//!         result.extend(merge.take_rows());
+//!     }
+//! }
+//! assert!(merge.is_done());
+//! assert_eq!(result[0].json, br#"{"_id":"b","p":60}"#);
+//! assert_eq!(result[1].json, br#"{"_id":"c","p":40}"#);
+//!
+//! let text = "UPDATE cars SET price = price + 1 WHERE _id = 'a'";
+//! let bound = Bound::new(Arc::new(Statement::parse(text)?), &Object::new())?;
+//! let update = Update::new(bound.clone(), ObjectMode::Map)?.expect("an UPDATE");
+//! let row = &partitions[0][0];
+//! assert_eq!(bound.access(), Access::Ids(vec![row.id.clone()]));
+//! if bound.matches(row) {
+//!     for op in update.assignments_for(row)? {
+//!         let path = Arc::from(["price".into()]);
+//!         assert_eq!(op, FieldOp::Set { path, value: Value::Int(11), declared: None });
+//!     }
+//! }
+//! # Ok::<(), DqlError>(())
+//! ```
 
 mod access;
 mod aggregate;
@@ -12,7 +60,7 @@ mod bind;
 mod error;
 mod eval;
 mod functions;
-mod legacy;
+pub mod legacy;
 mod lexer;
 mod like;
 mod mutate;
@@ -29,7 +77,7 @@ pub use bind::Bound;
 pub use error::{DqlError, ErrorKind, Position};
 pub use eval::{Env, eval, is_true};
 pub use functions::Function;
-pub use legacy::Permission;
+pub use legacy::IdFilter;
 pub use lexer::Span;
 pub use like::PATTERN_CHARACTERS_MAX;
 pub use mutate::{FieldOp, Insert, InsertDocument, ObjectMode, Update};
@@ -39,4 +87,4 @@ pub use select::{Limits, MergeSelect, OutRow, PartGroup, PartOut, PartitionSelec
 pub use subscription::{SubscriptionQuery, subscription};
 
 #[cfg(test)]
-mod tests;
+mod testing;

@@ -182,17 +182,24 @@ fn write_in_array(
     parameters: Parameters<'_>,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
-    let bracketed = !matches!(
+    let open = matches!(
         right.kind,
-        ExprKind::Literal(_)
-            | ExprKind::Parameter(_)
-            | ExprKind::Path(_)
-            | ExprKind::Slot(..)
-            | ExprKind::Array(_)
-            | ExprKind::Call(..)
+        ExprKind::Member(..)
+            | ExprKind::Unary(..)
+            | ExprKind::Binary(..)
+            | ExprKind::And(_)
+            | ExprKind::Or(_)
+            | ExprKind::Between(_)
+            | ExprKind::InList(..)
+            | ExprKind::InArray(..)
+            | ExprKind::Like(_)
+            | ExprKind::Is(..)
     );
-    write_between("(", left, if bracketed { "IN `ifmissing`(" } else { "IN" }, right, parameters, f)?;
-    f.write_str(if bracketed { "))" } else { ")" })
+    f.write_str("(")?;
+    write_expr(left, parameters, f)?;
+    f.write_str(if open { " IN `ifmissing`(" } else { " IN " })?;
+    write_expr(right, parameters, f)?;
+    f.write_str(if open { "))" } else { ")" })
 }
 
 fn write_like(like: &Like, parameters: Parameters<'_>, f: &mut Formatter<'_>) -> fmt::Result {

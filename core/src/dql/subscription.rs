@@ -83,3 +83,50 @@ fn refused(statement: &Statement) -> Option<&'static str> {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{bind, bound, row};
+    use super::*;
+
+    #[test]
+    fn every_clause_that_no_subscription_has_is_named() {
+        let refusals = [
+            ("SELECT a FROM c", "A projection other than wildcard (*)"),
+            ("SELECT DISTINCT * FROM c", "DISTINCT"),
+            ("SELECT a FROM c GROUP BY a", "Grouping"),
+            ("SELECT COUNT(*) FROM c", "A projection other than wildcard (*)"),
+            ("SELECT * FROM c USE IDS 1", "USE IDS"),
+            ("SELECT * FROM c LIMIT 1", "Limit or Order by"),
+            ("SELECT * FROM c ORDER BY a", "Limit or Order by"),
+            ("DELETE FROM c", "non-SELECT statement in sync subscription"),
+        ];
+        for (statement, feature) in refusals {
+            let error = subscription(bound(statement)).expect_err(statement);
+            assert_eq!(error.message(), format!("Unsupported feature: {feature}"));
+            assert_eq!(error.kind(), ErrorKind::Unsupported);
+        }
+    }
+
+    #[test]
+    fn equal_questions_have_equal_keys() {
+        let key = |statement: &str, arguments: &str| {
+            let bound = bind(statement, arguments).expect(statement);
+            subscription(bound).expect(statement).key().to_owned()
+        };
+        let one = key("SELECT * FROM c WHERE a = 'x'", "{}");
+        assert_eq!(key("select  * from c k where (k.a == :v);", r#"{"v":"x"}"#), one);
+        assert_ne!(key("SELECT * FROM c WHERE a = 'y'", "{}"), one);
+        assert_ne!(key("SELECT * FROM d WHERE a = 'x'", "{}"), one);
+        assert_ne!(key("SELECT * FROM c", "{}"), key("SELECT * FROM c WHERE `` = 1", "{}"));
+    }
+
+    #[test]
+    fn a_subscription_keeps_its_condition() {
+        let query = subscription(bound("SELECT * FROM c WHERE a > 1")).expect("a subscription");
+        assert_eq!(query.collection(), "c");
+        assert_eq!(query.access(), Access::Scan);
+        assert!(query.matches(&row(r#"{"_id":1,"a":2}"#)));
+        assert!(!query.matches(&row(r#"{"_id":1,"a":1}"#)));
+    }
+}

@@ -47,7 +47,7 @@ impl TailSearch {
         self.number
     }
 
-    pub(crate) fn from_bytes(&self) -> u64 {
+    pub(crate) fn start_bytes(&self) -> u64 {
         self.from_bytes
     }
 

@@ -17,6 +17,9 @@ pub(crate) const SPARE_TMP: &str = "log/spare.tmp";
 /// The header's frame fills the first block of a segment; groups begin behind it.
 pub(crate) const SEGMENT_HEADER_BYTES: u64 = BLOCK_BYTES;
 
+/// Numbers start at one and stay far below this, so that counting them never wraps.
+const SEGMENT_NUMBER_END: u64 = 1 << 53;
+
 const SCHEMA: u16 = 1;
 
 /// What the first block of a segment says.
@@ -107,7 +110,8 @@ pub(crate) fn segment_number(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
     let canonical = digits.len() == 16
         && digits.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if canonical { u64::from_str_radix(digits, 16).ok() } else { None }
+    let number = u64::from_str_radix(digits, 16).ok()?;
+    (canonical && (1..SEGMENT_NUMBER_END).contains(&number)).then_some(number)
 }
 
 const fn address(number: u64) -> FrameAddress {
@@ -156,6 +160,8 @@ mod tests {
     fn only_canonical_names_are_segments() {
         assert_eq!(&*segment_file(0xAB), "log/00000000000000ab.seg");
         assert_eq!(segment_number("00000000000000ab.seg"), Some(0xAB));
+        assert_eq!(segment_number("0000000000000000.seg"), None);
+        assert_eq!(segment_number("ffffffffffffffff.seg"), None);
         for name in ["spare.tmp", "00000000000000AB.seg", "ab.seg", "+0000000000000ab.seg", ".seg"]
         {
             assert_eq!(segment_number(name), None, "{name}");

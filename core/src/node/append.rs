@@ -31,6 +31,8 @@ pub struct Append {
 pub enum AppendRefused {
     /// No space left.
     Full,
+    /// Too much waits for the disk.
+    Busy,
     /// The log is stopping or has failed before this record was taken.
     Closed,
     /// An earlier append of this node was refused, and this one may build on it.
@@ -45,6 +47,10 @@ impl AppendRefused {
             Self::Full => RequestError::new(
                 ErrorKind::Full,
                 "the disk of the log is full: nothing was written; free space and try again",
+            ),
+            Self::Busy => RequestError::new(
+                ErrorKind::Unavailable,
+                "too many writes wait for the disk: nothing was written; try again in a moment",
             ),
             Self::Closed => RequestError::new(
                 ErrorKind::Unavailable,

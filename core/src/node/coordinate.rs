@@ -85,7 +85,7 @@ impl Node {
                     ..Outcome::default()
                 };
                 if !rows.is_empty() {
-                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(rows) });
+                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(rows.into()) });
                 }
                 self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
             }
@@ -396,7 +396,7 @@ impl Node {
         transaction: &Transaction,
         pending: Pending,
     ) -> Result<(), RequestError> {
-        let record = transaction.encode(self.config.partitions);
+        let record = transaction.encode();
         let limit = self.config.limits.record_bytes_max;
         if record.len() > limit {
             return Err(RequestError::new(

@@ -11,6 +11,7 @@
 
 mod append;
 mod coordinate;
+mod journal;
 mod message;
 mod mutate;
 mod mutation;
@@ -23,6 +24,7 @@ mod sync_gather;
 mod sync_host;
 mod sync_source;
 mod sync_watch;
+mod sync_wire;
 mod tasks;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -32,6 +34,7 @@ use append::Appends;
 pub use append::{Append, AppendGate, AppendRefused, Ticket};
 use bytes::Bytes;
 use coordinate::Call;
+pub use journal::{Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;
 pub use rack::{Rack, RackConfig, RackInput, RackOutput};
@@ -379,6 +382,7 @@ impl Node {
 
     fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
         let mut touched = Vec::new();
+        let generation = self.catalog.generation();
         for (txn, transaction) in records {
             if self.apply(*txn, transaction) && touched.last() != Some(&transaction.app) {
                 touched.push(transaction.app);
@@ -391,6 +395,9 @@ impl Node {
         self.wake_waiting(now);
         self.serve_deferred(&touched);
         self.wake_watches(now);
+        if self.catalog.generation() != generation {
+            self.recheck_sessions(now);
+        }
     }
 
     /// Applies what this partition owns; true when some document was touched.
@@ -495,3 +502,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

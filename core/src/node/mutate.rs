@@ -196,7 +196,7 @@ impl Mutation {
 
     /// Refuses a document that the asker may not write: the whole statement then writes nothing.
     fn check_may_write(&self, id: &DocId) -> Result<(), RequestError> {
-        if self.permissions.write.covers(&self.collection, &id.to_value()) {
+        if self.permissions.write.covers(&self.collection, id) {
             return Ok(());
         }
         Err(RequestError::new(

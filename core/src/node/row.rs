@@ -46,7 +46,7 @@ pub(crate) fn apply_field_op(edit: &mut Edit, op: &FieldOp) -> Result<(), EditEr
         FieldOp::Unset { path } => edit.unset(&path_of(path)?),
         FieldOp::Increment { path, by } => edit.increment(&path_of(path)?, *by),
         FieldOp::Restart { path, to } => edit.restart(&path_of(path)?, *to),
-        FieldOp::PnIncrement { path, by } => edit.pn_increment(&path_of(path)?, Number::from(*by)),
+        FieldOp::PnIncrement { path, by } => edit.pn_increment(&path_of(path)?, number(*by)),
     }
 }
 
@@ -73,4 +73,13 @@ fn declared_of(declared: &DeclaredType) -> Declared {
 
 fn path_of(steps: &[Box<str>]) -> Result<Path, EditError> {
     Ok(Path::from_steps(steps)?)
+}
+
+/// Whole summands stay integers: a counter that was only ever stepped by whole numbers shows one.
+fn number(by: f64) -> Number {
+    if by.fract() == 0.0 && by.abs() < 9_007_199_254_740_992.0 {
+        Number::Int(by as i64)
+    } else {
+        Number::Float(by)
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Node;
-use super::sync_ask::{Answer, Ask, GatherId, RemoteFilter};
+use super::sync_ask::{Answer, Ask, GatherId};
 use super::sync_host::{AppendAnswer, SessionId};
 use crate::document::Delta;
 use crate::ident::{DocId, PartitionId};

@@ -18,9 +18,10 @@ use super::sync_ask::{Answer, Ask, CompiledInterest, FromSession, GatherId, Remo
 use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
+use super::sync_wire::{decode_record, encode_record};
 use super::{Node, Output};
-use crate::auth::{Permissions, SharedPermissions};
-use crate::dql::{Statement, SubscriptionQuery};
+use crate::auth::{AuthError, Permissions, SharedPermissions};
+use crate::dql::{Bound, Statement, SubscriptionQuery};
 use crate::ident::{Actor, AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::rng::Rng;
@@ -121,12 +122,11 @@ pub(crate) struct SyncHost {
 pub(crate) struct Hosted {
     app: AppId,
     permissions: SharedPermissions,
-    permission_generation: u64,
+    credential: Credential,
     /// None until the remote has greeted.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) peer: PeerKey,
     record: RemoteRecord,
-    subscriptions: Vec<Subscription>,
     pub(crate) watches: BTreeMap<CommandId, Watch>,
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     was_ready: bool,
@@ -198,7 +198,9 @@ impl Node {
             SessionInput::Frame(frame) => self.on_session_frame(id, &frame, now),
             SessionInput::Subscribe(queries) => self.subscribe(id, queries, now),
             SessionInput::Probe => {
-                self.with_session(id, now, |session| drop(session.probe(now)));
+                self.with_session(id, now, |session| {
+                    session.probe(now);
+                });
             }
             SessionInput::Close => {
                 self.with_session(id, now, |session| session.close(ByeReason::Shutdown));
@@ -208,15 +210,7 @@ impl Node {
     }
 
     fn open_session(&mut self, id: SessionId, open: SessionOpen, now: Now) {
-        let permissions = match &open.credential {
-            Credential::Local => Ok(Arc::new(Permissions::everything())),
-            Credential::Bearer(Some(token)) if self.catalog.is_development_token(open.app, token) => {
-                Ok(Arc::new(Permissions::everything()))
-            }
-            Credential::Bearer(token) => {
-                self.catalog.authorize(open.app, token.as_deref(), now.wall)
-            }
-        };
+        let permissions = self.session_permissions(open.app, &open.credential, now);
         let permissions = match permissions {
             Ok(permissions) => permissions,
             Err(error) => return self.close_connection(id, &error.to_string()),
@@ -228,16 +222,30 @@ impl Node {
         let hosted = Hosted {
             app: open.app,
             permissions,
-            permission_generation: self.catalog.generation(),
+            credential: open.credential,
             session: None,
             peer: PeerKey::default(),
             record: RemoteRecord::default(),
-            subscriptions: Vec::new(),
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
             was_ready: false,
         };
         self.sync.sessions.insert(id, hosted);
+    }
+
+    fn session_permissions(
+        &self,
+        app: AppId,
+        credential: &Credential,
+        now: Now,
+    ) -> Result<SharedPermissions, AuthError> {
+        match credential {
+            Credential::Local => Ok(Arc::new(Permissions::everything())),
+            Credential::Bearer(Some(token)) if self.catalog.is_development_token(app, token) => {
+                Ok(Arc::new(Permissions::everything()))
+            }
+            Credential::Bearer(token) => self.catalog.authorize(app, token.as_deref(), now.wall),
+        }
     }
 
     fn on_session_frame(&mut self, id: SessionId, frame: &Bytes, now: Now) {
@@ -339,7 +347,7 @@ impl Node {
                     self.outputs.push_back(Output::Frame { session: id, frame });
                 }
                 SessionOutput::Host(command) => self.on_host_command(id, command, now),
-                SessionOutput::Close(reason) => {
+                SessionOutput::Close { reason } => {
                     self.close_connection(id, &reason.to_string());
                     return;
                 }
@@ -477,7 +485,7 @@ impl Node {
         bytes: Option<&Bytes>,
         now: Now,
     ) {
-        let record = match bytes.map(|bytes| RemoteRecord::decode(bytes)) {
+        let record = match bytes.map(|bytes| decode_record(bytes)) {
             None => RemoteRecord::default(),
             Some(Ok(record)) => record,
             Some(Err(error)) => {
@@ -520,7 +528,7 @@ impl Node {
                     }
                 }
                 Final::Deleted { tombstone } => {
-                    if let Ok(delta) = crate::document::Delta::decode(&tombstone) {
+                    if let Ok(delta) = crate::document::Delta::from_bytes(&tombstone) {
                         tombstones.push(Op::Merge {
                             collection: key.collection.as_str().into(),
                             id: key.id,
@@ -542,7 +550,7 @@ impl Node {
         now: Now,
     ) {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
-        ops.push(Op::Remote { peer: hosted.peer, state: hosted.record.encode() });
+        ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
         let txn_id = TxnId(self.rng.uuid());
         let transaction = Transaction {
             id: txn_id,
@@ -616,24 +624,21 @@ impl Node {
         }))
     }
 
-    /// The catalog has changed: what was prepared under an older permission must not leave.
+    /// The catalog has changed: what was prepared for a session that lost its credential must not leave.
     pub(crate) fn recheck_sessions(&mut self, now: Now) {
-        if self.config.is_device {
-            return;
-        }
-        let generation = self.catalog.generation();
-        let stale: Vec<SessionId> = self
+        let refused: Vec<SessionId> = self
             .sync
             .sessions
             .iter()
-            .filter(|(_, hosted)| hosted.permission_generation != generation)
+            .filter(|(_, hosted)| {
+                self.session_permissions(hosted.app, &hosted.credential, now).is_err()
+            })
             .map(|(id, _)| *id)
             .collect();
-        for id in stale {
-            if self.session_app(id).is_some_and(|app| self.catalog.app(app).is_none()) {
-                self.tell(id, HostEvent::PermissionChanged, now);
-            } else if let Some(hosted) = self.sync.sessions.get_mut(&id) {
-                hosted.permission_generation = generation;
+        for id in refused {
+            self.tell(id, HostEvent::PermissionChanged, now);
+            if self.sync.sessions.contains_key(&id) {
+                self.close_connection(id, "the credential is not valid any more");
             }
         }
     }
@@ -686,8 +691,10 @@ pub(crate) fn compile_subscription(
             _ => return Err("the arguments of a subscription are not a JSON object".to_owned()),
         }
     };
-    let statement = Statement::parse(&subscription.text).map_err(|error| error.to_string())?;
-    crate::dql::subscription(&Arc::new(statement), &args).map_err(|error| error.to_string())
+    let bound = Statement::parse(&subscription.text)
+        .and_then(|statement| Bound::new(Arc::new(statement), &args))
+        .map_err(|error| error.to_string())?;
+    crate::dql::subscription(bound).map_err(|error| error.to_string())
 }
 
 fn compiled_texts(queries: &[(Box<str>, Object)]) -> Vec<Subscription> {

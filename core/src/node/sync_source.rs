@@ -9,6 +9,7 @@ use super::message::Body;
 use super::row::StoredRow;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::Node;
+use super::sync_wire::{decode_vector, encode_vector};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{AppId, DocId, PartitionId, Txn};
 use crate::store::{ChangeCursor, DocKey, Held};
@@ -198,7 +199,7 @@ impl Node {
             (Some(Held::Evicted(_)), Part::Hold) => Verdict::Same,
             (Some(Held::Document(document)), _) if digest(&document) == offered.digest => Verdict::Same,
             (Some(Held::Document(document)), Part::Provide) => {
-                Verdict::Need { vector: Some(document.vector().encode()) }
+                Verdict::Need { vector: Some(encode_vector(document.vector())) }
             }
             (Some(Held::Document(document)), Part::Hold) => {
                 let row = StoredRow::new(&key.id, &document);
@@ -222,7 +223,7 @@ impl Node {
         if !document.is_visible() {
             return Some(tombstone_body(&document));
         }
-        let base = wanted.base.as_ref().and_then(|bytes| Vector::decode(bytes).ok());
+        let base = wanted.base.as_ref().and_then(|bytes| decode_vector(bytes).ok());
         Some(delta_body(&document, base.as_ref()))
     }
 
@@ -261,7 +262,7 @@ impl Node {
         if !filter.may_write(key) {
             return reject(RejectReason::Forbidden);
         }
-        let Ok(delta) = Delta::decode(bytes) else { return reject(RejectReason::Malformed) };
+        let Ok(delta) = Delta::from_bytes(bytes) else { return reject(RejectReason::Malformed) };
         if delta.has_increments() || delta.author().is_some() {
             return reject(RejectReason::Malformed);
         }
@@ -280,12 +281,12 @@ impl Node {
         }
         match document.apply(&delta) {
             Ok(_) if !document.is_visible() && !is_tombstone && document.is_deleted() => {
-                let tombstone = document.diff(&Vector::new()).encode();
+                let tombstone = document.diff(&Vector::new()).to_bytes().into();
                 ControlFlow::Continue((Outcome::Deleted { tombstone }, delta))
             }
             Ok(_) => ControlFlow::Continue((Outcome::Accepted, delta)),
             Err(ApplyError::NeedBase | ApplyError::BaseMismatch) => {
-                let vector = (!document.is_blank()).then(|| document.vector().encode());
+                let vector = (!document.is_blank()).then(|| encode_vector(document.vector()));
                 ControlFlow::Break(Outcome::NeedBase { vector })
             }
             Err(_) => reject(RejectReason::Malformed),
@@ -296,12 +297,12 @@ impl Node {
 impl RemoteFilter {
     fn may_read(&self, key: &DocKey) -> bool {
         self.permissions.read.is_everything()
-            || self.permissions.read.covers(&key.collection, &key.id.to_value())
+            || self.permissions.read.covers(&key.collection, &key.id)
     }
 
     fn may_write(&self, key: &DocKey) -> bool {
         self.permissions.write.is_everything()
-            || self.permissions.write.covers(&key.collection, &key.id.to_value())
+            || self.permissions.write.covers(&key.collection, &key.id)
     }
 }
 
@@ -317,7 +318,7 @@ fn judge_left(
         && digest(document) != theirs
         && filter.ours.matches(&key.collection, &StoredRow::new(&key.id, document))
     {
-        return Outcome::NeedBase { vector: Some(document.vector().encode()) };
+        return Outcome::NeedBase { vector: Some(encode_vector(document.vector())) };
     }
     Outcome::Accepted
 }
@@ -339,14 +340,14 @@ fn delta_body(document: &Document, base: Option<&Vector>) -> ItemBody {
     match base.filter(|base| !base.is_empty()) {
         Some(base) => ItemBody::Delta {
             base: Some(wire_digest(base)),
-            bytes: document.diff(base).encode(),
+            bytes: document.diff(base).to_bytes().into(),
         },
-        None => ItemBody::Delta { base: None, bytes: document.diff(&Vector::new()).encode() },
+        None => ItemBody::Delta { base: None, bytes: document.diff(&Vector::new()).to_bytes().into() },
     }
 }
 
 fn tombstone_body(document: &Document) -> ItemBody {
-    ItemBody::Tombstone { bytes: document.diff(&Vector::new()).encode() }
+    ItemBody::Tombstone { bytes: document.diff(&Vector::new()).to_bytes().into() }
 }
 
 fn digest(document: &Document) -> Digest {

@@ -130,7 +130,7 @@ impl Node {
     fn run_task(&mut self, id: TaskId, now: Now) {
         let Some(mut task) = self.tasks.tasks.remove(&id) else { return };
         let progress = match &mut task {
-            Task::Select(task) => self.resume_select(task),
+            Task::Select(task) => self.resume_select(id, task),
             Task::Mutate(task) => self.resume_mutate(task, now),
         };
         if let Progress::Blocked(block) = progress {

@@ -259,7 +259,7 @@ impl From<Object> for Value {
 }
 
 #[cfg(test)]
-mod arbitrary;
+pub(crate) mod arbitrary;
 
 #[cfg(test)]
 mod tests {

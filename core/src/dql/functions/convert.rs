@@ -51,7 +51,8 @@ fn to_integer(from: &Value) -> Option<Value> {
         Value::Bool(value) => Some(Value::Int(i64::from(*value))),
         Value::Float(number) => {
             let whole = number.trunc();
-            let fits = (-9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0).contains(&whole);
+            let fits =
+                (-9_223_372_036_854_775_808.0..18_446_744_073_709_551_616.0).contains(&whole);
             let unsigned = fits && whole >= 0.0;
             match unsigned {
                 true => Some(Value::from(whole as u64)),

@@ -89,9 +89,7 @@ const fn seeing(name: &'static str, arguments_min: usize, body: Body) -> Functio
 static TABLE: [Function; 51] = [
     plain("abs", 1, abs),
     plain("array_contains", 2, array_contains),
-    plain("array_contains_null", 1, |a| {
-        Some(Value::Bool(array(a, 0)?.iter().any(Value::is_null)))
-    }),
+    plain("array_contains_null", 1, |a| Some(Value::Bool(array(a, 0)?.iter().any(Value::is_null)))),
     plain("array_length", 1, |a| length(array(a, 0)?.len())),
     plain("byte_length", 1, |a| length(string(a, 0)?.len())),
     seeing("cast", 2, convert::cast),
@@ -105,7 +103,7 @@ static TABLE: [Function; 51] = [
     plain("deserialize_json", 1, convert::deserialize_json),
     plain("ends_with", 2, |a| Some(Value::Bool(string(a, 0)?.ends_with(string(a, 1)?)))),
     plain("floor", 1, |a| rounded(a, f64::floor)),
-    seeing("ifmissing", 1, |a| first(a, |argument| argument.is_some())),
+    seeing("ifmissing", 1, |a| first(a, is_present)),
     seeing("ifmissingornull", 1, |a| Some(first(a, is_given).unwrap_or(Value::Null))),
     seeing("ifnull", 1, ifnull),
     plain("is_boolean", 1, |a| Some(Value::Bool(value(a, 0)?.as_bool().is_some()))),
@@ -177,6 +175,11 @@ fn owned(argument: &Argument<'_>) -> Option<Value> {
 /// Neither MISSING nor null.
 fn is_given(argument: &Argument<'_>) -> bool {
     argument.as_deref().is_some_and(|value| !value.is_null())
+}
+
+/// Not MISSING, perhaps null.
+fn is_present(argument: &Argument<'_>) -> bool {
+    argument.is_some()
 }
 
 fn first(arguments: &[Argument<'_>], accept: fn(&Argument<'_>) -> bool) -> Option<Value> {

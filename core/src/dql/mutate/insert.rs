@@ -97,11 +97,8 @@ impl Insert {
     }
 }
 
-fn document(
-    value: Value,
-    fresh_id: &mut dyn FnMut() -> Value,
-) -> Result<InsertDocument, DqlError> {
-    check_depth(&value)?;
+fn document(value: Value, fresh_id: &mut dyn FnMut() -> Value) -> Result<InsertDocument, DqlError> {
+    check_depth(&value, 0)?;
     let mut fields = match value {
         Value::Object(fields) => fields,
         other => return Err(not_a_document(other.type_name())),

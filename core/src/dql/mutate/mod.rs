@@ -30,12 +30,13 @@ fn declared_at<'a>(types: &'a [TypeDeclaration], path: &[Box<str>]) -> Option<&'
     }
 }
 
-/// An expression may nest what it was given once more, so what it makes is measured before it is stored.
-fn check_depth(value: &Value) -> Result<(), DqlError> {
-    if !is_deeper(value, value::DEPTH_MAX) {
+/// An expression may nest what it was given once more, so what it makes is measured before it is stored so many
+/// levels below the top of a document.
+fn check_depth(value: &Value, above: usize) -> Result<(), DqlError> {
+    if !is_deeper(value, value::DEPTH_MAX - above) {
         return Ok(());
     }
-    let message = format!("a value nests at most {} levels deep", value::DEPTH_MAX);
+    let message = format!("a document nests at most {} levels deep", value::DEPTH_MAX);
     Err(DqlError::new(ErrorKind::Execution, message))
 }
 
@@ -47,3 +48,6 @@ fn is_deeper(value: &Value, levels: usize) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! The changes of an UPDATE to one document.
 
 use super::{ObjectMode, check_depth, declared_at};
-use crate::dql::ast::{self, Action, Change, DeclaredType, Expr, Path, StatementKind, TypeDeclaration};
+use crate::dql::ast::{
+    self, Action, Change, DeclaredType, Expr, Path, StatementKind, TypeDeclaration,
+};
 use crate::dql::bind::Bound;
 use crate::dql::error::{DqlError, ErrorKind};
 use crate::dql::eval::{Env, eval};
@@ -13,6 +15,8 @@ use crate::value::{Object, Value};
 pub struct Update {
     bound: Bound,
     mode: ObjectMode,
+    /// The declared type for each change of the statement.
+    declared: Vec<Option<DeclaredType>>,
 }
 
 /// One change to a document. Paths are never empty and never lead into `_id`.
@@ -65,10 +69,13 @@ impl Update {
     pub fn new(bound: Bound, mode: ObjectMode) -> Result<Option<Self>, DqlError> {
         if let StatementKind::Update(update) = bound.statement().kind() {
             let text = bound.statement().text();
+            let types = &update.source.types;
+            let mut declared = Vec::with_capacity(update.changes.len());
             for change in &update.changes {
-                check_change(change, &update.source.types, mode, text)?;
+                check_change(change, types, mode, text)?;
+                declared.push(declared_at(types, &change.path).cloned());
             }
-            return Ok(Some(Self { bound, mode }));
+            return Ok(Some(Self { bound, mode, declared }));
         }
         Ok(None)
     }
@@ -82,8 +89,8 @@ impl Update {
     pub fn assignments_for(&self, row: &dyn Row) -> Result<Vec<FieldOp>, DqlError> {
         let env = self.bound.env_of(row);
         let mut ops = Vec::with_capacity(self.statement().changes.len());
-        for change in &self.statement().changes {
-            ops.extend(self.op(change, &env)?);
+        for (change, declared) in self.statement().changes.iter().zip(&self.declared) {
+            ops.extend(self.op(change, declared, &env)?);
         }
         Ok(ops)
     }
@@ -107,13 +114,18 @@ impl Update {
         }
     }
 
-    fn op(&self, change: &Change, env: &Env<'_>) -> Result<Option<FieldOp>, DqlError> {
+    fn op(
+        &self,
+        change: &Change,
+        declared: &Option<DeclaredType>,
+        env: &Env<'_>,
+    ) -> Result<Option<FieldOp>, DqlError> {
         let path = change.path.clone();
-        let declared = declared_at(self.types(), &path).cloned();
+        let declared = declared.clone();
         Ok(Some(match &change.action {
             Action::Set(expr) => {
                 let Some(value) = eval(expr, env) else { return Ok(None) };
-                check_depth(&value)?;
+                check_depth(&value, path.len())?;
                 FieldOp::Set { path, value, declared }
             }
             Action::Default => {
@@ -135,7 +147,8 @@ impl Update {
 
     /// A float without a fraction is an integer here.
     fn integer(&self, expr: &Expr, env: &Env<'_>) -> Result<i64, DqlError> {
-        const INTEGERS: std::ops::Range<f64> = -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
+        const INTEGERS: std::ops::Range<f64> =
+            -9_223_372_036_854_775_808.0..9_223_372_036_854_775_808.0;
         match eval(expr, env) {
             Some(Value::Int(number)) => Ok(number),
             Some(Value::Float(number)) if number.fract() == 0.0 && INTEGERS.contains(&number) => {
@@ -146,7 +159,8 @@ impl Update {
     }
 
     fn bad_step(&self, expr: &Expr, env: &Env<'_>, wanted: &str) -> DqlError {
-        let found = eval(expr, env).map_or_else(|| "MISSING".into(), |v| Expr::literal(v).to_string());
+        let found =
+            eval(expr, env).map_or_else(|| "MISSING".into(), |v| Expr::literal(v).to_string());
         let message = format!("Expected {found} to be {wanted}");
         let offset = expr.span.start as usize;
         DqlError::at(ErrorKind::Evaluation, message, self.bound.statement().text(), offset)

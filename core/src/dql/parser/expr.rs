@@ -3,8 +3,8 @@
 use super::super::ast::{
     Aggregate, AggregateFunction, BinaryOp, Case, Expr, ExprKind, IsTest, Like, UnaryOp,
 };
-use super::super::error::ErrorKind;
-use super::super::functions;
+use super::super::error::{DqlError, ErrorKind};
+use super::super::functions::{self, Function};
 use super::super::lexer::{Span, TokenKind};
 use super::{Parsed, Parser, is_word};
 use crate::value::Value;
@@ -80,23 +80,36 @@ impl Parser<'_> {
 
     /// An expression of operators that bind at least as tightly as `level`.
     fn expr_at(&mut self, level: Level) -> Parsed<Expr> {
-        self.nested(|parser| {
-            let start = parser.token.span;
-            let mut left = parser.operand(level)?;
-            while let Some((infix, found, negated)) = parser.infix()?
-                && found >= level
-            {
-                if negated {
-                    parser.advance()?;
-                }
-                parser.advance()?;
-                left = parser.infix_operands(infix, left, found, start)?;
-                if negated {
-                    left = parser.make(ExprKind::Unary(UnaryOp::Not, Box::new(left)), start)?;
-                }
-            }
-            Ok(left)
-        })
+        self.enter()?;
+        let start = self.token.span;
+        let mut left = self.operand(level)?;
+        while let Some((infix, found, negated)) = self.infix()?
+            && found >= level
+        {
+            left = self.infix_expr(infix, left, found, negated, start)?;
+        }
+        self.leave();
+        Ok(left)
+    }
+
+    /// What an operator makes of the expression before it.
+    fn infix_expr(
+        &mut self,
+        infix: Infix,
+        left: Expr,
+        level: Level,
+        negated: bool,
+        start: Span,
+    ) -> Parsed<Expr> {
+        if negated {
+            self.advance()?;
+        }
+        self.advance()?;
+        let expr = self.infix_operands(infix, left, level, start)?;
+        if negated {
+            return self.make(ExprKind::Unary(UnaryOp::Not, Box::new(expr)), start);
+        }
+        Ok(expr)
     }
 
     fn operand(&mut self, level: Level) -> Parsed<Expr> {
@@ -215,7 +228,9 @@ impl Parser<'_> {
             return self.postfix();
         };
         let start = self.advance()?.span;
-        let operand = self.nested(Self::unary)?;
+        self.enter()?;
+        let operand = self.unary()?;
+        self.leave();
         let op = match mark {
             "-" => UnaryOp::Minus,
             "+" => UnaryOp::Plus,
@@ -238,7 +253,6 @@ impl Parser<'_> {
     }
 
     fn primary(&mut self) -> Parsed<Expr> {
-        let start = self.token.span;
         match &self.token.kind {
             TokenKind::Word(_) | TokenKind::Quoted(_) => return self.worded(),
             TokenKind::Mark("(") => {
@@ -252,11 +266,14 @@ impl Parser<'_> {
             TokenKind::Mark(":") => return self.parameter(),
             _ => {}
         }
+        self.literal()
+    }
+
+    fn literal(&mut self) -> Parsed<Expr> {
+        let start = self.token.span;
         let value = match &self.token.kind {
             TokenKind::String(value) => Value::String(value.clone()),
-            TokenKind::Integer(value) => {
-                i64::try_from(*value).map_or(Value::UInt(*value), Value::Int)
-            }
+            TokenKind::Integer(value) => Value::from(*value),
             TokenKind::Float(value) => Value::Float(*value),
             _ => return Err(self.expected("an expression")),
         };
@@ -267,9 +284,7 @@ impl Parser<'_> {
     /// What begins with a word: a constant, `CASE`, `CAST`, a call or a path.
     fn worded(&mut self) -> Parsed<Expr> {
         let start = self.token.span;
-        let constants =
-            [("TRUE", Value::Bool(true)), ("FALSE", Value::Bool(false)), ("NULL", Value::Null)];
-        if let Some((_, value)) = constants.into_iter().find(|(word, _)| self.is_word(word)) {
+        if let Some(value) = self.constant() {
             self.advance()?;
             return self.make(ExprKind::Literal(value), start);
         }
@@ -291,6 +306,12 @@ impl Parser<'_> {
         }
         let path = self.path()?;
         self.make(ExprKind::Path(path), start)
+    }
+
+    fn constant(&self) -> Option<Value> {
+        let constants =
+            [("TRUE", Value::Bool(true)), ("FALSE", Value::Bool(false)), ("NULL", Value::Null)];
+        constants.into_iter().find(|(word, _)| self.is_word(word)).map(|(_, value)| value)
     }
 
     fn parameter(&mut self) -> Parsed<Expr> {
@@ -381,25 +402,29 @@ impl Parser<'_> {
         if name.eq_ignore_ascii_case("position") {
             return self.position(start);
         }
-        let Some(function) = functions::find(&name) else {
-            let message = format!("unknown function `{name}`");
-            return Err(self.error_at(ErrorKind::Invalid, message, start));
-        };
+        let function = self.function(&name, start)?;
         let mut arguments = Vec::new();
         if !self.is_mark(")") {
             arguments = self.list(Self::expr)?;
         }
         self.expect_mark(")")?;
         if arguments.len() < function.arguments_min {
-            let message = format!(
-                "{} takes at least {} arguments, found {}",
-                function.name,
-                function.arguments_min,
-                arguments.len()
-            );
-            return Err(self.error_at(ErrorKind::Invalid, message, start));
+            return Err(self.too_few(function, arguments.len(), start));
         }
         self.make(ExprKind::Call(function, arguments), start)
+    }
+
+    fn function(&self, name: &str, start: Span) -> Parsed<&'static Function> {
+        functions::find(name).ok_or_else(|| {
+            let message = format!("unknown function `{name}`");
+            self.error_at(ErrorKind::Invalid, message, start)
+        })
+    }
+
+    fn too_few(&self, function: &Function, found: usize, start: Span) -> DqlError {
+        let Function { name, arguments_min, .. } = function;
+        let message = format!("{name} takes at least {arguments_min} arguments, found {found}");
+        self.error_at(ErrorKind::Invalid, message, start)
     }
 
     /// The inside of the brackets of `POSITION(part IN text)`.

@@ -8,9 +8,10 @@ mod resolve;
 mod statement;
 
 use super::ast::{Expr, ExprKind, Parameter, Path, Statement};
-use super::error::{DqlError, ErrorKind};
+use super::error::{DqlError, ErrorKind, floor_boundary};
 use super::lexer::{Lexer, Span, Token, TokenKind};
 use crate::map::Map;
+use crate::value;
 
 /// The longest statement. Large values belong in parameters.
 pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
@@ -21,14 +22,71 @@ pub const DEPTH_MAX: u16 = 256;
 /// The most steps in a path. A path may create the objects that it walks through.
 pub const PATH_STEPS_MAX: usize = 64;
 
+const _: () = assert!(PATH_STEPS_MAX < value::DEPTH_MAX, "a path stays within a document");
+
 /// Words that are never a name unless quoted, sorted.
 const RESERVED: [&str; 61] = [
-    "ALL", "AND", "ANY", "AS", "ASC", "BETWEEN", "BY", "CASE", "CAST", "COLLECTION", "CROSS",
-    "DELETE", "DESC", "DISTINCT", "ELSE", "END", "ESCAPE", "EVERY", "EVICT", "FALSE", "FOR",
-    "FROM", "FULL", "GROUP", "HAVING", "ILIKE", "IN", "INNER", "INSERT", "INTO", "IS", "JOIN",
-    "LEFT", "LIKE", "LIMIT", "MISSING", "NOT", "NULL", "OFFSET", "ON", "OR", "ORDER", "OUTER",
-    "RETURNING", "RIGHT", "SATISFIES", "SELECT", "SET", "SIMILAR", "THEN", "TRIM", "TRUE",
-    "UNKNOWN", "UNSET", "UPDATE", "USE", "VALUES", "WHEN", "WHERE", "WITHIN", "XOR",
+    "ALL",
+    "AND",
+    "ANY",
+    "AS",
+    "ASC",
+    "BETWEEN",
+    "BY",
+    "CASE",
+    "CAST",
+    "COLLECTION",
+    "CROSS",
+    "DELETE",
+    "DESC",
+    "DISTINCT",
+    "ELSE",
+    "END",
+    "ESCAPE",
+    "EVERY",
+    "EVICT",
+    "FALSE",
+    "FOR",
+    "FROM",
+    "FULL",
+    "GROUP",
+    "HAVING",
+    "ILIKE",
+    "IN",
+    "INNER",
+    "INSERT",
+    "INTO",
+    "IS",
+    "JOIN",
+    "LEFT",
+    "LIKE",
+    "LIMIT",
+    "MISSING",
+    "NOT",
+    "NULL",
+    "OFFSET",
+    "ON",
+    "OR",
+    "ORDER",
+    "OUTER",
+    "RETURNING",
+    "RIGHT",
+    "SATISFIES",
+    "SELECT",
+    "SET",
+    "SIMILAR",
+    "THEN",
+    "TRIM",
+    "TRUE",
+    "UNKNOWN",
+    "UNSET",
+    "UPDATE",
+    "USE",
+    "VALUES",
+    "WHEN",
+    "WHERE",
+    "WITHIN",
+    "XOR",
 ];
 
 impl Statement {
@@ -219,15 +277,18 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// Runs `inner` one level deeper.
-    fn nested<T>(&mut self, inner: impl FnOnce(&mut Self) -> Parsed<T>) -> Parsed<T> {
+    /// Goes one level deeper. Whoever calls this calls `leave` too, except on the way out with an error, which
+    /// ends the parse; a closure in between would cost a frame on every level.
+    fn enter(&mut self) -> Parsed<()> {
         if self.depth == DEPTH_MAX {
             return Err(self.too_deep(self.token.span));
         }
         self.depth += 1;
-        let result = inner(self);
+        Ok(())
+    }
+
+    fn leave(&mut self) {
         self.depth -= 1;
-        result
     }
 
     fn too_deep(&self, span: Span) -> DqlError {
@@ -253,5 +314,8 @@ fn is_reserved(word: &str) -> bool {
 
 /// Enough of the text to recognise it by.
 fn excerpt(text: &str) -> &str {
-    &text[..text.floor_char_boundary(40)]
+    &text[..floor_boundary(text, 40)]
 }
+
+#[cfg(test)]
+mod tests;

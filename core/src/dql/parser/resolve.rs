@@ -2,12 +2,13 @@
 //! become groups, and that nothing looks where there is nothing to see.
 
 use super::super::ast::{
-    Expr, ExprKind, Grouping, Insert, Item, Path, Projection, Removal, Select, Slot, Source, Update,
-    UseIds,
+    Expr, ExprKind, Grouping, Insert, Item, Path, Projection, Removal, Select, Slot, Source,
+    Update, UseIds,
 };
 use super::super::error::ErrorKind;
 use super::super::lexer::Span;
 use super::{Parsed, Parser};
+use crate::map::Map;
 
 /// The most aggregates in one statement.
 const AGGREGATES_MAX: usize = 256;
@@ -47,9 +48,8 @@ impl Parser<'_> {
                     Item::AllFields => {}
                 }
             }
-            for order in &mut tail.order {
-                use_alias(&mut order.by, items, &names.aliased);
-            }
+            let places = aliases(items, &names.aliased);
+            tail.order.iter_mut().for_each(|order| use_alias(&mut order.by, &places));
         }
         let settled = grouping.keys.iter_mut().chain(&mut grouping.having).chain(&mut *filter);
         settled.for_each(|expr| strip_source(expr, source));
@@ -202,7 +202,8 @@ impl Parser<'_> {
             let message = "Projection \"*\" must depend only on group keys or aggregates";
             return Err(self.error_at(ErrorKind::Invalid, message, Span::default()));
         };
-        let mut groups = Groups { parser: self, printed_keys, grouping, printed_aggregates: vec![] };
+        let mut groups =
+            Groups { parser: self, printed_keys, grouping, printed_aggregates: vec![] };
         for item in items {
             match item {
                 Item::Named(_, expr) => groups.settle(expr, &|printed| {
@@ -320,18 +321,28 @@ fn find_aggregate(expr: &Expr) -> Option<Span> {
     found
 }
 
-/// A bare name in `ORDER BY` that is the alias of a projected item stands for that item.
-fn use_alias(expr: &mut Expr, items: &[Item], aliased: &[bool]) {
-    let ExprKind::Path(path) = &expr.kind else {
-        return expr.kind.for_each_child_mut(&mut |child| use_alias(child, items, aliased));
-    };
-    // Of two items with one name the last is the one in the row.
-    let found = items.iter().zip(aliased).rposition(|(item, &aliased)| {
-        aliased && path.len() == 1 && matches!(item, Item::Named(name, _) if *name == path[0])
-    });
-    if let Some(index) = found {
-        expr.kind = ExprKind::Slot(Slot::Item, index as u32);
+/// The place of each item that was given a name; of two with one name the last is the one in the row.
+fn aliases(items: &[Item], aliased: &[bool]) -> Map<Box<str>, u32> {
+    let mut places = Map::default();
+    for (index, item) in items.iter().enumerate() {
+        if let Item::Named(name, _) = item
+            && aliased[index]
+        {
+            places.insert(name.clone(), index as u32);
+        }
     }
+    places
+}
+
+/// A bare name in `ORDER BY` that is the alias of a projected item stands for that item.
+fn use_alias(expr: &mut Expr, places: &Map<Box<str>, u32>) {
+    if let ExprKind::Path(path) = &expr.kind
+        && path.len() == 1
+        && let Some(&index) = places.get(&path[0])
+    {
+        expr.kind = ExprKind::Slot(Slot::Item, index);
+    }
+    expr.kind.for_each_child_mut(&mut |child| use_alias(child, places));
 }
 
 fn is_source_name(source: &Source, name: &str) -> bool {

@@ -11,6 +11,12 @@ use super::{Parsed, Parser, is_word, resolve};
 /// Collection names are shorter than this.
 const COLLECTION_BYTES_MAX: usize = 100;
 
+/// The most field types on one level of a collection reference.
+const TYPES_MAX: usize = 256;
+
+/// The most changes in one UPDATE.
+const CHANGES_MAX: usize = 4096;
+
 /// What a projection says before names are settled.
 pub(super) struct Projected {
     pub(super) projection: Projection,
@@ -138,9 +144,8 @@ impl Parser<'_> {
     /// At `name.*`, which only two tokens of looking ahead tell from a path.
     fn is_all_fields(&self) -> bool {
         let mut lexer = self.lexer;
-        let mut next_is = |mark| {
-            lexer.next_token().is_ok_and(|token| token.kind == TokenKind::Mark(mark))
-        };
+        let mut next_is =
+            |mark| lexer.next_token().is_ok_and(|token| token.kind == TokenKind::Mark(mark));
         self.is_name() && next_is(".") && next_is("*")
     }
 
@@ -172,7 +177,8 @@ impl Parser<'_> {
                 "default" => Datasource::Default,
                 "system" => Datasource::System,
                 _ => {
-                    let message = format!("unknown datasource `{name}`: expected default or system");
+                    let message =
+                        format!("unknown datasource `{name}`: expected default or system");
                     return Err(self.error_at(super::ErrorKind::Invalid, message, span));
                 }
             };
@@ -194,12 +200,16 @@ impl Parser<'_> {
     }
 
     fn type_declarations(&mut self) -> Parsed<Vec<TypeDeclaration>> {
-        self.nested(|parser| {
-            parser.list(|parser| {
-                let name = parser.name("a field")?;
-                Ok(TypeDeclaration { name, declared: parser.declared_type()? })
-            })
-        })
+        self.enter()?;
+        let declarations = self.list(|parser| {
+            let name = parser.name("a field")?;
+            Ok(TypeDeclaration { name, declared: parser.declared_type()? })
+        })?;
+        self.leave();
+        if declarations.len() > TYPES_MAX {
+            return Err(self.error(format!("at most {TYPES_MAX} fields are declared together")));
+        }
+        Ok(declarations)
     }
 
     fn declared_type(&mut self) -> Parsed<DeclaredType> {
@@ -356,6 +366,9 @@ impl Parser<'_> {
         if changes.is_empty() {
             return Err(self.expected("APPLY, SET or UNSET"));
         }
+        if changes.len() > CHANGES_MAX {
+            return Err(self.error(format!("an UPDATE makes at most {CHANGES_MAX} changes")));
+        }
         let filter = self.filter()?;
         let tail = self.tail()?;
         self.resolve_update(Update { source, changes, filter, tail })
@@ -385,10 +398,10 @@ impl Parser<'_> {
 
     /// Assignments below the path `above`, which is not empty inside the 4.x form `m -> (a = 1)`.
     fn assignments(&mut self, above: &[Box<str>], changes: &mut Vec<Change>) -> Parsed<()> {
-        self.nested(|parser| {
-            parser.list(|parser| parser.assignment(above, changes))?;
-            Ok(())
-        })
+        self.enter()?;
+        self.list(|parser| parser.assignment(above, changes))?;
+        self.leave();
+        Ok(())
     }
 
     fn assignment(&mut self, above: &[Box<str>], changes: &mut Vec<Change>) -> Parsed<()> {

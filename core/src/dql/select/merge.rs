@@ -111,6 +111,19 @@ impl MergeSelect {
         ready
     }
 
+    /// True when this partition has more to say and nothing of it waits here.
+    #[must_use]
+    pub fn wants(&self, partition: usize) -> bool {
+        let part = &self.parts[partition];
+        !part.last && part.rows.is_empty()
+    }
+
+    /// True when this partition has said all.
+    #[must_use]
+    pub fn is_last(&self, partition: usize) -> bool {
+        self.parts[partition].last
+    }
+
     /// All rows have been taken; parts that have not come make no difference.
     #[must_use]
     pub fn is_done(&self) -> bool {

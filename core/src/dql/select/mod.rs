@@ -101,15 +101,15 @@ fn compare_keys(a: &[SortKey], b: &[SortKey]) -> Ordering {
 impl OutRow {
     /// About how many bytes it takes.
     fn size(&self) -> usize {
-        let keys: usize = self.keys.iter().filter_map(|key| key.value.as_ref()).map(size_of_value).sum();
+        let keys: usize =
+            self.keys.iter().filter_map(|key| key.value.as_ref()).map(size_of_value).sum();
         let distinct = self.distinct.as_ref().map_or(0, size_of_value);
         size_of::<Self>() + keys + self.id.as_bytes().len() + self.json.len() + distinct
     }
 }
 
 fn sort_keys(order: &[Order], env: &Env<'_>) -> Vec<SortKey> {
-    let key =
-        |order: &Order| SortKey { value: eval(&order.by, env), descending: order.descending };
+    let key = |order: &Order| SortKey { value: eval(&order.by, env), descending: order.descending };
     order.iter().map(key).collect()
 }
 

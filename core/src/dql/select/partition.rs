@@ -1,6 +1,7 @@
 //! The half of a query that runs where the documents are.
 
-use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BinaryHeap, VecDeque};
 
 use super::{
     Held, Limits, OutRow, PartGroup, PartOut, SortKey, compare_keys, document_json, is_distinct,
@@ -66,16 +67,7 @@ impl PartitionSelect {
         };
         let (rows, groups) = (VecDeque::new(), VecDeque::new());
         let held = Held::new(limits);
-        Self {
-            bound,
-            held,
-            state,
-            last_id: None,
-            rows,
-            groups,
-            finished: false,
-            last_taken: false,
-        }
+        Self { bound, held, state, last_id: None, rows, groups, finished: false, last_taken: false }
     }
 
     /// No further document can change the result.
@@ -121,10 +113,9 @@ impl PartitionSelect {
             }
             State::Distinct(rows) => {
                 let value = Sorted(out.distinct.clone());
-                if rows.contains_key(&value) {
-                    self.held.remove(out.size());
-                } else {
-                    rows.insert(value, out);
+                match rows.entry(value) {
+                    Entry::Occupied(_) => self.held.remove(out.size()),
+                    Entry::Vacant(place) => _ = place.insert(out),
                 }
             }
             State::Groups(_) => {}
@@ -197,8 +188,7 @@ impl PartitionSelect {
         let Projection::Items(items) = &select.projection else {
             let keys = sort_keys(order, &env);
             let wanted = self.is_wanted(&keys, &id);
-            return wanted
-                .then(|| OutRow { keys, id, json: document_json(row), distinct: None });
+            return wanted.then(|| OutRow { keys, id, json: document_json(row), distinct: None });
         };
         let values = item_values(items, &env);
         let keys = sort_keys(order, &Env { items: &values, ..env });

@@ -8,12 +8,20 @@
 //! A driver hands in commands with [`submit`](VirtualDisk::submit) and takes completions with
 //! [`step`](VirtualDisk::step) until it returns nothing.
 
+mod file;
+mod names;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply};
 use crate::rng::{Rng, Seed};
+
+use file::File;
+use names::{Change, NameChange};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -82,43 +90,6 @@ struct Pending {
     issued: u64,
 }
 
-#[derive(Clone, Debug)]
-struct NameChange {
-    dir: String,
-    done: u64,
-    change: Change,
-}
-
-#[derive(Clone, Debug)]
-enum Change {
-    Create { name: String, file: u64 },
-    Rename { from: String, to: String, file: u64 },
-    Delete { name: String },
-}
-
-#[derive(Clone, Debug, Default)]
-struct File {
-    content: Vec<u8>,
-    /// Sectors with versions that are not durable.
-    unsynced: BTreeMap<usize, Versions>,
-    /// False until the first sync: the length is not durable either.
-    is_len_durable: bool,
-}
-
-#[derive(Clone, Debug)]
-struct Versions {
-    durable: Sector,
-    /// Oldest first; the last is what reads see.
-    written: Vec<Version>,
-}
-
-#[derive(Clone, Debug)]
-struct Version {
-    data: Sector,
-    done: u64,
-    is_lost: bool,
-}
-
 impl VirtualDisk {
     /// An empty disk of unlimited size.
     #[must_use]
@@ -139,7 +110,7 @@ impl VirtualDisk {
         }
     }
 
-    /// Limits the disk: a `Create` beyond it fails with `Full`.
+    /// Limits the disk: a `Create`, or a `Write` that makes its file longer, fails with `Full` beyond it.
     pub fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
     }
@@ -311,7 +282,8 @@ impl VirtualDisk {
                 }
             }
             DiskCommand::Write { file, offset_bytes, data } if *error != DiskError::Full => {
-                self.write(&file.clone(), *offset_bytes, &data.clone(), u64::MAX, 2);
+                // The command has failed already: a second error adds nothing.
+                let _ = self.write(file, *offset_bytes, data, u64::MAX, 2);
             }
             _ => {}
         }
@@ -357,6 +329,10 @@ impl VirtualDisk {
         }
     }
 
+    fn used_bytes(&self) -> u64 {
+        self.files.values().map(|file| file.content.len() as u64).sum()
+    }
+
     fn list(&self, dir: &str) -> Vec<(String, u64)> {
         let in_dir = self.files().filter_map(|(name, len_bytes)| {
             let (parent, base) = name.rsplit_once('/').unwrap_or(("", name));
@@ -366,8 +342,7 @@ impl VirtualDisk {
     }
 
     fn create(&mut self, name: &str, len_bytes: u64) -> Result<DiskReply, DiskError> {
-        let used_bytes: u64 = self.files.values().map(|file| file.content.len() as u64).sum();
-        if used_bytes.saturating_add(len_bytes) > self.capacity_bytes {
+        if self.used_bytes().saturating_add(len_bytes) > self.capacity_bytes {
             return Err(DiskError::Full);
         }
         self.next_file += 1;
@@ -390,7 +365,12 @@ impl VirtualDisk {
         assert!(offset.is_multiple_of(SECTOR_BYTES), "writes start on a sector");
         assert!(data.len().is_multiple_of(SECTOR_BYTES), "writes are whole sectors");
         let id = *self.names.get(name).ok_or(DiskError::NotFound)?;
+        let used_bytes = self.used_bytes();
         let file = self.files.get_mut(&id).expect("a name leads to a file");
+        let more_bytes = (offset + data.len()).saturating_sub(file.content.len()) as u64;
+        if used_bytes + more_bytes > self.capacity_bytes && more_bytes > 0 {
+            return Err(DiskError::Full);
+        }
         if offset + data.len() > file.content.len() {
             file.grow(offset + data.len());
         }
@@ -455,109 +435,6 @@ impl VirtualDisk {
     }
 }
 
-impl Change {
-    fn name(&self) -> &str {
-        match self {
-            Self::Create { name, .. } | Self::Delete { name } => name,
-            Self::Rename { to, .. } => to,
-        }
-    }
-
-    fn file(&self) -> Option<u64> {
-        match self {
-            Self::Create { file, .. } | Self::Rename { file, .. } => Some(*file),
-            Self::Delete { .. } => None,
-        }
-    }
-
-    fn apply(&self, names: &mut BTreeMap<String, u64>) {
-        match self {
-            Self::Create { name, file } => {
-                names.insert(name.clone(), *file);
-            }
-            Self::Rename { from, to, file } => {
-                if names.get(from) == Some(file) {
-                    names.remove(from);
-                }
-                names.insert(to.clone(), *file);
-            }
-            Self::Delete { name } => {
-                names.remove(name);
-            }
-        }
-    }
-}
-
-impl File {
-    fn grow(&mut self, len: usize) {
-        self.content.resize(len, 0);
-        self.is_len_durable = false;
-    }
-
-    fn write_sector(&mut self, index: usize, data: Sector, done: u64) {
-        let start = index * SECTOR_BYTES;
-        let current = &mut self.content[start..start + SECTOR_BYTES];
-        let durable: Sector = (&*current).try_into().expect("files are whole sectors");
-        let versions =
-            self.unsynced.entry(index).or_insert(Versions { durable, written: Vec::new() });
-        versions.written.push(Version { data, done, is_lost: false });
-        current.copy_from_slice(&data);
-    }
-
-    fn sync(&mut self, issued: u64) -> u64 {
-        self.is_len_durable = true;
-        let mut synced_bytes = 0;
-        self.unsynced.retain(|_, versions| {
-            let covered = versions
-                .written
-                .iter()
-                .rposition(|version| version.done <= issued && !version.is_lost);
-            if let Some(index) = covered {
-                versions.durable = versions.written[index].data;
-                versions.written.drain(..=index);
-                synced_bytes += SECTOR_BYTES as u64;
-            }
-            !versions.written.is_empty()
-        });
-        synced_bytes
-    }
-
-    fn lose_sync(&mut self, issued: u64) {
-        for version in self.unsynced.values_mut().flat_map(|versions| &mut versions.written) {
-            version.is_lost |= version.done <= issued;
-        }
-    }
-
-    fn settle(&mut self, clock: u64) {
-        for version in self.unsynced.values_mut().flat_map(|versions| &mut versions.written) {
-            version.done = version.done.min(clock);
-        }
-    }
-
-    /// Each sector falls to one of its versions: all to the oldest, all to the newest, or each by itself.
-    fn lose_power(&mut self, mood: u64, rng: &mut Rng) {
-        for (index, versions) in std::mem::take(&mut self.unsynced) {
-            let count = versions.written.len() as u64;
-            let kept = match mood {
-                0 => 0,
-                1 => count,
-                _ => rng.below(count + 1),
-            };
-            let data = match kept {
-                0 => versions.durable,
-                kept => versions.written[kept as usize - 1].data,
-            };
-            let start = index * SECTOR_BYTES;
-            self.content[start..start + SECTOR_BYTES].copy_from_slice(&data);
-        }
-        if !self.is_len_durable {
-            let sectors = (self.content.len() / SECTOR_BYTES) as u64;
-            self.content.truncate(rng.below(sectors + 1) as usize * SECTOR_BYTES);
-            self.is_len_durable = true;
-        }
-    }
-}
-
 fn kind_of(command: &DiskCommand) -> CommandKind {
     match command {
         DiskCommand::List { .. } => CommandKind::List,
@@ -568,100 +445,5 @@ fn kind_of(command: &DiskCommand) -> CommandKind {
         DiskCommand::Rename { .. } => CommandKind::Rename,
         DiskCommand::Delete { .. } => CommandKind::Delete,
         DiskCommand::Read { .. } => CommandKind::Read,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NAME: &str = "d/f";
-
-    fn run(disk: &mut VirtualDisk, command: DiskCommand) -> Result<DiskReply, DiskError> {
-        disk.submit(DiskOp(0), command);
-        disk.complete(DiskOp(0)).expect("it was just submitted").result
-    }
-
-    fn write(byte: u8, sectors: usize) -> DiskCommand {
-        let data = Bytes::from(vec![byte; sectors * SECTOR_BYTES]);
-        DiskCommand::Write { file: NAME.into(), offset_bytes: 0, data }
-    }
-
-    fn disk_with_file(seed: u8) -> VirtualDisk {
-        let mut disk = VirtualDisk::new(&[seed; 32]);
-        run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 4_096 }).expect("space");
-        run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
-        run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
-        disk
-    }
-
-    #[test]
-    fn synced_writes_survive_and_others_survive_sector_by_sector() {
-        let mut mixed = 0;
-        for seed in 0..50 {
-            let mut disk = disk_with_file(seed);
-            run(&mut disk, write(1, 8)).expect("no fault");
-            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
-            run(&mut disk, write(2, 8)).expect("no fault");
-            disk.crash();
-            let content = disk.content(NAME).expect("its name was synced");
-            assert!(content.iter().all(|&byte| byte == 1 || byte == 2));
-            mixed += usize::from(content.contains(&1) && content.contains(&2));
-        }
-        assert!(mixed > 10, "{mixed} of 50 crashes tore the write");
-    }
-
-    #[test]
-    fn a_sync_does_not_cover_a_write_that_completes_after_it_was_issued() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let mut disk = disk_with_file(seed);
-            disk.submit(DiskOp(1), write(1, 1));
-            disk.submit(DiskOp(2), DiskCommand::Sync { file: NAME.into() });
-            disk.complete(DiskOp(1)).expect("pending").result.expect("no fault");
-            disk.complete(DiskOp(2)).expect("pending").result.expect("no fault");
-            disk.crash();
-            lost += usize::from(disk.content(NAME).expect("its name was synced")[0] == 0);
-        }
-        assert!(lost > 10, "{lost} of 50");
-    }
-
-    #[test]
-    fn a_name_is_durable_only_after_its_directory_is_synced() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let mut disk = VirtualDisk::new(&[seed; 32]);
-            run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 })
-                .expect("space");
-            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
-            disk.crash();
-            lost += usize::from(disk.content(NAME).is_none());
-        }
-        assert!(lost > 10, "{lost} of 50");
-    }
-
-    #[test]
-    fn what_a_failed_sync_left_is_not_saved_by_the_next_one() {
-        let mut lost = 0;
-        for seed in 0..50 {
-            let mut disk = disk_with_file(seed);
-            run(&mut disk, write(1, 1)).expect("no fault");
-            disk.fail_next(CommandKind::Sync, DiskError::Io("injected".into()));
-            run(&mut disk, DiskCommand::Sync { file: NAME.into() })
-                .expect_err("it was told to fail");
-            run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
-            disk.crash();
-            lost += usize::from(disk.content(NAME).expect("its name was synced")[0] == 0);
-        }
-        assert!(lost > 10, "{lost} of 50");
-    }
-
-    #[test]
-    fn a_full_disk_refuses_to_create_and_changes_nothing() {
-        let mut disk = disk_with_file(0);
-        disk.set_capacity(5_000);
-        let create = DiskCommand::Create { file: "d/g".into(), len_bytes: 1_024 };
-        assert_eq!(run(&mut disk, create), Err(DiskError::Full));
-        assert_eq!(disk.files().collect::<Vec<_>>(), [(NAME, 4_096)]);
     }
 }

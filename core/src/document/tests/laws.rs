@@ -1,0 +1,203 @@
+//! Laws of merging, over random histories.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::document::{Number, Objects, Vector};
+
+/// One step of a random history of three peers.
+#[derive(Clone, Debug)]
+enum Step {
+    Commit { who: usize, ahead: u64, ops: Vec<Op> },
+    Send { from: usize, to: usize },
+    Trim { who: usize },
+    Shrink { who: usize },
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Assign(usize, usize),
+    AssignRegister(usize, usize),
+    Unset(usize),
+    Increment(usize, i64),
+    PnIncrement(usize, i64),
+    Restart(usize, i64),
+    Attach(usize),
+    Insert(usize),
+    Delete(bool),
+}
+
+const PATHS: [&str; 7] = ["f", "g", "f.x", "f.x.z", "f.y", "m.a", "n"];
+const VALUES: [&str; 6] = ["1", "\"text\"", "{}", r#"{"x":1,"q":{"z":2}}"#, "[1,2]", "null"];
+const ACTORS: [char; 3] = ['A', 'B', 'C'];
+
+fn op() -> impl Strategy<Value = Op> {
+    let at = 0..PATHS.len();
+    prop_oneof![
+        4 => (at.clone(), 0..VALUES.len()).prop_map(|(at, what)| Op::Assign(at, what)),
+        2 => (at.clone(), 0..VALUES.len()).prop_map(|(at, what)| Op::AssignRegister(at, what)),
+        3 => at.clone().prop_map(Op::Unset),
+        2 => (at.clone(), -3_i64..4).prop_map(|(at, by)| Op::Increment(at, by)),
+        1 => (at.clone(), -3_i64..4).prop_map(|(at, by)| Op::PnIncrement(at, by)),
+        1 => (at.clone(), 0_i64..100).prop_map(|(at, to)| Op::Restart(at, to)),
+        1 => at.prop_map(Op::Attach),
+        1 => (0..VALUES.len()).prop_map(Op::Insert),
+        1 => any::<bool>().prop_map(Op::Delete),
+    ]
+}
+
+fn step(trims: bool) -> impl Strategy<Value = Step> {
+    let commit = (0_usize..3, 0_u64..3, prop::collection::vec(op(), 1..4))
+        .prop_map(|(who, ahead, ops)| Step::Commit { who, ahead, ops });
+    let send = (0_usize..3, 0_usize..3).prop_map(|(from, to)| Step::Send { from, to });
+    let shorten = (0_usize..3, any::<bool>()).prop_map(|(who, trim)| match trim {
+        true => Step::Trim { who },
+        false => Step::Shrink { who },
+    });
+    prop_oneof![4 => commit, 3 => send, u32::from(trims) => shorten]
+}
+
+impl Op {
+    fn run(&self, edit: &mut Edit) {
+        let at = |index: &usize| path(PATHS[*index]);
+        match self {
+            Self::Assign(index, what) => set(edit, PATHS[*index], VALUES[*what]),
+            Self::AssignRegister(index, what) => {
+                edit.set_objects(Objects::AsRegisters);
+                set(edit, PATHS[*index], VALUES[*what]);
+                edit.set_objects(Objects::AsMaps);
+            }
+            Self::Unset(index) => unset(edit, PATHS[*index]),
+            Self::Increment(index, by) => edit.increment(&at(index), *by).expect("small"),
+            Self::PnIncrement(index, by) => {
+                edit.pn_increment(&at(index), Number::Int(*by)).expect("small");
+            }
+            Self::Restart(index, to) => edit.restart(&at(index), *to).expect("a field"),
+            Self::Attach(index) => {
+                edit.set_attachment(&at(index), Value::from("token")).expect("a field");
+            }
+            Self::Insert(what) => {
+                edit.insert();
+                set(edit, "f", VALUES[*what]);
+            }
+            Self::Delete(strict) => edit.delete(*strict),
+        }
+    }
+}
+
+/// Runs a history; returns the peers and every state that any of them went through.
+fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
+    let mut peers: [Document; 3] = Default::default();
+    let mut reached = vec![Document::new()];
+    for step in steps {
+        match step {
+            Step::Commit { who, ahead, ops } => {
+                let hlc = peers[*who].vector().highest().0.max(1) + 1 + ahead;
+                let mut edit = Edit::new(&peers[*who], dot(ACTORS[*who], hlc));
+                ops.iter().for_each(|op| op.run(&mut edit));
+                let after = edit.document().clone();
+                let Some(delta) = edit.finish() else { continue };
+                assert_eq!(Delta::from_bytes(&delta.to_bytes()).as_ref(), Ok(&delta));
+                peers[*who].apply(&delta).expect("the base is met");
+                assert_eq!(peers[*who].canonical_bytes(), after.canonical_bytes());
+                reached.push(after);
+            }
+            Step::Send { from, to } if from != to => {
+                let sender = peers[*from].clone();
+                send(&sender, &mut peers[*to]);
+                reached.push(peers[*to].clone());
+            }
+            Step::Send { .. } => {}
+            Step::Trim { who } => peers[*who].trim_marks(Hlc(u64::MAX)),
+            Step::Shrink { who } => {
+                if let Some(tombstone) = peers[*who].tombstone().filter(|_| peers[*who].is_bare()) {
+                    peers[*who] = Document::from_tombstone(&tombstone);
+                }
+            }
+        }
+        peers.iter().for_each(Document::check_invariants);
+    }
+    (peers, reached)
+}
+
+impl Document {
+    /// Whether nothing is hidden under a strict deletion, so that a tombstone holds all there is.
+    fn is_bare(&self) -> bool {
+        self.leaves.live_count() == 0
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(150))]
+
+    #[test]
+    fn all_orders_of_merging_end_in_equal_bytes(steps in prop::collection::vec(step(false), 1..25)) {
+        let ([a, b, c], reached) = run(&steps);
+        let merged = |order: [&Document; 3]| {
+            let mut all = Document::new();
+            for document in order.iter().chain(order.iter().rev()) {
+                send(document, &mut all);
+            }
+            all.canonical_bytes()
+        };
+        let expected = merged([&a, &b, &c]);
+        for order in [[&a, &c, &b], [&b, &a, &c], [&b, &c, &a], [&c, &a, &b], [&c, &b, &a]] {
+            prop_assert_eq!(&merged(order), &expected);
+        }
+        // By way of any state that was ever reached, however old, and twice.
+        for start in &reached {
+            let mut all = start.clone();
+            for document in [&c, start, &a, &b, &a] {
+                send(document, &mut all);
+            }
+            prop_assert_eq!(&all.canonical_bytes(), &expected);
+        }
+    }
+
+    #[test]
+    fn a_diff_for_any_vector_that_was_reached_applies_where_it_was(steps in prop::collection::vec(step(false), 1..20)) {
+        let ([a, _, _], reached) = run(&steps);
+        for start in &reached {
+            let delta = a.diff(start.vector());
+            let mut direct = start.clone();
+            direct.apply(&delta).expect("the base is met");
+            let mut full = start.clone();
+            full.apply(&a.diff(&Vector::new())).expect("full state always applies");
+            prop_assert_eq!(direct.canonical_bytes(), full.canonical_bytes());
+            let before = direct.canonical_bytes();
+            prop_assert!(!direct.apply(&delta).expect("total").changed());
+            prop_assert_eq!(direct.canonical_bytes(), before);
+            if start.vector().leq(a.vector()) {
+                let mut delta = delta;
+                delta.name_base_by_digest();
+                let mut by_digest = start.clone();
+                by_digest.apply(&delta).expect("exactly the base");
+                prop_assert_eq!(by_digest.canonical_bytes(), direct.canonical_bytes());
+                prop_assert_eq!(by_digest.canonical_bytes(), a.canonical_bytes());
+            }
+            let stored = Document::from_bytes(&direct.to_bytes()).expect("reads back");
+            prop_assert_eq!(stored.canonical_bytes(), direct.canonical_bytes());
+            prop_assert_eq!(stored.to_bytes(), direct.to_bytes());
+        }
+    }
+
+    #[test]
+    fn trimming_and_tombstones_change_nothing_that_is_seen(steps in prop::collection::vec(step(true), 1..25)) {
+        let ([mut a, mut b, mut c], _) = run(&steps);
+        for _ in 0..2 {
+            for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+                let peers = [&mut a, &mut b, &mut c];
+                let sender = peers[one].clone();
+                let mut receiver = peers[other].clone();
+                send(&sender, &mut receiver);
+                *peers[other] = receiver;
+            }
+        }
+        let mut trimmed = a.trimmed().clone();
+        trimmed.join(b.trimmed());
+        trimmed.join(c.trimmed());
+        let seen = |document: &Document| (document.vector().clone(), shown(document), document.canonical_bytes_without(&trimmed));
+        prop_assert_eq!(seen(&a), seen(&b));
+        prop_assert_eq!(seen(&b), seen(&c));
+    }
+}

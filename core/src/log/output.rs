@@ -1,0 +1,203 @@
+//! What a log says: outputs, refusals, errors and its fill state.
+
+use std::time::Duration;
+
+use super::{BootTable, LogRecord};
+use crate::disk::{DiskCommand, DiskError, DiskOp, FileName};
+use crate::ident::{LogId, Txn};
+
+/// What the owner of a log must do, or may rely on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogOutput {
+    /// Carry out a disk command and answer it under this number.
+    Disk(DiskOp, DiskCommand),
+    /// The log is whole up to `durable` and accepts appends.
+    Opened(Box<LogOpened>),
+    /// The records of this append have their positions, from `first` on. They are not durable yet.
+    Appended {
+        /// What was given to `append`.
+        ticket: u64,
+        /// The position of its first record.
+        first: Txn,
+    },
+    /// These records are durable. Every position comes exactly once per opening, in order.
+    Committed {
+        /// The position of the first record.
+        first: Txn,
+        /// Records at consecutive positions.
+        records: Vec<LogRecord>,
+    },
+    /// Nothing of this append was written, and nothing will be.
+    Refused {
+        /// What was given to `append`.
+        ticket: u64,
+        /// Why.
+        reason: Refusal,
+    },
+    /// The log has stopped. What was appended and not committed has an unknown outcome: it may or may not be
+    /// there after the next opening.
+    Failed {
+        /// Why.
+        error: LogError,
+    },
+    /// Everything appended is durable and the log is closed: the answer to `seal`.
+    Sealed,
+}
+
+/// What was found when a log was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogOpened {
+    /// The identity of the log.
+    pub log_id: LogId,
+    /// All boots, this one last.
+    pub boots: BootTable,
+    /// The last durable position: replay ends here. Zero in an empty log.
+    pub durable: Txn,
+    /// The position that the next record will take.
+    pub next: Txn,
+    /// True when the directory held no log and one was made.
+    pub created: bool,
+    /// True when the log ended with a seal: it was idle or stopped when the last process ended.
+    pub seal_seen: bool,
+    /// The unfinished tail that was cut off, if there was one.
+    pub cut: Option<TailCut>,
+}
+
+/// Groups at the end of a log that were written but never synced, and did not survive whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TailCut {
+    /// The segment file.
+    pub file: FileName,
+    /// Where the first group was cut.
+    pub offset_bytes: u64,
+    /// Bytes overwritten, up to the last header that was found.
+    pub len_bytes: u64,
+}
+
+/// Why an append was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// No space for another segment.
+    #[error("the disk is full")]
+    Full,
+    /// More than [`APPEND_BYTES_MAX`](super::APPEND_BYTES_MAX) or [`APPEND_RECORDS_MAX`](super::APPEND_RECORDS_MAX), or no record at all.
+    #[error("the append is empty or over the limit")]
+    TooLarge,
+    /// More than `pending_bytes_max` wait for the disk.
+    #[error("too much waits for the disk")]
+    Busy,
+    /// The log is sealed, or has failed.
+    #[error("the log is closed")]
+    Closed,
+}
+
+/// Why a log stopped, or did not open.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// Bytes that were durable are gone or changed. Nothing was cut.
+    #[error(transparent)]
+    Damaged(#[from] LogDamage),
+    /// Written by a later version of this software.
+    #[error("{file} has format version {version}, which this build does not know")]
+    TooNew {
+        /// The segment file.
+        file: FileName,
+        /// The version found.
+        version: u16,
+    },
+    /// A group of a kind that this build neither knows nor may skip.
+    #[error("{file} holds a critical group of unknown kind {kind} at byte {offset_bytes}")]
+    UnknownGroup {
+        /// The segment file.
+        file: FileName,
+        /// Where the group starts.
+        offset_bytes: u64,
+        /// The kind found.
+        kind: u8,
+    },
+    /// The disk refused.
+    #[error("{file}: {error}")]
+    Disk {
+        /// The file or directory of the command that failed.
+        file: FileName,
+        /// What the disk said.
+        error: DiskError,
+    },
+}
+
+/// Where the log is damaged, and how.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log is damaged: {file} at byte {offset_bytes}: {kind}")]
+pub struct LogDamage {
+    /// The segment file.
+    pub file: FileName,
+    /// Where the damaged part starts.
+    pub offset_bytes: u64,
+    /// What is wrong there.
+    pub kind: DamageKind,
+}
+
+/// What is wrong with a damaged log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DamageKind {
+    /// A group that a later header states to be durable does not check.
+    #[error("a durable group does not check")]
+    Group,
+    /// The header of a segment that is in use does not check.
+    #[error("the segment header does not check")]
+    SegmentHeader,
+    /// A segment between others is not there.
+    #[error("the segment is missing")]
+    MissingSegment,
+    /// The file is not as long as its header says.
+    #[error("the file has {found_bytes} bytes instead of {expected_bytes}")]
+    Length {
+        /// Bytes found.
+        found_bytes: u64,
+        /// Bytes stated.
+        expected_bytes: u64,
+    },
+    /// The segment belongs to another log.
+    #[error("the segment belongs to another log")]
+    Foreign,
+    /// The oldest segment starts above what must be replayed.
+    #[error("positions from {wanted} on are needed, and the log starts at {first}")]
+    StartsAfter {
+        /// The first position to replay.
+        wanted: Txn,
+        /// The first position there is.
+        first: Txn,
+    },
+    /// The log ends below the checkpoint that was made from it.
+    #[error("the checkpoint is at {wanted}, and the log ends at {last}")]
+    EndsBefore {
+        /// The checkpoint's position.
+        wanted: Txn,
+        /// The last position there is.
+        last: Txn,
+    },
+}
+
+/// How full a log is: for metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogFill {
+    /// Segment files in use, and their bytes.
+    pub segment_count: u64,
+    /// Bytes of all segment files, the spare one included.
+    pub segment_bytes: u64,
+    /// Records with a position that are not durable.
+    pub pending_records: u64,
+    /// Bytes of records that are not durable, with or without a position.
+    pub pending_bytes: u64,
+    /// Appends that wait for a position.
+    pub waiting_appends: u64,
+    /// True when the next segment is ready.
+    pub spare_ready: bool,
+    /// True while the disk has no space for another segment.
+    pub disk_full: bool,
+    /// How long the last sync took.
+    pub sync_time: Duration,
+}

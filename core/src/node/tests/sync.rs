@@ -1,0 +1,133 @@
+use super::*;
+
+const SESSION: SessionId = SessionId(1);
+
+/// A server and a device with a connection between them that delivers whatever is sent.
+struct Pair {
+    server: Process,
+    device: Process,
+    connections: u64,
+    session: SessionId,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let server = Process::server(&Options { threads: 2, partitions: 4, ..Options::default() });
+        let options = Options { seed: 7, device: true, partitions: 1, ..Options::default() };
+        Self { server, device: Process::new(&options), connections: 0, session: SESSION }
+    }
+
+    fn connect(&mut self, subscriptions: &[&str]) {
+        self.connections += 1;
+        self.session = SessionId(self.connections);
+        let subscribe = subscriptions.iter().map(|text| ((*text).into(), Object::default())).collect();
+        let open = SessionOpen { app: APP, credential: Credential::Bearer(Some("dev".into())) };
+        self.server.session(self.session, SessionInput::Open(open));
+        let open = SessionOpen { app: APP, credential: Credential::Local };
+        self.device.session(self.session, SessionInput::Subscribe(subscribe));
+        self.device.session(self.session, SessionInput::Open(open));
+        self.exchange();
+    }
+
+    fn disconnect(&mut self) {
+        self.server.session(self.session, SessionInput::Closed);
+        self.device.session(self.session, SessionInput::Closed);
+        self.server.frames.clear();
+        self.device.frames.clear();
+    }
+
+    /// Delivers frames until both sides have no more.
+    fn exchange(&mut self) {
+        loop {
+            self.server.settle();
+            self.device.settle();
+            let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
+            if down.is_none() && up.is_none() {
+                return;
+            }
+            if let Some((session, frame)) = down {
+                self.device.session(session, SessionInput::Frame(frame));
+            }
+            if let Some((session, frame)) = up {
+                self.server.session(session, SessionInput::Frame(frame));
+            }
+        }
+    }
+
+    fn probe(&mut self) {
+        self.device.reports.clear();
+        self.device.session(self.session, SessionInput::Probe);
+        self.exchange();
+        let synced = self.device.reports.iter().any(|(_, report)| *report == SessionReport::Synced);
+        assert!(synced, "both sides agree: {:?} {:?}", self.device.closed, self.server.closed);
+        self.server.check();
+        self.device.check();
+    }
+}
+
+impl Process {
+    fn session(&mut self, session: SessionId, input: SessionInput) {
+        self.now.mono.ns += 1_000;
+        self.now.wall.0 += 1;
+        self.racks[0].handle_input(RackInput::Session { session, input }, self.now);
+        self.settle();
+    }
+
+    fn local_rows(&mut self, text: &str) -> String {
+        let (rows, outcome) = self.local(text, "{}");
+        assert_eq!(outcome.error, None, "{text}");
+        to_text(&rows)
+    }
+}
+
+#[test]
+fn a_device_gets_what_it_subscribes_to_and_sends_what_it_wrote() {
+    let mut pair = Pair::new();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'Japan'}), ({'_id': 2, 'o': 'USA'})");
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 3, 'o': 'Japan'})");
+    pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+    pair.probe();
+    let japan = r#"[{"_id":1,"o":"Japan"},{"_id":3,"o":"Japan"}]"#;
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), japan);
+    assert_eq!(pair.server.rows("SELECT * FROM cars WHERE o = 'Japan'"), japan);
+
+    pair.server.rows("UPDATE cars SET color = 'red' WHERE _id = 3");
+    pair.device.local_rows("UPDATE cars APPLY km INCREMENT BY 4 WHERE _id = 1");
+    pair.probe();
+    assert_eq!(
+        pair.device.local_rows("SELECT * FROM cars WHERE _id = 3"),
+        r#"[{"_id":3,"color":"red","o":"Japan"}]"#
+    );
+    assert_eq!(pair.server.rows("SELECT km FROM cars WHERE _id = 1"), r#"[{"km":4}]"#);
+}
+
+#[test]
+fn both_sides_agree_after_a_time_without_connection() {
+    let mut pair = Pair::new();
+    for id in 0..20 {
+        pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}, 'n': {id}}})"));
+    }
+    let subscription = ["SELECT * FROM cars WHERE n < 100"];
+    pair.connect(&subscription);
+    pair.probe();
+    pair.disconnect();
+    pair.device.local_rows("UPDATE cars SET writer = 'device' WHERE n < 5");
+    pair.device.local_rows("DELETE FROM cars WHERE n = 7");
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'new', 'n': 50})");
+    pair.device.local_rows("UPDATE cars APPLY hits INCREMENT BY 2 WHERE n = 1");
+    pair.server.rows("UPDATE cars SET seen = 'server' WHERE n < 8");
+    pair.server.rows("UPDATE cars APPLY hits INCREMENT BY 3 WHERE n = 1");
+    pair.server.rows("DELETE FROM cars WHERE n = 9");
+    pair.server.rows("UPDATE cars SET n = 1000 WHERE n = 19");
+    pair.connect(&subscription);
+    pair.probe();
+    let all = "SELECT * FROM cars WHERE n < 100 ORDER BY n";
+    assert_eq!(pair.device.local_rows(all), pair.server.rows(all).replace(r#","n":1000"#, ""));
+    assert_eq!(pair.server.rows("SELECT hits, seen, writer FROM cars WHERE n = 1"), {
+        r#"[{"hits":5,"seen":"server","writer":"device"}]"#
+    });
+    assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 9"), "[]");
+    // Deleted here, updated there meanwhile: the update survives, and nothing else of the document.
+    let husk = r#"[{"_id":7,"seen":"server"}]"#;
+    assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 7"), husk);
+}
