@@ -61,7 +61,9 @@ pub enum DataDirError {
         found: u32,
     },
     /// A file of ours does not say what it should.
-    #[error("{path} is damaged: {cause}. Restore it from a backup, or start with an empty directory")]
+    #[error(
+        "{path} is damaged: {cause}. Restore it from a backup, or start with an empty directory"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -166,7 +168,8 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
         Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &name)(error)),
     }
     let pid = format!("{}\n", std::process::id());
-    let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
+    let written =
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
     written.map_err(io_error("write", &name))?;
     Ok(file)
 }
@@ -280,7 +283,8 @@ mod tests {
     use crate::secrets::os_random;
 
     fn scratch(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("bigpeer-datadir-{}-{name}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("bigpeer-datadir-{}-{name}", std::process::id()));
         let _ = fs::remove_dir_all(&path);
         path
     }

@@ -200,7 +200,12 @@ impl Worker {
         written
     }
 
-    fn read(&mut self, name: &FileName, offset_bytes: u64, len_bytes: u32) -> io::Result<DiskReply> {
+    fn read(
+        &mut self,
+        name: &FileName,
+        offset_bytes: u64,
+        len_bytes: u32,
+    ) -> io::Result<DiskReply> {
         let file = self.file(name)?;
         let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
         let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
@@ -273,7 +278,8 @@ mod tests {
         assert_eq!(run(&pool, rename), Ok(DiskReply::Done));
         assert_eq!(run(&pool, DiskCommand::SyncDir { dir: "log".into() }), Ok(DiskReply::Done));
         assert_eq!(run(&pool, dir()), Ok(DiskReply::Listed(vec![("b".into(), len_bytes)])));
-        let read = |offset_bytes| DiskCommand::Read { file: to.clone(), offset_bytes, len_bytes: 600 };
+        let read =
+            |offset_bytes| DiskCommand::Read { file: to.clone(), offset_bytes, len_bytes: 600 };
         let Ok(DiskReply::Read(bytes)) = run(&pool, read(512)) else { panic!("bytes") };
         assert_eq!((bytes.len(), bytes[511], bytes[512]), (600, 9, 0));
         let Ok(DiskReply::Read(bytes)) = run(&pool, read(len_bytes - 10)) else { panic!("bytes") };

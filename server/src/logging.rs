@@ -53,7 +53,8 @@ fn write_json(line: &mut Vec<u8>, level: Level, message: &str, fields: &[(&str, 
         Level::Warn => "warn",
         Level::Error => "error",
     };
-    let _ = write!(line, "{{\"timeMs\":{},\"level\":\"{level}\",\"message\":", Clock::start().wall().0);
+    let _ =
+        write!(line, "{{\"timeMs\":{},\"level\":\"{level}\",\"message\":", Clock::start().wall().0);
     json::write_string(message, line);
     for (name, value) in fields {
         line.push(b',');

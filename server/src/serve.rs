@@ -10,14 +10,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bigpeer_connection::Config as ConnectionConfig;
-use bigpeer_core::ident::{Actor, BootId, Uuid};
-use bigpeer_core::log::{LogConfig, LogError};
-use bigpeer_core::node::{NodeConfig, NodeLimits, Rack, RackConfig};
-use bigpeer_core::ident::PartitionId;
+use bigpeer_core::ident::{BootId, PartitionId, Txn, Uuid};
+use bigpeer_core::log::{LogConfig, LogError, LogOpened};
+use bigpeer_core::node::{NodeConfig, NodeLimits, Rack, RackConfig, SyncIdentity};
 use bigpeer_core::rng::Seed;
 use bigpeer_core::seam::Now;
-use bigpeer_core::sync::LocalIdentity;
-use bigpeer_core::time::Hlc;
+use bigpeer_core::sync::{BootRow, BootTable};
 
 pub use options::ServeOptions;
 use report::Ready;
@@ -127,13 +125,14 @@ fn start(
     driver: Driver,
 ) -> Result<Running, ServeError> {
     let (notify, notices) = channel();
-    let node = node_config(directory, &log, &clock);
+    let node = node_config(directory, &log);
     let shared = Arc::new(Shared::new(template.threads));
     let (boxes, controls) = driver::connect(template.threads)?;
     let mut log = Some(log);
     let mut threads = Vec::new();
     for (thread, mail) in (0..template.threads).zip(boxes) {
-        let rack = RackConfig { thread, threads: template.threads, node: node.clone(), seed: seed() };
+        let rack =
+            RackConfig { thread, threads: template.threads, node: node.clone(), seed: seed() };
         let config = ShardConfig { thread, ..template.clone() };
         let disk = match thread {
             0 => Some(DiskPool::start(&directory.path, mail.waker())?),
@@ -229,7 +228,10 @@ fn warn_of_exposure(bound: &[Bound], has_tls: bool) {
         if !has_tls {
             let cause = "keys and documents cross the network unencrypted: give --tls-cert and --tls-key, \
                          or put a proxy in front";
-            logging::warn("listening beyond loopback without TLS", &[("address", &address), ("cause", cause)]);
+            logging::warn(
+                "listening beyond loopback without TLS",
+                &[("address", &address), ("cause", cause)],
+            );
         }
     }
 }
@@ -239,7 +241,7 @@ fn open(directory: &DataDir, clock: &Clock) -> Result<OpenLog, LogError> {
     config.segment_bytes = segment_bytes(&directory.path);
     let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
     let mut disk = DiskHere::new(&directory.path);
-    let log = open_log(config, now, |op, command| disk.execute(op, command))?;
+    let log = open_log(config, directory.partitions, now, |op, command| disk.execute(op, command))?;
     if let Some(cut) = &log.opened.cut {
         let (offset, bytes) = (cut.offset_bytes.to_string(), cut.len_bytes.to_string());
         let fields = [("file", &*cut.file), ("offset", &*offset), ("bytes", &*bytes)];
@@ -252,37 +254,45 @@ fn open(directory: &DataDir, clock: &Clock) -> Result<OpenLog, LogError> {
 fn segment_bytes(path: &Path) -> u64 {
     const BYTES_MIN: u64 = 1 << 20;
     const BYTES_MAX: u64 = 64 << 20;
-    driver::file_system_bytes(path).map_or(BYTES_MAX, |bytes| (bytes / 16).clamp(BYTES_MIN, BYTES_MAX))
+    driver::file_system_bytes(path)
+        .map_or(BYTES_MAX, |bytes| (bytes / 16).clamp(BYTES_MIN, BYTES_MAX))
 }
 
-fn node_config(directory: &DataDir, log: &OpenLog, clock: &Clock) -> NodeConfig {
+fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
     let site = directory.peer_key.site();
     // A new epoch at every start, also of a directory that was copied: two processes never author as one.
     let mut epoch = [0; 8];
     os_random(&mut epoch);
     let epoch = u64::from_be_bytes(epoch);
-    let boots = log.opened.boots.clone();
-    let identity = LocalIdentity {
+    let boots = boot_table(&log.opened);
+    let boot = boots.rows.last().expect("this boot is in the table").boot;
+    let identity = SyncIdentity {
         store: directory.store,
         boots,
-        actor: Actor::new(site, epoch, 0),
         peer_key: directory.peer_key,
-        hlc: Hlc::new(clock.wall().0, 0),
-        device_name: "bigpeer".to_owned(),
-        tombstone_ttl_hours: TOMBSTONE_TTL_HOURS,
-        evict_generation: 0,
+        name: "bigpeer".into(),
     };
     NodeConfig {
         partition: PartitionId(0),
         partitions: directory.partitions,
-        boot: log.opened.boots.last().boot,
+        boot,
         site,
         epoch,
         seed: seed(),
         pretend_cold: false,
         limits: NodeLimits::default(),
         identity: Arc::new(identity),
+        is_device: false,
     }
+}
+
+/// The boots of the log as sessions speak of them: each ends where the next one begins.
+fn boot_table(opened: &LogOpened) -> BootTable {
+    let entries = opened.boots.entries();
+    let ends = entries.iter().skip(1).map(|next| Some(Txn(next.first.0 - 1))).chain([None]);
+    let rows = entries.iter().zip(ends);
+    let rows = rows.map(|(entry, end)| BootRow { boot: entry.boot, first: entry.first, end });
+    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
 }
 
 fn connection_config() -> ConnectionConfig {
@@ -291,9 +301,6 @@ fn connection_config() -> ConnectionConfig {
 
 /// Requests that a client may send ahead of their answers. Each may hold 256 KiB of rows: 4 MiB for one client.
 const REQUESTS_PER_CONNECTION_MAX: usize = 16;
-
-/// A server keeps whole tombstones for thirty days.
-const TOMBSTONE_TTL_HOURS: u32 = 30 * 24;
 
 /// What the process needs beside connections, in file descriptors.
 const DESCRIPTORS_RESERVED: u64 = 64;

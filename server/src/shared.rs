@@ -75,7 +75,8 @@ impl Shared {
     /// later one. So a value that is out of date is too small, never too great.
     #[must_use]
     pub fn oldest_read(&self) -> Txn {
-        let published = self.threads.iter().map(|thread| thread.oldest_read.load(Ordering::Acquire));
+        let published =
+            self.threads.iter().map(|thread| thread.oldest_read.load(Ordering::Acquire));
         Txn(published.min().unwrap_or(0))
     }
 

@@ -76,9 +76,11 @@ impl<T> Slab<T> {
 
     /// All keys, in the order of their places.
     pub fn keys(&self) -> impl Iterator<Item = u64> {
-        self.places.iter().enumerate().filter(|(_, place)| place.value.is_some()).map(
-            |(index, place)| u64::from(place.generation) << 32 | index as u64,
-        )
+        self.places
+            .iter()
+            .enumerate()
+            .filter(|(_, place)| place.value.is_some())
+            .map(|(index, place)| u64::from(place.generation) << 32 | index as u64)
     }
 }
 

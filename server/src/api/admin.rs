@@ -86,7 +86,9 @@ pub(super) fn route(request: &Request, parts: &[Option<&str>], token: &Secret) -
 fn decide(request: &Request, parts: &[Option<&str>]) -> Result<AdminCall, Response> {
     match (parts, request.method()) {
         ([Some("apps"), None, ..], Method::Get) => Ok(AdminCall::ListApps),
-        ([Some("apps"), None, ..], Method::Post) => Ok(AdminCall::CreateApp { name: app_name(request)? }),
+        ([Some("apps"), None, ..], Method::Post) => {
+            Ok(AdminCall::CreateApp { name: app_name(request)? })
+        }
         ([Some("apps"), Some(app), None, ..], Method::Delete) => {
             Ok(AdminCall::DeleteApp { app: parse_app(app)? })
         }
@@ -102,9 +104,11 @@ fn decide(request: &Request, parts: &[Option<&str>]) -> Result<AdminCall, Respon
         ([Some("apps"), None, ..] | [Some("apps"), Some(_), Some("keys"), None, ..], _) => {
             Err(wrong_method(request, "GET, POST"))
         }
-        ([Some("apps"), Some(_), None, ..] | [Some("apps"), Some(_), Some("keys"), Some(_), None], _) => {
-            Err(wrong_method(request, "DELETE"))
-        }
+        (
+            [Some("apps"), Some(_), None, ..]
+            | [Some("apps"), Some(_), Some("keys"), Some(_), None],
+            _,
+        ) => Err(wrong_method(request, "DELETE")),
         _ => Err(nothing_here(request.path(), Door::Admin)),
     }
 }
@@ -169,7 +173,10 @@ pub fn apps(catalog: &Catalog) -> Response {
 #[must_use]
 pub fn keys(catalog: &Catalog, app: AppId) -> Response {
     let Some(found) = catalog.app(app) else {
-        return reply::message(404, &format!("unknown app `{app}`: `bigpeer app list` shows the apps"));
+        return reply::message(
+            404,
+            &format!("unknown app `{app}`: `bigpeer app list` shows the apps"),
+        );
     };
     let keys = found.keys().map(|key| {
         let mut members = Object::new();
@@ -245,11 +252,22 @@ mod tests {
     #[test]
     fn keys_are_described_exactly_or_refused() {
         let path = "/admin/apps/00000000-0000-0000-0000-000000000001/keys";
-        let call = ask(Method::Post, path, "secret", r#"{"name":"k-1","expiresAt":"2100-01-01T00:00:00Z"}"#);
+        let call = ask(
+            Method::Post,
+            path,
+            "secret",
+            r#"{"name":"k-1","expiresAt":"2100-01-01T00:00:00Z"}"#,
+        );
         let Call::Admin(AdminCall::CreateKey { key, .. }) = call else { panic!("{call:?}") };
         assert_eq!((&*key.name, key.expires), ("k-1", EXPIRES_DEFAULT));
         assert!(key.permissions.read.is_everything());
-        for body in ["", "{}", r#"{"name":"K"}"#, r#"{"name":"k","expiresAt":"soon"}"#, r#"{"name":"k","permissions":1}"#] {
+        for body in [
+            "",
+            "{}",
+            r#"{"name":"K"}"#,
+            r#"{"name":"k","expiresAt":"soon"}"#,
+            r#"{"name":"k","permissions":1}"#,
+        ] {
             match ask(Method::Post, path, "secret", body) {
                 Call::Respond(response) => assert_eq!(response.status, 400, "{body}"),
                 other => panic!("{other:?}"),

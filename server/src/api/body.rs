@@ -17,7 +17,8 @@ pub(super) fn execute_body(bytes: &[u8]) -> Result<(Box<str>, Object), BodyError
         Some(Value::String(text)) => text,
         Some(other) => return Err(wrong("statement", "a string", &other)),
         None => {
-            let text = r#"the body has no `statement`: send {"statement": "SELECT * FROM …", "args": {}}"#;
+            let text =
+                r#"the body has no `statement`: send {"statement": "SELECT * FROM …", "args": {}}"#;
             return Err(BodyError::Invalid(text.to_owned()));
         }
     };

@@ -21,13 +21,15 @@ pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret)
     }
     match (parts, door) {
         ([Some("health"), Some("live"), None, ..], _) => only(request, Method::Get, || Call::Live),
-        ([Some("health"), Some("ready"), None, ..], _) => only(request, Method::Get, || Call::Ready),
+        ([Some("health"), Some("ready"), None, ..], _) => {
+            only(request, Method::Get, || Call::Ready)
+        }
         ([Some("metrics"), None, ..], Door::Admin) => only(request, Method::Get, || Call::Metrics),
         ([Some("admin"), ..], Door::Admin) => admin::route(request, &parts[1..], admin_token),
-        ([Some("_ditto"), None, ..], Door::Data) => session(request, upgrade, app_of_query(request)),
-        ([Some(app), Some("_ditto"), None, ..], Door::Data) => {
-            session(request, upgrade, Some(app))
+        ([Some("_ditto"), None, ..], Door::Data) => {
+            session(request, upgrade, app_of_query(request))
         }
+        ([Some(app), Some("_ditto"), None, ..], Door::Data) => session(request, upgrade, Some(app)),
         ([Some(app), Some("api"), Some(version), Some(group), Some(name), None], Door::Data) => {
             api(request, app, version, group, name)
         }
@@ -73,7 +75,8 @@ fn execute(request: &Request, app: &str, mode: ObjectMode) -> Result<Call, Respo
 fn check_encoding(request: &Request) -> Result<(), Response> {
     let encoding = request.content_encoding().unwrap_or("identity");
     if !encoding.eq_ignore_ascii_case("identity") {
-        let text = format!("a body with Content-Encoding `{encoding}` is not taken: send it as it is");
+        let text =
+            format!("a body with Content-Encoding `{encoding}` is not taken: send it as it is");
         return Err(reply::message(415, &text));
     }
     let content = request.content_type().unwrap_or_default();
@@ -107,7 +110,10 @@ fn session(request: &Request, upgrade: bool, app: Option<&str>) -> Call {
         return Call::Respond(response.with_header("Upgrade", "websocket"));
     }
     let Some(app) = app else {
-        return Call::Respond(reply::message(400, "name the app: /{app}/_ditto or /_ditto?app={app}"));
+        return Call::Respond(reply::message(
+            400,
+            "name the app: /{app}/_ditto or /_ditto?app={app}",
+        ));
     };
     match parse_app(app) {
         Ok(app) => Call::Session(SessionCall { app, bearer: bearer(request) }),
@@ -231,7 +237,8 @@ mod tests {
 
     #[test]
     fn a_device_names_its_app_in_the_path_or_in_the_query() {
-        let expected = SessionCall { app: parse_app(APP).expect("a UUID"), bearer: Some("t".into()) };
+        let expected =
+            SessionCall { app: parse_app(APP).expect("a UUID"), bearer: Some("t".into()) };
         for path in [format!("/{APP}/_ditto"), format!("/_ditto?x=1&app={APP}")] {
             let headers = [("Authorization", "Bearer t")];
             let request = Request::new(Method::Get, &path, &headers, b"").expect("well-formed");

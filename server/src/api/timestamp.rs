@@ -24,9 +24,9 @@ pub(super) fn parse(text: &str) -> Option<WallMs> {
         return None;
     }
     let rest = &text[19..];
-    let fraction = rest.strip_prefix('.').map_or(0, |rest| {
-        rest.bytes().take_while(u8::is_ascii_digit).count() + 1
-    });
+    let fraction = rest
+        .strip_prefix('.')
+        .map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count() + 1);
     let offset_ms = offset_ms(&rest[fraction..])?;
     let days = days_since_epoch(year, month, day);
     let ms = (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000;
@@ -77,7 +77,13 @@ mod tests {
         assert_eq!(parse("2000-03-01T00:00:00Z"), Some(WallMs(951_868_800_000)));
         assert_eq!(parse("2100-01-01T00:00:00.123Z"), Some(WallMs(4_102_444_800_000)));
         assert_eq!(parse("1970-01-01T02:00:00+02:00"), Some(WallMs(0)));
-        for text in ["", "2030-02-29T00:00:00Z", "2030-01-01", "2030-13-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
+        for text in [
+            "",
+            "2030-02-29T00:00:00Z",
+            "2030-01-01",
+            "2030-13-01T00:00:00Z",
+            "1969-01-01T00:00:00Z",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -197,7 +197,11 @@ impl Sockets {
     fn write(&mut self, conn: ConnId, bytes: &[u8]) -> io::Result<usize> {
         let Some(socket) = self.get(conn) else { return Ok(0) };
         let sent = match socket.stream.write(bytes) {
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => 0,
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                0
+            }
             other => other?,
         };
         socket.unsent.extend_from_slice(&bytes[sent..]);
@@ -216,7 +220,8 @@ impl Sockets {
                 shard.handle_sent(conn, sent);
                 shard.request_service(conn);
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => shard.handle_reset(conn),
         }
     }

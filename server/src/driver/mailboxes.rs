@@ -128,7 +128,8 @@ impl Mailboxes {
 
     /// Sends mail; it is on its way after [`Mailboxes::flush`].
     pub fn post(&mut self, thread: u16, mail: Mail) {
-        let outbox = self.outboxes[usize::from(thread)].as_mut().expect("no thread mails to itself");
+        let outbox =
+            self.outboxes[usize::from(thread)].as_mut().expect("no thread mails to itself");
         outbox.is_filled = true;
         if !outbox.overflow.is_empty() {
             outbox.overflow.push_back(mail);

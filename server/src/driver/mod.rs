@@ -12,4 +12,4 @@ pub mod probe;
 pub mod thread;
 
 pub use mailboxes::{Control, ControlSender, Mailboxes, connect};
-pub use os::{EventFd, file_system_bytes, pin_thread, wait_for_stop_signal, block_stop_signals};
+pub use os::{EventFd, block_stop_signals, file_system_bytes, pin_thread, wait_for_stop_signal};

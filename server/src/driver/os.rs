@@ -105,7 +105,12 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_ADD, of, interest, data)
     }
 
-    pub(crate) fn modify(&self, of: &impl AsRawFd, interest: Interest, data: u64) -> io::Result<()> {
+    pub(crate) fn modify(
+        &self,
+        of: &impl AsRawFd,
+        interest: Interest,
+        data: u64,
+    ) -> io::Result<()> {
         self.control(libc::EPOLL_CTL_MOD, of, interest, data)
     }
 
@@ -169,7 +174,8 @@ impl Epoll {
             }
         }
         let millis = timeout.map_or(-1, |timeout| {
-            libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(libc::c_int::MAX)
+            libc::c_int::try_from(timeout.as_nanos().div_ceil(1_000_000))
+                .unwrap_or(libc::c_int::MAX)
         });
         // SAFETY: `events` has room for `capacity` events.
         check(unsafe { libc::epoll_wait(fd, self.events.as_mut_ptr(), capacity, millis) })

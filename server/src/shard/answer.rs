@@ -147,7 +147,9 @@ impl Shard {
     /// Moves a streamed answer on, as far as the connection takes it.
     fn pump(&mut self, key: u64) {
         let Some(pending) = self.pending.get_mut(key) else { return };
-        let (Some(stream), Some((conn, id))) = (&mut pending.stream, pending.client) else { return };
+        let (Some(stream), Some((conn, id))) = (&mut pending.stream, pending.client) else {
+            return;
+        };
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         let mut credited = 0;
         while let Some((chunk, row_bytes)) = stream.queue.front() {

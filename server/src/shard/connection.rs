@@ -265,7 +265,8 @@ impl Shard {
     fn on_execute(&mut self, conn: ConnId, id: RequestId, call: ExecuteCall) {
         if self.shared.phase() == Phase::Starting {
             let kind = node::ErrorKind::Unavailable;
-            let response = reply::failure(503, kind, "the server is starting: try again in a moment");
+            let response =
+                reply::failure(503, kind, "the server is starting: try again in a moment");
             return self.respond(conn, id, response);
         }
         let ExecuteCall { app, bearer, statement, args, mode, min_txn } = call;

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use bigpeer_core::ident::{PartitionId, Txn};
-use bigpeer_core::log::LogRecord;
 use bigpeer_core::node::{Append, AppendRefused, Message, Ticket};
 use bytes::Bytes;
 
@@ -13,7 +12,7 @@ pub enum Mail {
     /// From a node to a node.
     Message(Box<Message>),
     /// To the log, which lives on the first thread.
-    Append(Box<AppendMail>),
+    Append(Box<Append>),
     /// From the log: an append has its position, or was refused.
     Appended {
         /// Who appended.
@@ -43,26 +42,4 @@ pub enum Mail {
     Drained,
     /// From the first thread: the log is sealed, end.
     Stop,
-}
-
-/// An append on its way to the log, checksummed by the thread it comes from.
-#[derive(Debug)]
-pub struct AppendMail {
-    /// Who appends.
-    pub from: PartitionId,
-    /// Names the append.
-    pub ticket: Ticket,
-    /// What it may build on; see [`bigpeer_core::node::AppendGate`].
-    pub epoch: u32,
-    /// The record.
-    pub record: LogRecord,
-}
-
-impl AppendMail {
-    /// Makes the record, and so its checksum.
-    #[must_use]
-    pub fn new(append: Append) -> Self {
-        let Append { from, ticket, epoch, record } = append;
-        Self { from, ticket, epoch, record: LogRecord::critical(record) }
-    }
 }

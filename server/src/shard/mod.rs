@@ -12,7 +12,7 @@
 mod answer;
 mod bootstrap;
 mod connection;
-mod log_owner;
+mod journal;
 mod mail;
 mod session;
 mod stop;
@@ -23,26 +23,25 @@ use std::sync::Arc;
 
 use bigpeer_connection::Config as ConnectionConfig;
 use bigpeer_core::auth::CatalogOp;
-use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
-use bigpeer_core::node::{AppendRefused, Rack, RackInput, RackOutput, Ticket};
-use bigpeer_core::ident::{PartitionId, Txn};
+use bigpeer_core::disk::{DiskCommand, DiskOp};
+use bigpeer_core::ident::Txn;
+use bigpeer_core::node::{Rack, RackInput, RackOutput};
 use bigpeer_core::seam::Now;
 use bigpeer_core::time::{Instant, WallMs};
-use bytes::Bytes;
 
 use answer::Pending;
 pub use bootstrap::FirstStart;
-use connection::Entry;
 pub use connection::ConnId;
-use log_owner::{LogEffect, LogOwner};
-pub use log_owner::{OpenLog, open_log};
-pub use mail::{AppendMail, Mail};
+use connection::Entry;
+use journal::LogOwner;
+pub use journal::{OpenLog, open_log};
+pub use mail::Mail;
 use stop::Stop;
 use timers::Timers;
 
 use crate::metrics::Metric;
 use crate::secrets::{FillRandom, Secret};
-use crate::shared::{Phase, Shared};
+use crate::shared::Shared;
 use crate::slab::Slab;
 
 /// What a shard is told when it is made.
@@ -103,7 +102,7 @@ pub struct Shard {
     stop: Stop,
     /// What the first start has made so far, and what it must still do.
     bootstrap: Option<(FirstStart, Option<CatalogOp>)>,
-    applied_reported: Txn,
+    applied_reported: Option<Txn>,
     sessions_open: u64,
 }
 
@@ -127,7 +126,7 @@ impl Shard {
     ) -> Self {
         assert!(log.is_some() == (config.thread == 0), "the first thread has the log");
         let now = Now { mono, wall, ..Now::default() };
-        let log = log.map(|log| LogOwner::new(log, config.partitions, config.threads, now));
+        let log = log.map(|log| LogOwner::new(log, config.threads));
         Self {
             config,
             shared,
@@ -140,7 +139,7 @@ impl Shard {
             outputs: VecDeque::new(),
             stop: Stop::default(),
             bootstrap: None,
-            applied_reported: Txn(0),
+            applied_reported: None,
             sessions_open: 0,
         }
     }
@@ -157,7 +156,7 @@ impl Shard {
     pub fn handle_mail(&mut self, mail: Mail) {
         match mail {
             Mail::Message(message) => self.input(RackInput::Message(message)),
-            Mail::Append(append) => self.log_mut().append(*append),
+            Mail::Append(append) => self.on_append(*append),
             Mail::Appended { from, ticket, result } => {
                 self.input(RackInput::Appended { from, ticket, result });
             }
@@ -166,40 +165,37 @@ impl Shard {
                 self.now.durable = self.now.durable.max(upto);
                 self.input(RackInput::Committed { first, records, upto });
             }
-            Mail::Applied { thread, upto } => self.log_mut().applied(thread, upto),
+            Mail::Applied { thread, upto } => self.on_applied(thread, upto),
             Mail::Drained => self.on_thread_drained(),
             Mail::Stop => self.outputs.push_back(ShardOutput::Stopped),
         }
-    }
-
-    /// Takes the completion of a disk command.
-    pub fn handle_disk(&mut self, done: DiskDone) {
-        self.log_mut().handle_disk(done);
     }
 
     /// Acts on time, and turns what the nodes and the log said into outputs.
     pub fn settle(&mut self) {
         self.expire_connections();
         let (now, mut is_quiet) = (self.now, false);
-        if let Some(log) = &mut self.log {
-            log.handle_timeout(now);
+        if let Some(log) = &mut self.log
+            && log.journal.poll_timeout().is_some_and(|at| at <= now.mono)
+        {
+            log.journal.handle_timeout(now);
         }
         if self.rack.poll_timeout().is_some_and(|at| at <= now.mono) {
             self.input(RackInput::Time);
         }
+        self.advance_stop();
         while !is_quiet {
             is_quiet = true;
             while let Some(output) = self.rack.poll_output() {
                 is_quiet = false;
                 self.on_rack_output(output);
             }
-            while let Some(effect) = self.log.as_mut().and_then(LogOwner::poll_effect) {
+            while let Some(output) = self.log.as_mut().and_then(|log| log.journal.poll_output()) {
                 is_quiet = false;
-                self.on_log_effect(effect);
+                self.on_log_output(output);
             }
             self.report_applied();
         }
-        self.advance_stop();
         self.publish_metrics();
     }
 
@@ -223,7 +219,7 @@ impl Shard {
     /// When to begin a turn although nothing happened.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let log = self.log.as_ref().and_then(LogOwner::poll_timeout);
+        let log = self.log.as_ref().and_then(|log| log.journal.poll_timeout());
         let stop = self.stop.deadline();
         [self.rack.poll_timeout(), self.timers.next(), log, stop].into_iter().flatten().min()
     }
@@ -241,9 +237,8 @@ impl Shard {
         match output {
             RackOutput::Reply { request, reply } => self.on_reply(request, reply),
             RackOutput::Append(append) => {
-                let append = Box::new(AppendMail::new(append));
                 self.metrics().add(Metric::LogAppends, 1);
-                self.post(0, Mail::Append(append));
+                self.post(0, Mail::Append(Box::new(append)));
             }
             RackOutput::Message { thread, message } => self.post(thread, Mail::Message(message)),
             // Every block is in memory so far.
@@ -260,58 +255,6 @@ impl Shard {
         }
     }
 
-    fn on_log_effect(&mut self, effect: LogEffect) {
-        match effect {
-            LogEffect::Disk(op, command) => {
-                if matches!(command, DiskCommand::Sync { .. }) {
-                    self.metrics().add(Metric::LogSyncs, 1);
-                }
-                self.outputs.push_back(ShardOutput::Disk(op, command));
-            }
-            LogEffect::Recovered => self.on_recovered(),
-            LogEffect::Appended { from, ticket, result } => self.on_appended(from, ticket, result),
-            LogEffect::Committed { first, records, upto } => self.on_committed(first, records, upto),
-            LogEffect::Failed(cause) => self.on_log_failed(&cause),
-            LogEffect::Sealed => self.on_log_sealed(),
-        }
-    }
-
-    fn on_appended(&mut self, from: PartitionId, ticket: Ticket, result: Result<Txn, AppendRefused>) {
-        self.post(from.0 % self.config.threads, Mail::Appended { from, ticket, result });
-    }
-
-    /// The position is published before anyone can act on the records.
-    fn on_committed(&mut self, first: Txn, records: Arc<[Bytes]>, upto: Txn) {
-        self.shared.publish_durable(upto);
-        let metrics = self.metrics();
-        metrics.add(Metric::LogGroups, 1);
-        metrics.add(Metric::LogRecords, records.len() as u64);
-        metrics.add(Metric::LogBytes, records.iter().map(|record| record.len() as u64).sum());
-        for thread in 0..self.config.threads {
-            self.post(thread, Mail::Committed { first, records: records.clone(), upto });
-        }
-    }
-
-    fn on_log_failed(&mut self, cause: &str) {
-        if self.shared.phase() == Phase::Starting {
-            self.outputs.push_back(ShardOutput::Fatal(cause.to_owned()));
-            return;
-        }
-        let reason = format!("the log has failed and takes no writes until a restart: {cause}");
-        crate::logging::error("log failed", &[("cause", cause)]);
-        self.shared.set_phase(Phase::Failed, &reason);
-    }
-
-    /// While the log is replayed, its owner gives more only as fast as all threads take it.
-    fn report_applied(&mut self) {
-        if self.shared.phase() != Phase::Starting || self.applied_reported == self.rack.applied() {
-            return;
-        }
-        self.applied_reported = self.rack.applied();
-        let mail = Mail::Applied { thread: self.config.thread, upto: self.applied_reported };
-        self.post(0, mail);
-    }
-
     /// Sends mail, to this thread without a detour.
     fn post(&mut self, thread: u16, mail: Mail) {
         if thread == self.config.thread {
@@ -320,11 +263,6 @@ impl Shard {
             self.metrics().add(Metric::MailSent, 1);
             self.outputs.push_back(ShardOutput::Mail { thread, mail });
         }
-    }
-
-    fn log_mut(&mut self) -> LogAt<'_> {
-        let log = self.log.as_mut().expect("only the first thread is sent what is for the log");
-        LogAt { log, now: self.now }
     }
 
     fn metrics(&self) -> &crate::metrics::ThreadMetrics {
@@ -337,36 +275,12 @@ impl Shard {
         metrics.set(Metric::SessionsOpen, self.sessions_open);
         metrics.set(Metric::RequestsPending, self.pending.len() as u64);
         if let Some(log) = &self.log {
-            let fill = log.fill();
+            let fill = log.journal.log().fill();
             metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
             metrics.set(Metric::LogPendingRecords, fill.pending_records);
             let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);
             metrics.set(Metric::LogSyncNanos, nanos);
         }
-    }
-}
-
-/// The log at the moment of this turn.
-struct LogAt<'a> {
-    log: &'a mut LogOwner,
-    now: Now,
-}
-
-impl LogAt<'_> {
-    fn append(self, append: AppendMail) {
-        self.log.append(append, self.now);
-    }
-
-    fn handle_disk(self, done: DiskDone) {
-        self.log.handle_disk(done, self.now);
-    }
-
-    fn applied(self, thread: u16, upto: Txn) {
-        self.log.applied(thread, upto, self.now);
-    }
-
-    fn seal(self) {
-        self.log.seal(self.now);
     }
 }
 

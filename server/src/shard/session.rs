@@ -7,9 +7,9 @@ use bigpeer_connection::{Request, RequestId, SendError};
 use bigpeer_core::node::{Credential, RackInput, SessionId, SessionInput, SessionOpen};
 use bytes::Bytes;
 
-use super::connection::{ConnId, either};
-use super::connection::Machine;
 use super::Shard;
+use super::connection::Machine;
+use super::connection::{ConnId, either};
 use crate::api::{SessionCall, preamble, reply};
 use crate::logging;
 use crate::shared::Phase;
@@ -136,7 +136,7 @@ impl Shard {
         entry.session = Some(Session::default());
         self.sessions_open += 1;
         let credential = Credential::Bearer(call.bearer);
-        let open = SessionOpen { app: call.app, credential, is_server: true };
+        let open = SessionOpen { app: call.app, credential };
         let input = SessionInput::Open(open);
         self.input(RackInput::Session { session: SessionId(conn.0), input });
     }

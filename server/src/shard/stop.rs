@@ -2,8 +2,8 @@
 
 use bigpeer_core::time::Instant;
 
-use super::mail::Mail;
 use super::Shard;
+use super::mail::Mail;
 use crate::shared::Phase;
 
 /// How long requests in flight may take to finish.
@@ -67,10 +67,8 @@ impl Shard {
     pub(super) fn on_thread_drained(&mut self) {
         self.stop.drained_threads += 1;
         if self.stop.drained_threads == self.config.threads {
-            self.log_mut().seal();
-            while let Some(effect) = self.log.as_mut().and_then(super::LogOwner::poll_effect) {
-                self.on_log_effect(effect);
-            }
+            let now = self.now;
+            self.log_mut().journal.seal(now);
         }
     }
 
