@@ -56,7 +56,8 @@ impl Document {
     /// If the base is not met, or the delta contradicts itself. The document is then as before.
     pub fn apply(&mut self, delta: &Delta) -> Result<Applied, ApplyError> {
         let visible = self.is_visible();
-        let mut applied = Applied { was_visible: visible, is_visible: visible, ..Applied::default() };
+        let mut applied =
+            Applied { was_visible: visible, is_visible: visible, ..Applied::default() };
         if delta.author.is_some_and(|author| self.vector.seen(author)) {
             return Ok(applied);
         }
@@ -92,7 +93,9 @@ impl Document {
     fn check_base(&self, delta: &Delta) -> Result<(), ApplyError> {
         match &delta.base {
             Base::Vector(base) if !base.leq(&self.vector) => Err(ApplyError::NeedBase),
-            Base::Digest(digest) if *digest != self.vector.digest() => Err(ApplyError::BaseMismatch),
+            Base::Digest(digest) if *digest != self.vector.digest() => {
+                Err(ApplyError::BaseMismatch)
+            }
             _ => Ok(()),
         }
     }
@@ -101,7 +104,9 @@ impl Document {
     fn check_listed(&self, delta: &Delta, sender: &Sender<'_>) -> Result<(), ApplyError> {
         for entry in delta.listed.iter().flat_map(|listed| &listed.entries) {
             if !sender.seen(entry.dot) {
-                return Err(ApplyError::Malformed { what: "a listed dot that its vector has not seen" });
+                return Err(ApplyError::Malformed {
+                    what: "a listed dot that its vector has not seen",
+                });
             }
             if entry.content.is_none() && !self.vector.seen(entry.dot) {
                 return Err(ApplyError::Malformed { what: "an unseen dot without its content" });
@@ -122,7 +127,9 @@ impl Document {
     /// or that the delta counts on, are left to the steps that follow.
     fn drop_unlisted(&mut self, delta: &Delta, sender: &Sender<'_>) {
         for region in &delta.regions {
-            let unlisted = |leaf: &&Leaf| !delta.lists(leaf) && leaf.entries.iter().any(|entry| sender.seen(entry.dot));
+            let unlisted = |leaf: &&Leaf| {
+                !delta.lists(leaf) && leaf.entries.iter().any(|entry| sender.seen(entry.dot))
+            };
             let stale: Vec<Leaf> = self.leaves.subtree(region).filter(unlisted).cloned().collect();
             for Leaf { path, kind, entries } in stale {
                 let kept = entries.into_iter().filter(|entry| !sender.seen(entry.dot)).collect();
@@ -144,7 +151,8 @@ impl Document {
             }
         }
         for theirs in listed.entries.iter().filter(|theirs| !self.vector.seen(theirs.dot)) {
-            let content = theirs.content.clone().expect("checked: unseen dots come with their content");
+            let content =
+                theirs.content.clone().expect("checked: unseen dots come with their content");
             merged.push(Entry::new(theirs.dot, content));
         }
         merged.sort_by_key(|entry| entry.dot);
@@ -156,7 +164,8 @@ impl Document {
     /// Marks that the sender lost are lost here too, unless this document has its own trace of those events.
     fn absorb_trimmed(&mut self, delta: &Delta, sender: &Sender<'_>) {
         let cleared = delta.author.is_some_and(|author| {
-            self.root_marks().iter().any(|mark| mark.dot == author) && self.trimmed.leq(&sender.base)
+            self.root_marks().iter().any(|mark| mark.dot == author)
+                && self.trimmed.leq(&sender.base)
         });
         if cleared {
             self.trimmed = Vector::new();
@@ -207,9 +216,8 @@ impl Delta {
 
     /// Whether the component of `leaf` is a counter that gets an increment.
     pub(super) fn counts_on(&self, leaf: &Leaf) -> bool {
-        let counted = |increment: &Increment| {
-            (increment.path.as_bytes(), increment.kind).cmp(&leaf.key())
-        };
+        let counted =
+            |increment: &Increment| (increment.path.as_bytes(), increment.kind).cmp(&leaf.key());
         self.increments.binary_search_by(counted).is_ok()
     }
 
@@ -238,7 +246,9 @@ fn add_to_counter(entries: &mut Entries, author: Dot, by: Number) {
     let by = by.as_int().expect("an increment of a counter is an integer, as decoded and authored");
     let set = |entry: &&Entry| matches!(entry.content, Content::Base(_));
     let generation = entries.iter().rev().find(set).map(|entry| entry.dot);
-    if let Some(Entry { content: Content::Base(base), .. }) = entries.iter_mut().find(|entry| entry.dot == author) {
+    if let Some(Entry { content: Content::Base(base), .. }) =
+        entries.iter_mut().find(|entry| entry.dot == author)
+    {
         *base = base.saturating_add(by);
         return;
     }
