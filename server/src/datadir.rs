@@ -12,6 +12,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bigpeer_core::ident::{PeerKey, StoreId, Uuid};
 
@@ -146,6 +147,10 @@ const LOCK: &str = "lock";
 const IDENTITY: &str = "identity";
 const ADMIN_TOKEN: &str = "admin.token";
 
+/// How often to ask for the lock again, and how long to wait each time.
+const LOCK_TRIES: u32 = 10;
+const LOCK_RETRY: Duration = Duration::from_millis(50);
+
 fn is_empty(path: &Path) -> Result<bool, DataDirError> {
     let mut entries = fs::read_dir(path).map_err(io_error("list", path))?;
     // What mkfs leaves in the root of a volume is nobody's data.
@@ -157,15 +162,23 @@ fn lock(path: &Path) -> Result<File, DataDirError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&name).map_err(io_error("open", &name))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(fs::TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            let pid = if pid.trim().is_empty() { "(unknown)" } else { pid.trim() };
-            return Err(DataDirError::InUse { path: path.to_owned(), pid: pid.to_owned() });
+    let mut tries_left = LOCK_TRIES;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(fs::TryLockError::WouldBlock) if tries_left > 0 => {
+                // A process that was killed keeps its locks until the system has taken it apart.
+                tries_left -= 1;
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _ = file.read_to_string(&mut pid);
+                let pid = if pid.trim().is_empty() { "(unknown)" } else { pid.trim() };
+                return Err(DataDirError::InUse { path: path.to_owned(), pid: pid.to_owned() });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &name)(error)),
         }
-        Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &name)(error)),
     }
     let pid = format!("{}\n", std::process::id());
     let written =

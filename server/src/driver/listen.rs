@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::mailboxes::{Control, ControlSender};
-use super::os::{EventFd, wait_readable};
+use super::os::{EventFd, lengthen_backlog, wait_readable};
 use crate::api::Door;
 use crate::logging;
 
@@ -45,6 +45,8 @@ pub struct BindError {
 pub fn bind(address: SocketAddr, door: Door, option: &str) -> Result<Bound, BindError> {
     let listen = || {
         let listener = TcpListener::bind(address)?;
+        // std asks for a short backlog, and a burst of connections beyond it waits for retransmissions.
+        lengthen_backlog(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         Ok(Bound { listener, door, address })
@@ -115,6 +117,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
         ErrorKind::ConnectionAborted | ErrorKind::ConnectionReset | ErrorKind::Interrupted
     )
 }
+
+/// How many connections may wait to be accepted. The system may allow fewer.
+const BACKLOG: u16 = 4096;
 
 /// How long to wait before trying again what failed for lack of something.
 const RETRY: Duration = Duration::from_millis(10);

@@ -182,6 +182,12 @@ impl Epoll {
     }
 }
 
+/// Lets more connections wait on a socket that is listened on already.
+pub(crate) fn lengthen_backlog(of: &impl AsRawFd, backlog: u16) -> io::Result<()> {
+    // SAFETY: the call takes no pointers.
+    check(unsafe { libc::listen(of.as_raw_fd(), backlog.into()) }).map(drop)
+}
+
 /// Waits until one of the descriptors is readable.
 pub(crate) fn wait_readable(of: &[RawFd]) -> io::Result<()> {
     let mut fds: Vec<_> =
