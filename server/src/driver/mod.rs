@@ -1,0 +1,3 @@
+//! Drivers: the only code of the server that touches the kernel.
+
+pub mod probe;

@@ -1,0 +1,3 @@
+//! The Big Peer server: shards, their connections, and the drivers that move bytes for them.
+
+pub mod driver;
