@@ -179,7 +179,8 @@ fn run_thread(
         let shard = Shard::new(config, shared, rack, log, clock.mono(), clock.wall());
         let thread = ShardThread::new(shard, mail, disk, clock, notify.clone());
         let result = match driver {
-            Driver::TokioUring | Driver::Glommio | Driver::Epoll => driver::epoll::run(thread),
+            Driver::TokioUring => driver::tokio_uring::run(thread),
+            Driver::Glommio | Driver::Epoll => driver::epoll::run(thread),
         };
         if let Err(error) = result {
             let _ = notify.send(Notice::Fatal(format!("the {driver} driver failed: {error}")));

@@ -77,7 +77,7 @@ pub fn connect(threads: u16) -> io::Result<(Vec<Mailboxes>, Vec<ControlSender>)>
     let count = usize::from(threads);
     let (mut boxes, mut controls) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for _ in 0..count {
-        let wake = Arc::new(EventFd::new()?);
+        let wake = Arc::new(EventFd::blocking()?);
         let signal = wake.clone();
         let (parker, waker) = parker(move || signal.signal());
         let (sender, control) = ring(CONTROL_CAPACITY);

@@ -10,6 +10,8 @@ mod mailboxes;
 mod os;
 pub mod probe;
 pub mod thread;
+#[cfg(target_os = "linux")]
+pub mod tokio_uring;
 
 pub use mailboxes::{Control, ControlSender, Mailboxes, connect};
 pub use os::{EventFd, block_stop_signals, file_system_bytes, pin_thread, wait_for_stop_signal};

@@ -24,8 +24,22 @@ impl EventFd {
     ///
     /// When the process has no more descriptors.
     pub fn new() -> io::Result<Self> {
+        Self::with_flags(libc::EFD_CLOEXEC | libc::EFD_NONBLOCK)
+    }
+
+    /// A new one whose reader waits for the signal, as a ring's reads must: some kernels answer a ring at once
+    /// when the descriptor says that it does not block.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no more descriptors.
+    pub fn blocking() -> io::Result<Self> {
+        Self::with_flags(libc::EFD_CLOEXEC)
+    }
+
+    fn with_flags(flags: libc::c_int) -> io::Result<Self> {
         // SAFETY: the call takes no pointers.
-        let fd = check(unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) })?;
+        let fd = check(unsafe { libc::eventfd(0, flags) })?;
         // SAFETY: the call just returned this descriptor, and nothing else knows it.
         Ok(Self(unsafe { File::from_raw_fd(fd) }))
     }
@@ -42,7 +56,16 @@ impl EventFd {
         matches!((&self.0).read(&mut [0; 8]), Ok(8))
     }
 
-    /// Makes it not readable.
+    /// The same descriptor as a file, to be read elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// When the process has no more descriptors.
+    pub fn to_file(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+
+    /// Makes it not readable. Call it only when it is.
     pub fn clear(&self) {
         let _ = (&self.0).read(&mut [0; 8]);
     }

@@ -41,6 +41,7 @@ pub struct ShardThread {
     /// Completions that were found while looking whether to sleep.
     pub(super) done: Vec<DiskDone>,
     pub(super) mail_waiting: usize,
+    is_in_turn: bool,
 }
 
 /// How long to sleep.
@@ -70,12 +71,29 @@ impl ShardThread {
         clock: Clock,
         notices: Sender<Notice>,
     ) -> Self {
-        Self { shard, mail, disk, clock, notices, done: Vec::new(), mail_waiting: 0 }
+        Self {
+            shard,
+            mail,
+            disk,
+            clock,
+            notices,
+            done: Vec::new(),
+            mail_waiting: 0,
+            is_in_turn: false,
+        }
     }
 
-    /// Begins a turn, and takes mail and completions. `accept` is given new connections.
+    /// The shard, in a turn that has begun.
+    pub fn in_turn(&mut self) -> &mut Shard {
+        if !std::mem::replace(&mut self.is_in_turn, true) {
+            self.shard.begin_turn(self.clock.mono(), self.clock.wall());
+        }
+        &mut self.shard
+    }
+
+    /// Begins a turn unless one has begun, and takes mail and completions. `accept` is given new connections.
     pub fn begin_turn(&mut self, mut accept: impl FnMut(&mut Shard, TcpStream, Door)) {
-        self.shard.begin_turn(self.clock.mono(), self.clock.wall());
+        self.in_turn();
         while let Some(control) = self.mail.pop_control() {
             match control {
                 Control::Connection { stream, door } => accept(&mut self.shard, stream, door),
@@ -94,6 +112,7 @@ impl ShardThread {
     /// Ends a turn: carries out what the shard asks for. Returns false when the thread shall end.
     pub fn finish_turn(&mut self, mut service: impl FnMut(&mut Shard, ConnId)) -> bool {
         let mut is_running = true;
+        self.is_in_turn = false;
         for _ in 0..ROUNDS_MAX {
             self.shard.settle();
             if !self.shard.has_output() {
