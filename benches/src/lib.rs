@@ -1,1 +1,3 @@
-//! placeholder
+//! What the benchmarks share.
+
+pub mod process;

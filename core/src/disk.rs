@@ -14,26 +14,63 @@ pub struct DiskOp(pub u64);
 /// A file below the data directory: directories separated by `/`, no leading slash.
 pub type FileName = std::sync::Arc<str>;
 
-/// What a driver must do on the disk.
+/// What a driver must do on the disk. Files are named below the data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskCommand {
-    /// List the files of the directory `dir`, which is made when missing. Answered by `Listed`.
-    List { dir: FileName },
-    /// Create a file of exactly `len_bytes` zero bytes, all of them written, so that later writes inside it
-    /// never change its length or its blocks. Fails with `Full` before anything is promised. Answered by `Done`.
-    Create { file: FileName, len_bytes: u64 },
-    /// Write at an offset. Offset and length are multiples of 512. Answered by `Done`.
-    Write { file: FileName, offset_bytes: u64, data: Bytes },
-    /// Make all completed writes of this file durable. Answered by `Done`.
-    Sync { file: FileName },
-    /// Make creations, renames and deletions in `dir` durable. Answered by `Done`.
-    SyncDir { dir: FileName },
+    /// List the files of a directory, which is made when missing. Answered by `Listed`.
+    List {
+        /// The directory.
+        dir: FileName,
+    },
+    /// Create a file, or cut an existing one, to exactly this many zero bytes, all of them written, so that later
+    /// writes inside it change neither its length nor its blocks. Fails with `Full` before anything is promised.
+    /// A file of length zero grows by its writes. Answered by `Done`.
+    Create {
+        /// The file.
+        file: FileName,
+        /// Its length in bytes.
+        len_bytes: u64,
+    },
+    /// Write at an offset. Answered by `Done`.
+    Write {
+        /// The file.
+        file: FileName,
+        /// Where; in a file that was created with a length a multiple of 512, and so is the length of `data`.
+        offset_bytes: u64,
+        /// What.
+        data: Bytes,
+    },
+    /// Make all completed writes of a file durable. Answered by `Done`.
+    Sync {
+        /// The file.
+        file: FileName,
+    },
+    /// Make creations, renames and deletions in a directory durable. Answered by `Done`.
+    SyncDir {
+        /// The directory.
+        dir: FileName,
+    },
     /// Rename within one directory, replacing the target. Answered by `Done`.
-    Rename { from: FileName, to: FileName },
+    Rename {
+        /// The present name.
+        from: FileName,
+        /// The new name.
+        to: FileName,
+    },
     /// Delete a file. Answered by `Done`.
-    Delete { file: FileName },
-    /// Read at most `len_bytes` from an offset; fewer come back only at the end of the file. Answered by `Read`.
-    Read { file: FileName, offset_bytes: u64, len_bytes: u32 },
+    Delete {
+        /// The file.
+        file: FileName,
+    },
+    /// Read from an offset; fewer bytes come back only at the end of the file. Answered by `Read`.
+    Read {
+        /// The file.
+        file: FileName,
+        /// Where.
+        offset_bytes: u64,
+        /// At most so many bytes.
+        len_bytes: u32,
+    },
 }
 
 /// What came of a command.

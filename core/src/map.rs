@@ -8,11 +8,13 @@ use std::hash::{BuildHasher, Hash};
 
 use xxhash_rust::xxh3::Xxh3Builder;
 
+#[allow(clippy::disallowed_types, reason = "this module is the one place that wraps it")]
+type Inner<K, V> = hashbrown::HashMap<K, V, Xxh3Builder>;
+
 /// A hash map with a seeded hasher and no iteration.
 #[derive(Clone, Debug)]
 pub struct Map<K, V> {
-    #[allow(clippy::disallowed_types, reason = "this module is the one place that wraps it")]
-    inner: hashbrown::HashMap<K, V, Xxh3Builder>,
+    inner: Inner<K, V>,
 }
 
 impl<K, V> Default for Map<K, V> {
@@ -25,7 +27,7 @@ impl<K, V> Map<K, V> {
     /// An empty map whose hasher is keyed by `seed`.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
-        Self { inner: hashbrown::HashMap::with_hasher(Xxh3Builder::new().with_seed(seed)) }
+        Self { inner: Inner::with_hasher(Xxh3Builder::new().with_seed(seed)) }
     }
 
     /// The number of entries.

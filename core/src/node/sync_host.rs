@@ -14,21 +14,23 @@ use bytes::Bytes;
 use super::append::{Pending, Then};
 use super::message::Body;
 use super::request::{Credential, ErrorKind, RequestError};
-use super::sync_ask::{Answer, Ask, CompiledInterest, FromSession, GatherId, RemoteFilter, ToSession};
+use super::sync_ask::{
+    Answer, Ask, CompiledInterest, FromSession, GatherId, RemoteFilter, ToSession,
+};
 use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
 use super::sync_wire::{decode_record, encode_record};
 use super::{Node, Output};
-use crate::auth::{Permissions, SharedPermissions};
+use crate::auth::{AuthError, Permissions, SharedPermissions};
 use crate::dql::{Bound, Statement, SubscriptionQuery};
 use crate::ident::{Actor, AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
-    BootTable, ByeReason, CommandId, DocKey as SyncKey, Final, HostCommand, HostEvent, Interest, Limits,
-    LocalIdentity, Owed, Part, RemoteRecord, Role, Session, SessionConfig, SessionEvent,
+    BootTable, ByeReason, CommandId, DocKey as SyncKey, Final, HostCommand, HostEvent, Interest,
+    Limits, LocalIdentity, Owed, Part, RemoteRecord, Role, Session, SessionConfig, SessionEvent,
     SessionOutput, Subscription,
 };
 use crate::time::Instant;
@@ -114,6 +116,7 @@ pub(crate) struct SyncHost {
     /// Watches that wait for a position that is not durable yet.
     pub(crate) waiting_commit: Vec<(SessionId, CommandId)>,
     evict_generations: BTreeMap<AppId, u64>,
+    settled_there: BTreeMap<AppId, Txn>,
     subscriptions: Vec<(Box<str>, Object)>,
 }
 
@@ -122,12 +125,11 @@ pub(crate) struct SyncHost {
 pub(crate) struct Hosted {
     app: AppId,
     permissions: SharedPermissions,
-    permission_generation: u64,
+    credential: Credential,
     /// None until the remote has greeted.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) peer: PeerKey,
     record: RemoteRecord,
-    subscriptions: Vec<Subscription>,
     pub(crate) watches: BTreeMap<CommandId, Watch>,
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     was_ready: bool,
@@ -170,12 +172,18 @@ impl SyncHost {
             stirs: BTreeMap::new(),
             waiting_commit: Vec::new(),
             evict_generations: BTreeMap::new(),
+            settled_there: BTreeMap::new(),
             subscriptions: Vec::new(),
         }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.sessions.values().filter_map(|hosted| hosted.session.as_ref()?.poll_timeout()).min()
+    }
+
+    /// True when nothing here waits for the log to be applied further.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.deferred.is_empty() && self.waiting_commit.is_empty()
     }
 
     pub(crate) fn remember_remote(&mut self, app: AppId, peer: PeerKey, state: Bytes) {
@@ -185,6 +193,16 @@ impl SyncHost {
     /// How often documents of `app` were evicted here: a remote must offer them again.
     pub(crate) fn evict_generation(&self, app: AppId) -> u64 {
         self.evict_generations.get(&app).copied().unwrap_or(0)
+    }
+
+    /// How often anything was evicted here.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evict_generations.values().sum()
+    }
+
+    /// Every edit of `app` up to here is settled at a server.
+    pub(crate) fn settled_there(&self, app: AppId) -> Txn {
+        self.settled_there.get(&app).copied().unwrap_or_default()
     }
 
     pub(crate) fn count_evict(&mut self, app: AppId) {
@@ -199,7 +217,9 @@ impl Node {
             SessionInput::Frame(frame) => self.on_session_frame(id, &frame, now),
             SessionInput::Subscribe(queries) => self.subscribe(id, queries, now),
             SessionInput::Probe => {
-                self.with_session(id, now, |session| drop(session.probe(now)));
+                self.with_session(id, now, |session| {
+                    session.probe(now);
+                });
             }
             SessionInput::Close => {
                 self.with_session(id, now, |session| session.close(ByeReason::Shutdown));
@@ -209,15 +229,7 @@ impl Node {
     }
 
     fn open_session(&mut self, id: SessionId, open: SessionOpen, now: Now) {
-        let permissions = match &open.credential {
-            Credential::Local => Ok(Arc::new(Permissions::everything())),
-            Credential::Bearer(Some(token)) if self.catalog.is_development_token(open.app, token) => {
-                Ok(Arc::new(Permissions::everything()))
-            }
-            Credential::Bearer(token) => {
-                self.catalog.authorize(open.app, token.as_deref(), now.wall)
-            }
-        };
+        let permissions = self.session_permissions(open.app, &open.credential, now);
         let permissions = match permissions {
             Ok(permissions) => permissions,
             Err(error) => return self.close_connection(id, &error.to_string()),
@@ -229,16 +241,30 @@ impl Node {
         let hosted = Hosted {
             app: open.app,
             permissions,
-            permission_generation: self.catalog.generation(),
+            credential: open.credential,
             session: None,
             peer: PeerKey::default(),
             record: RemoteRecord::default(),
-            subscriptions: Vec::new(),
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
             was_ready: false,
         };
         self.sync.sessions.insert(id, hosted);
+    }
+
+    fn session_permissions(
+        &self,
+        app: AppId,
+        credential: &Credential,
+        now: Now,
+    ) -> Result<SharedPermissions, AuthError> {
+        match credential {
+            Credential::Local => Ok(Arc::new(Permissions::everything())),
+            Credential::Bearer(Some(token)) if self.catalog.is_development_token(app, token) => {
+                Ok(Arc::new(Permissions::everything()))
+            }
+            Credential::Bearer(token) => self.catalog.authorize(app, token.as_deref(), now.wall),
+        }
     }
 
     fn on_session_frame(&mut self, id: SessionId, frame: &Bytes, now: Now) {
@@ -251,7 +277,9 @@ impl Node {
             .and_then(|key| <[u8; 32]>::try_from(key).ok())
             .map(PeerKey);
         match key {
-            Some(peer) if peer != self.config.identity.peer_key => self.begin_session(id, peer, now),
+            Some(peer) if peer != self.config.identity.peer_key => {
+                self.begin_session(id, peer, now);
+            }
             Some(_) => self.close_connection(id, "the remote has our own peer key"),
             None => self.close_connection(id, "the first frame is not a greeting of this protocol"),
         }
@@ -265,7 +293,10 @@ impl Node {
             .sessions
             .iter()
             .filter(|(other, hosted)| {
-                **other != id && hosted.app == app && hosted.peer == peer && hosted.session.is_some()
+                **other != id
+                    && hosted.app == app
+                    && hosted.peer == peer
+                    && hosted.session.is_some()
             })
             .map(|(other, _)| *other)
             .collect();
@@ -314,12 +345,7 @@ impl Node {
     }
 
     /// Acts on a session and carries out what it asks for.
-    pub(crate) fn with_session(
-        &mut self,
-        id: SessionId,
-        now: Now,
-        act: impl FnOnce(&mut Session),
-    ) {
+    pub(crate) fn with_session(&mut self, id: SessionId, now: Now, act: impl FnOnce(&mut Session)) {
         let Some(session) = self.sync.sessions.get_mut(&id).and_then(|h| h.session.as_mut()) else {
             return;
         };
@@ -353,6 +379,11 @@ impl Node {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,
+            SessionEvent::SettledThere { upto } => {
+                let settled = self.sync.settled_there.entry(hosted.app).or_default();
+                *settled = upto.max(*settled);
+                return;
+            }
             SessionEvent::Rejected { key, reason } => SessionReport::Rejected {
                 collection: key.collection.into(),
                 id: key.id.to_value(),
@@ -401,7 +432,9 @@ impl Node {
 
     fn on_host_command(&mut self, id: SessionId, command: HostCommand, now: Now) {
         match command {
-            HostCommand::LoadRemote { id: command, peer } => self.load_remote(id, command, peer, now),
+            HostCommand::LoadRemote { id: command, peer } => {
+                self.load_remote(id, command, peer, now);
+            }
             HostCommand::SaveRemote { id: command, store, ours, theirs, .. } => {
                 let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
                 if let Some(store) = store
@@ -455,7 +488,9 @@ impl Node {
             HostCommand::Apply { id: command, items, cursor } => {
                 self.gather_judge(id, command, items, cursor, now);
             }
-            HostCommand::Settle { id: command, items } => self.settle_items(id, command, items, now),
+            HostCommand::Settle { id: command, items } => {
+                self.settle_items(id, command, items, now);
+            }
         }
     }
 
@@ -617,24 +652,31 @@ impl Node {
         }))
     }
 
-    /// The catalog has changed: what was prepared under an older permission must not leave.
-    pub(crate) fn recheck_sessions(&mut self, now: Now) {
-        if self.config.is_device {
-            return;
+    /// What was evicted here must be offered again where it still matches.
+    pub(crate) fn announce_evictions(&mut self, now: Now) {
+        let sessions: Vec<(SessionId, AppId)> =
+            self.sync.sessions.iter().map(|(id, hosted)| (*id, hosted.app)).collect();
+        for (id, app) in sessions {
+            let generation = self.sync.evict_generation(app);
+            self.tell(id, HostEvent::Evicted { generation }, now);
         }
-        let generation = self.catalog.generation();
-        let stale: Vec<SessionId> = self
+    }
+
+    /// The catalog has changed: what was prepared for a session that lost its credential must not leave.
+    pub(crate) fn recheck_sessions(&mut self, now: Now) {
+        let refused: Vec<SessionId> = self
             .sync
             .sessions
             .iter()
-            .filter(|(_, hosted)| hosted.permission_generation != generation)
+            .filter(|(_, hosted)| {
+                self.session_permissions(hosted.app, &hosted.credential, now).is_err()
+            })
             .map(|(id, _)| *id)
             .collect();
-        for id in stale {
-            if self.session_app(id).is_some_and(|app| self.catalog.app(app).is_none()) {
-                self.tell(id, HostEvent::PermissionChanged, now);
-            } else if let Some(hosted) = self.sync.sessions.get_mut(&id) {
-                hosted.permission_generation = generation;
+        for id in refused {
+            self.tell(id, HostEvent::PermissionChanged, now);
+            if self.sync.sessions.contains_key(&id) {
+                self.close_connection(id, "the credential is not valid any more");
             }
         }
     }
@@ -650,14 +692,7 @@ impl Node {
         id
     }
 
-    pub(crate) fn ask(
-        &mut self,
-        to: PartitionId,
-        gather: GatherId,
-        app: AppId,
-        at: Txn,
-        ask: Ask,
-    ) {
+    pub(crate) fn ask(&mut self, to: PartitionId, gather: GatherId, app: AppId, at: Txn, ask: Ask) {
         self.send(to, Body::FromSession(FromSession { gather, app, at, ask }));
     }
 
