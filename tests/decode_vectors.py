@@ -278,7 +278,8 @@ class Reader:
 REASONS = ["forbidden", "clock skew", "too large", "malformed"]
 FRAMES = {
     0x81: ("Hello", ["proto_min", "proto_max", "features", "app", "role", "peer_key", "log", "store", "boot", "actor",
-                     "nonce", "nonces_before", "hlc", "tombstone_ttl_hours", "digest_version", "id_version", "device_name"]),
+                     "nonce", "kept_store", "hlc", "tombstone_ttl_hours", "digest_version", "id_version", "device_name",
+                     "kept_nonce"]),
     0x82: ("Subs", ["version", "subscriptions", "evict_generation", "write_generation", "cursor", "interest", "stale", "seen"]),
     0x83: ("Start", ["round", "version", "unknown", "interest"]),
     0x84: ("Offer", ["part", "round", "batch", "items"]), 0x85: ("OfferEnd", ["part", "round"]),
@@ -347,7 +348,7 @@ def frame(data):
             continue
         if field in meanings:
             said[field] = meanings[field][value]
-        elif field in ("app", "log", "store", "boot"):
+        elif field in ("app", "log", "store", "boot", "kept_store"):
             said[field] = as_uuid(value)
         elif field in ("cursor", "upto"):
             said[field] = position(value)

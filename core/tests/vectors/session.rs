@@ -15,6 +15,8 @@ use super::transactions::APP;
 use super::{Vectors, agree, parsed};
 
 const KEY: &str = "abcdefghij-secret";
+const HELLO: u8 = 0x81;
+const SUBS: u8 = 0x82;
 const ACK: u8 = 0x8B;
 const NEED: u8 = 0x86;
 const CHUNK: u8 = 0x88;
@@ -181,6 +183,9 @@ fn the_decoder_reads_the_frames_that_were_sent() {
     agree("frames", "device 81", "device_name", "tablet 7");
     agree("frames", "server 81", "role", "server");
     agree("frames", "server 82", "subscriptions", Value::Null);
+    // The device keeps a nonce of the server's store from their first session, and a cursor.
+    agree("frames", "device 81 2", "kept_store", "52525252-5252-5252-5252-525252525252");
+    agree("frames", "device 82 2", "cursor.log", "53535353-5353-5353-5353-535353535353");
     agree(
         "frames",
         "device 82",
@@ -194,4 +199,4 @@ fn the_decoder_reads_the_frames_that_were_sent() {
 /// Longer frames are chunks of one long text.
 const FRAME_BYTES_MAX: usize = 4_096;
 /// Kinds of which the first is not enough.
-const TELLING: [u8; 3] = [ACK, NEED, CHUNK];
+const TELLING: [u8; 5] = [HELLO, SUBS, ACK, NEED, CHUNK];
