@@ -7,6 +7,7 @@
 //!
 //! A format that changes on purpose takes a new version; `BIGPEER_BLESS=1 cargo test -p bigpeer-core --test vectors`
 //! writes the files anew, and `tests/decode_vectors.py --bless` what they say, both to be read in the diff.
+#![allow(clippy::disallowed_methods, reason = "a test reads its vectors")]
 
 #[path = "vectors/documents.rs"]
 mod documents;

@@ -55,6 +55,7 @@ pub struct Journal {
     gate: AppendGate,
     pending: BTreeMap<u64, Pending>,
     ticket_next: u64,
+    replay_from: Txn,
     opened_end: Option<Txn>,
     replayed: bool,
     outputs: VecDeque<JournalOutput>,
@@ -72,7 +73,9 @@ impl Journal {
     /// Begins to open the log.
     #[must_use]
     pub fn open(config: LogConfig, partitions: u16, now: Now) -> Self {
+        let replay_from = config.replay_from;
         let mut journal = Self {
+            replay_from,
             log: Log::open(config, now),
             gate: AppendGate::new(partitions),
             pending: BTreeMap::new(),
@@ -163,7 +166,12 @@ impl Journal {
 
     fn on_committed(&mut self, first: Txn, records: Vec<LogRecord>, now: Now) {
         let upto = Txn(first.0 + records.len() as u64 - 1);
-        self.pending.retain(|_, pending| pending.placed.is_none_or(|txn| txn > upto));
+        // Tickets and positions rise together, so what is committed is in front.
+        while let Some(entry) = self.pending.first_entry()
+            && entry.get().placed.is_some_and(|txn| txn <= upto)
+        {
+            entry.remove();
+        }
         let records: Vec<Bytes> = records.into_iter().map(LogRecord::into_bytes).collect();
         if !self.replayed {
             let bytes: usize = records.iter().map(Bytes::len).sum();
@@ -175,8 +183,8 @@ impl Journal {
     }
 
     fn note_replayed(&mut self) {
-        if self.opened_end == Some(Txn(0)) {
-            self.note_replayed_upto(Txn(0));
+        if self.opened_end.is_some_and(|end| end <= self.replay_from) {
+            self.note_replayed_upto(self.replay_from);
         }
     }
 

@@ -37,7 +37,7 @@ use coordinate::Call;
 pub use journal::{Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;
-pub use rack::{Rack, RackConfig, RackInput, RackOutput};
+pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput};
 pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
@@ -441,8 +441,9 @@ impl Node {
             match op {
                 Op::System(bytes) => match CatalogOp::decode(bytes) {
                     Ok(op) => self.catalog.apply(op),
-                    // A newer build logged it and marked it as not critical: this one does without.
-                    Err(_) => continue,
+                    Err(error) => {
+                        unreachable!("the rack decodes it before it hands it in: {error}")
+                    }
                 },
                 Op::Remote { peer, state } => {
                     self.sync.remember_remote(transaction.app, *peer, state.clone());

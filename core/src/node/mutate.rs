@@ -34,6 +34,12 @@ pub(crate) struct MutateTask {
     prepare: Option<TxnId>,
 }
 
+impl MutateTask {
+    fn keys(&self) -> Vec<DocKey> {
+        self.ids.iter().map(|id| self.mutation.key(id)).collect()
+    }
+}
+
 /// One document as a mutation leaves it.
 struct Authored {
     key: DocKey,
@@ -61,6 +67,7 @@ impl Node {
             return Progress::Behind(task.watermark);
         }
         if task.mutation.deadline <= now.mono {
+            self.release(task);
             self.answer_failure(task, coordinate::timed_out());
             return Progress::Done;
         }
@@ -70,14 +77,36 @@ impl Node {
             }
             task.resident += 1;
         }
-        if task.ids.iter().any(|id| self.tips.is_locked(&task.mutation.key(id))) {
+        if task.ids.iter().any(|id| self.must_wait_for(&task.mutation.key(id), task.prepare)) {
+            if let Some(txn_id) = task.prepare {
+                self.tips.reserve(&task.keys(), txn_id);
+            }
             return Progress::Locked;
         }
+        self.release(task);
         match self.author(&task.mutation, &task.ids, now) {
             Ok(authored) => self.deliver(task, authored),
             Err(error) => self.answer_failure(task, error),
         }
         Progress::Done
+    }
+
+    /// A document that another statement holds cannot be changed now. A record that another node appends must
+    /// not build on one of ours either before that is committed: were ours refused, theirs would still go
+    /// through, and mean nothing.
+    fn must_wait_for(&self, key: &DocKey, prepare: Option<TxnId>) -> bool {
+        self.tips.is_locked(key)
+            || self.tips.is_reserved_by_another(key, prepare)
+            || (prepare.is_some() && self.tips.newest(key).is_some())
+    }
+
+    /// The task waits no longer: what it had reserved is free.
+    fn release(&mut self, task: &MutateTask) {
+        if let Some(txn_id) = task.prepare
+            && self.tips.release(&task.keys(), txn_id)
+        {
+            self.tasks.wake_unlocked();
+        }
     }
 
     fn author(

@@ -14,8 +14,9 @@ use super::message::Message;
 use super::request::{Reply, Request, RequestId};
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::{Input, Node, NodeConfig, Output};
+use crate::auth::CatalogOp;
 use crate::ident::{AppId, PartitionId, Txn};
-use crate::log::transaction::{Concerns, Transaction};
+use crate::log::transaction::{Concerns, Op, Transaction};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::BlockId;
@@ -186,6 +187,7 @@ impl Rack {
             })
             .collect();
         assert!(!nodes.is_empty(), "a thread has at least one partition");
+        assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
         Self { config, nodes, local: VecDeque::new(), outputs: VecDeque::new() }
     }
 
@@ -311,7 +313,7 @@ impl Rack {
                     }
                 }
                 Err(cause) => {
-                    let cause = cause.to_string().into();
+                    let cause = cause.into();
                     self.outputs.push_back(RackOutput::Damaged { txn, cause });
                     return;
                 }
@@ -324,15 +326,22 @@ impl Rack {
         }
     }
 
-    fn decode(
-        &self,
-        record: &Bytes,
-    ) -> Result<Option<(Concerns, Arc<Transaction>)>, crate::log::transaction::TransactionError>
-    {
-        let concerns = Transaction::concerns(record, self.config.node.partitions)?;
+    fn decode(&self, record: &Bytes) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
+        let concerns = Transaction::concerns(record, self.config.node.partitions)
+            .map_err(|error| error.to_string())?;
         if !self.nodes.iter().any(|node| concerns.includes(node.partition())) {
             return Ok(None);
         }
-        Ok(Some((concerns, Arc::new(Transaction::decode(record)?))))
+        let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
+        for op in &transaction.ops {
+            // A change of apps or keys that this build does not know might revoke something: not to be skipped.
+            if let Op::System(bytes) = op {
+                CatalogOp::decode(bytes).map_err(|error| error.to_string())?;
+            }
+        }
+        Ok(Some((concerns, Arc::new(transaction))))
     }
 }
+
+/// How many partitions a directory may have.
+pub const PARTITIONS_MAX: u16 = 64;

@@ -327,7 +327,7 @@ impl Node {
             interest,
             read_generation: 0,
             write_generation: 0,
-            limits: Limits::default(),
+            limits: Limits { update_bytes_max: UPDATE_BYTES_MAX, ..Limits::default() },
         };
         let mut rng = self.sync.rng.split();
         let session = Session::new(config, &mut rng, now);
@@ -449,8 +449,8 @@ impl Node {
                 }
                 self.append_for(id, Vec::new(), AppendAnswer::Saved(command), now);
             }
-            HostCommand::NewEpoch { id: command, stale, seen } => {
-                self.renew_epoch(stale, seen);
+            HostCommand::NewEpoch { id: command, .. } => {
+                self.renew_epoch();
                 let actor = self.actor();
                 self.tell(id, HostEvent::EpochChanged { id: command, actor }, now);
             }
@@ -529,12 +529,10 @@ impl Node {
     }
 
     /// Takes a new epoch for this partition's actor. Every start takes one anyway, so that what an older copy of
-    /// this store has authored can never share a dot with what is authored here.
-    fn renew_epoch(&mut self, _stale: bool, seen: Option<crate::time::Hlc>) {
+    /// this store has authored can never share a dot with what is authored here; what the remote says it has seen
+    /// of the older actor needs no answer, and must not move our clock.
+    fn renew_epoch(&mut self) {
         self.config.epoch = self.rng.next_u64();
-        if let Some(seen) = seen {
-            self.clock.receive(seen);
-        }
     }
 
     fn settle_items(
@@ -754,6 +752,9 @@ const GREETING_BYTES: usize = 36;
 
 /// Announced to remotes; tombstones do not expire yet.
 const TOMBSTONE_TTL_HOURS: u32 = 720;
+
+/// An update is one record at its receiver, which holds 64 MiB with what comes beside the documents.
+const UPDATE_BYTES_MAX: usize = 32 << 20;
 
 /// How many refused documents are remembered for one remote.
 const OWED_MAX: usize = 10_000;

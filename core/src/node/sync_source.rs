@@ -184,12 +184,11 @@ impl Node {
 
     fn compare(&self, app: AppId, filter: &RemoteFilter, part: Part, offered: &Offered) -> Verdict {
         let key = store_key(app, &offered.key);
-        let permitted = match part {
-            Part::Provide => filter.may_write(&key),
-            Part::Hold => filter.may_read(&key),
-        };
-        if !permitted {
-            return Verdict::Same;
+        match part {
+            // Asked for without a word about ours, so that its author hears the refusal and keeps it.
+            Part::Provide if !filter.may_write(&key) => return Verdict::Need { vector: None },
+            Part::Hold if !filter.may_read(&key) => return Verdict::Same,
+            Part::Provide | Part::Hold => {}
         }
         match (self.store.held(&key), part) {
             (None, Part::Hold) => Verdict::Same,

@@ -41,6 +41,9 @@ struct Tip {
 #[derive(Debug, Default)]
 pub struct Tips {
     tips: BTreeMap<DocKey, Tip>,
+    /// Documents that a statement over several partitions will hold once nothing is in flight on them: others
+    /// queue behind it, or it might wait for ever.
+    reserved: BTreeMap<DocKey, TxnId>,
 }
 
 impl Tips {
@@ -54,6 +57,30 @@ impl Tips {
     #[must_use]
     pub fn is_locked(&self, key: &DocKey) -> bool {
         self.tips.get(key).is_some_and(|tip| tip.lock.is_some())
+    }
+
+    /// True when another record than `txn_id` has reserved the document.
+    #[must_use]
+    pub fn is_reserved_by_another(&self, key: &DocKey, txn_id: Option<TxnId>) -> bool {
+        self.reserved.get(key).is_some_and(|holder| Some(*holder) != txn_id)
+    }
+
+    /// Reserves documents, all or none.
+    pub fn reserve(&mut self, keys: &[DocKey], txn_id: TxnId) {
+        if keys.iter().all(|key| !self.is_reserved_by_another(key, Some(txn_id))) {
+            self.reserved.extend(keys.iter().map(|key| (key.clone(), txn_id)));
+        }
+    }
+
+    /// Lets go of what a record has reserved. True when it had reserved anything.
+    pub fn release(&mut self, keys: &[DocKey], txn_id: TxnId) -> bool {
+        let before = self.reserved.len();
+        for key in keys {
+            if self.reserved.get(key) == Some(&txn_id) {
+                self.reserved.remove(key);
+            }
+        }
+        self.reserved.len() < before
     }
 
     /// Puts an authored change on top: `document` is the state it leads to.
@@ -81,7 +108,8 @@ impl Tips {
     }
 
     /// A transaction was committed, or refused: rebuilds the tip on the `committed` state without what `txn_id`
-    /// had in flight, and lets go of its lock. True when a lock was released.
+    /// had in flight, and lets go of its lock. True when who waits for the document may try again: a lock was
+    /// released, or nothing is in flight any more.
     pub fn settle(
         &mut self,
         key: &DocKey,
@@ -93,9 +121,9 @@ impl Tips {
         let unlocked = tip.lock.take_if(|lock| lock.txn_id == txn_id).is_some();
         if tip.in_flight.is_empty() {
             self.tips.remove(key);
-        } else {
-            tip.document = rebuilt(committed, &tip.in_flight);
+            return true;
         }
+        tip.document = rebuilt(committed, &tip.in_flight);
         unlocked
     }
 

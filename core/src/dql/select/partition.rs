@@ -17,7 +17,7 @@ use crate::ident::DocId;
 use crate::value::Value;
 
 /// About how many bytes a part carries.
-const PART_BYTES: usize = 256 << 10;
+const PART_BYTES: usize = 64 << 10;
 
 /// Takes in the documents of one partition for a statement that reads or chooses: SELECT, or the filter and tail
 /// of UPDATE, DELETE and EVICT, whose rows are mere ids.

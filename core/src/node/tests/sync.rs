@@ -177,3 +177,54 @@ fn a_revoked_token_ends_the_session() {
     assert_eq!(pair.server.answer(request).1.error, None);
     assert!(!pair.server.closed.is_empty());
 }
+
+#[test]
+fn a_clock_that_a_remote_claims_does_not_move_ours() {
+    let mut pair = Pair::new();
+    let open = SessionOpen { app: APP, credential: Credential::Bearer(Some("dev".into())) };
+    pair.server.session(SESSION, SessionInput::Open(open));
+    let open = SessionOpen { app: APP, credential: Credential::Local };
+    pair.device.session(SESSION, SessionInput::Open(open));
+    for _greeting_and_hello in 0..2 {
+        if let Some((_, frame)) = pair.server.frames.pop_front() {
+            pair.device.session(SESSION, SessionInput::Frame(frame));
+        }
+        let (_, frame) = pair.device.frames.pop_front().expect("the device introduces itself");
+        pair.server.session(SESSION, SessionInput::Frame(frame));
+    }
+    let claimed = [0x82, 1, 0xA5, 0, 1, 1, 0x80, 2, 0, 3, 0, 7, 0x1B];
+    let subs = [&claimed[..], &[0xFF; 8]].concat();
+    pair.server.session(SESSION, SessionInput::Frame(subs.into()));
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1})");
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), r#"[{"_id":1}]"#);
+}
+
+#[test]
+fn a_document_that_a_device_may_not_write_is_refused_with_a_reason() {
+    let mut pair = Pair::new();
+    let key = "restricted-key";
+    let text = r#"{"read":{"everything":true},"write":{"queriesByCollection":{"cars":["_id == 'mine'"]}}}"#;
+    let permissions = json::parse(text.as_bytes(), json::Limits::default()).expect("it is JSON");
+    let key = ApiKey {
+        name: "r".into(),
+        description: None,
+        prefix: key_prefix(key).into(),
+        hash: hash(key),
+        expires: WallMs(u64::MAX),
+        permissions: Arc::new(Permissions::from_value(&permissions).expect("they can be used")),
+    };
+    let request = pair.server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    pair.server.settle();
+    assert_eq!(pair.server.answer(request).1.error, None);
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'mine'}), ({'_id': 'yours'})");
+    let open =
+        SessionOpen { app: APP, credential: Credential::Bearer(Some("restricted-key".into())) };
+    pair.server.session(SESSION, SessionInput::Open(open));
+    let open = SessionOpen { app: APP, credential: Credential::Local };
+    pair.device.session(SESSION, SessionInput::Open(open));
+    pair.exchange();
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), r#"[{"_id":"mine"}]"#);
+    let refused = |(_, report): &(SessionId, SessionReport)| matches!(report, SessionReport::Rejected { id, .. } if *id == Value::from("yours"));
+    assert!(pair.device.reports.iter().any(refused), "{:?}", pair.device.reports);
+    assert_eq!(pair.device.local_rows("SELECT COUNT(*) AS n FROM cars"), r#"[{"n":2}]"#);
+}
