@@ -1,6 +1,7 @@
 //! The Big Peer server: shards, their connections, and the drivers that move bytes for them.
 
 pub mod api;
+pub mod cli;
 pub mod clock;
 pub mod datadir;
 pub mod disk;

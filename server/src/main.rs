@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bigpeer_server::cli;
 use bigpeer_server::serve::{ServeOptions, serve};
 use clap::{Parser, Subcommand};
 
@@ -17,11 +18,14 @@ struct Arguments {
 enum Command {
     /// Run the server
     Serve(ServeOptions),
+    #[command(flatten)]
+    Client(cli::Command),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Serve(options) => serve(&options),
+        Command::Client(command) => return command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
