@@ -176,11 +176,10 @@ enum Step {
 
 async fn run_connection(state: Rc<State>, socket: Rc<Socket>, mut stream: TcpStream) {
     let mut sending = Sending::default();
-    loop {
-        match poll_fn(|context| poll(&state, &socket, &mut stream, &mut sending, context)).await {
-            Step::Shutdown => drop(stream.shutdown(Shutdown::Write).await),
-            Step::Closed => break,
-        }
+    while let Step::Shutdown =
+        poll_fn(|context| poll(&state, &socket, &mut stream, &mut sending, context)).await
+    {
+        drop(stream.shutdown(Shutdown::Write).await);
     }
     state.sockets.borrow_mut()[socket.conn.place()] = None;
     state.with_shard(|shard| shard.remove_connection(socket.conn));
