@@ -192,11 +192,11 @@ pub fn keys(catalog: &Catalog, app: AppId) -> Response {
     answer(200, object([("keys", Value::Array(keys.collect()))]))
 }
 
-/// `{"app", "name", "developmentToken"}`: the only time that the token is shown.
+/// `{"appId", "name", "developmentToken"}`: the only time that the token is shown.
 #[must_use]
 pub fn app_created(app: AppId, name: &str, token: &str) -> Response {
     let members = [
-        ("app", Value::from(app.to_string())),
+        ("appId", Value::from(app.to_string())),
         ("name", Value::from(name)),
         ("developmentToken", Value::from(token)),
     ];
