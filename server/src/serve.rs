@@ -170,6 +170,7 @@ fn run_thread(
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("shard-{}", parts.config.thread);
     spawn(&name, move || {
+        let _guard = Guard(notify.clone());
         let Parts { config, rack, log, mail, disk, clock } = parts;
         if config.threads >= cores() {
             driver::pin_thread(usize::from(config.thread));
@@ -180,12 +181,25 @@ fn run_thread(
         let thread = ShardThread::new(shard, mail, disk, clock, notify.clone());
         let result = match driver {
             Driver::TokioUring => driver::tokio_uring::run(thread),
-            Driver::Glommio | Driver::Epoll => driver::epoll::run(thread),
+            Driver::Glommio => driver::glommio::run(thread),
+            Driver::Epoll => driver::epoll::run(thread),
         };
         if let Err(error) = result {
             let _ = notify.send(Notice::Fatal(format!("the {driver} driver failed: {error}")));
         }
     })
+}
+
+/// Tells the process when a thread falls: the others would wait for it for ever.
+struct Guard(Sender<Notice>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let name = std::thread::current().name().unwrap_or_default().to_owned();
+            let _ = self.0.send(Notice::Fatal(format!("the thread {name} has failed")));
+        }
+    }
 }
 
 /// Says when the server is ready, and waits until it shall end and has ended.

@@ -169,7 +169,7 @@ pub fn apps(catalog: &Catalog) -> Response {
     answer(200, object([("apps", Value::Array(apps.collect()))]))
 }
 
-/// `{"keys": [{"name", "prefix", "expiresMs", "permissions", "description"?}]}`, or that there is no such app.
+/// `{"keys": [{"name", "prefix", "expiresAt", "permissions", "description"?}]}`, or that there is no such app.
 #[must_use]
 pub fn keys(catalog: &Catalog, app: AppId) -> Response {
     let Some(found) = catalog.app(app) else {
@@ -182,7 +182,7 @@ pub fn keys(catalog: &Catalog, app: AppId) -> Response {
         let mut members = Object::new();
         members.insert("name", Value::from(&*key.name));
         members.insert("prefix", Value::from(&*key.prefix));
-        members.insert("expiresMs", Value::from(key.expires.0));
+        members.insert("expiresAt", Value::from(timestamp::format(key.expires)));
         members.insert("permissions", key.permissions.to_value());
         if let Some(description) = &key.description {
             members.insert("description", Value::from(&**description));
@@ -192,21 +192,21 @@ pub fn keys(catalog: &Catalog, app: AppId) -> Response {
     answer(200, object([("keys", Value::Array(keys.collect()))]))
 }
 
-/// `{"id", "name", "developmentToken"}`: the only time that the token is shown.
+/// `{"appId", "name", "developmentToken"}`: the only time that the token is shown.
 #[must_use]
 pub fn app_created(app: AppId, name: &str, token: &str) -> Response {
     let members = [
-        ("id", Value::from(app.to_string())),
+        ("appId", Value::from(app.to_string())),
         ("name", Value::from(name)),
         ("developmentToken", Value::from(token)),
     ];
     answer(201, object(members))
 }
 
-/// `{"name", "key"}`: the only time that the key is shown.
+/// `{"name", "apiKey"}`: the only time that the key is shown.
 #[must_use]
 pub fn key_created(name: &str, key: &str) -> Response {
-    answer(201, object([("name", Value::from(name)), ("key", Value::from(key))]))
+    answer(201, object([("name", Value::from(name)), ("apiKey", Value::from(key))]))
 }
 
 fn object<const N: usize>(members: [(&str, Value); N]) -> Value {

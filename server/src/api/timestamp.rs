@@ -33,6 +33,30 @@ pub(super) fn parse(text: &str) -> Option<WallMs> {
     ms.checked_add_signed(-offset_ms).map(WallMs)
 }
 
+/// Writes a moment to the second, as [`parse`] reads it.
+pub(super) fn format(at: WallMs) -> String {
+    let seconds = at.0 / 1000;
+    let (mut days, of_day) = (seconds / 86_400, seconds % 86_400);
+    let mut year = 1970;
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+        if year > YEAR_MAX {
+            return format!("{YEAR_MAX}-12-31T23:59:59Z");
+        }
+    }
+    let mut month = 1;
+    while days >= days_of_month(year, month) {
+        days -= days_of_month(year, month);
+        month += 1;
+    }
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{second:02}Z", days + 1)
+}
+
+/// The last year of four digits.
+const YEAR_MAX: u64 = 9999;
+
 fn offset_ms(text: &str) -> Option<i64> {
     if text.eq_ignore_ascii_case("z") {
         return Some(0);

@@ -5,6 +5,8 @@
 //! [`listen`].
 
 pub mod epoll;
+#[cfg(target_os = "linux")]
+pub mod glommio;
 pub mod listen;
 mod mailboxes;
 mod os;

@@ -1,7 +1,7 @@
 //! What the server says on standard output once it is ready.
 
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use bigpeer_core::value::{Object, Value, json};
 
@@ -82,6 +82,7 @@ impl Ready {
              admin     http://{admin}\n  data      {data}\n  driver    {driver}, {shards} shards\n"
         );
         let Some(first) = first else { return text };
+        let listen = reachable(*listen);
         let (app, key) = (first.app, first.api_key.reveal());
         let token = first.development_token.reveal();
         text.push_str(&format!(
@@ -95,6 +96,17 @@ impl Ready {
         ));
         text
     }
+}
+
+/// An address of this machine to try: one that stands for all of them is none to connect to.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
 }
 
 /// The addresses by their doors.

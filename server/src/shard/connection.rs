@@ -127,8 +127,14 @@ impl Shard {
 
     /// Appends at most `bytes_max` bytes to `out`, to be sent; returns how many.
     pub fn poll_transmit(&mut self, conn: ConnId, out: &mut Vec<u8>, bytes_max: usize) -> usize {
-        let entry = self.connections.get_mut(conn.0);
-        entry.map_or(0, |entry| either!(&mut entry.machine, it => it.poll_transmit(out, bytes_max)))
+        let Some(entry) = self.connections.get_mut(conn.0) else { return 0 };
+        let count = either!(&mut entry.machine, it => it.poll_transmit(out, bytes_max));
+        if count > 0 {
+            // From here on the client has to take something in time.
+            let deadline = either!(&entry.machine, it => it.poll_timeout()).map(|(at, _)| at);
+            self.timers.arm(conn.0, deadline, &mut entry.armed);
+        }
+        count
     }
 
     /// Whether to read from the socket. The driver is told by `Service` when this changes.

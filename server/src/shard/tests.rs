@@ -312,7 +312,7 @@ fn admin_routes_make_and_revoke_keys() {
     server.run();
     let answer = server.receive(admin);
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
-    let key = answer.split("\"key\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    let key = answer.split("\"apiKey\":\"").nth(1).and_then(|rest| rest.split('"').next());
     first.api_key = Secret::for_test(key.expect("a key"));
     assert!(server.execute(data, &first, SELECT).starts_with("HTTP/1.1 200 "));
     server.send(admin, ask("DELETE", &format!("{path}/second"), "").as_bytes());

@@ -1,0 +1,287 @@
+//! The driver on io_uring, through glommio.
+//!
+//! One task for each connection moves bytes both ways, one task runs the turns and wakes the connections that
+//! have something to do. Reads are synchronous once a socket is ready, so that an idle connection holds no buffer.
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{Shutdown, TcpStream as StdStream};
+use std::os::fd::{FromRawFd, IntoRawFd};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio::io::BufferedFile;
+use glommio::net::TcpStream;
+use glommio::timer::Timer;
+use glommio::{LocalExecutorBuilder, Placement};
+use tokio::sync::Notify;
+
+use super::thread::{ShardThread, Sleep};
+use crate::api::Door;
+use crate::shard::{ConnId, Shard};
+
+/// Memory registered with each ring, which counts against the limit for locked memory.
+const IO_MEMORY_BYTES: usize = 64 * 1024;
+
+/// Entries of each of the three rings.
+const RING_DEPTH: usize = 128;
+
+/// How long tasks that are busy may keep the runtime from looking at its rings.
+const PREEMPT: Duration = Duration::from_millis(1);
+
+/// How much is read and written at once.
+const READ_BYTES: usize = 64 * 1024;
+const WRITE_BYTES: usize = 256 * 1024;
+
+/// Runs a thread until it is told to end.
+///
+/// # Errors
+///
+/// When the kernel gives no rings.
+pub fn run(thread: ShardThread) -> io::Result<()> {
+    // The thread is pinned already, where it shall be.
+    let executor = LocalExecutorBuilder::new(Placement::Unbound)
+        .io_memory(IO_MEMORY_BYTES)
+        .ring_depth(RING_DEPTH)
+        .preempt_timer(PREEMPT)
+        .make()
+        .map_err(|error| io::Error::other(error.to_string()))?;
+    executor.run(async {
+        let wake = thread.mail.wake().to_file()?;
+        let state = Rc::new(State {
+            thread: RefCell::new(thread),
+            sockets: RefCell::new(Vec::new()),
+            scratch: RefCell::new(vec![0; READ_BYTES]),
+            turn: Notify::new(),
+        });
+        // A task that is dropped is cancelled: it is let go instead.
+        glommio::spawn_local(watch_wakes(state.clone(), wake)).detach();
+        run_turns(&state).await;
+        Ok(())
+    })
+}
+
+/// What the tasks of a thread share. No borrow is held over an await.
+struct State {
+    thread: RefCell<ShardThread>,
+    sockets: RefCell<Vec<Option<Rc<Socket>>>>,
+    scratch: RefCell<Vec<u8>>,
+    /// Something has happened: a turn is due.
+    turn: Notify,
+}
+
+/// What a turn knows of a connection: how to wake its task.
+struct Socket {
+    conn: ConnId,
+    waker: RefCell<Option<Waker>>,
+    is_shut_down: Cell<bool>,
+}
+
+impl State {
+    fn with_shard<T>(&self, act: impl FnOnce(&mut Shard) -> T) -> T {
+        let result = act(self.thread.borrow_mut().in_turn());
+        self.turn.notify_one();
+        result
+    }
+}
+
+async fn run_turns(state: &Rc<State>) {
+    let mut opened = Vec::new();
+    loop {
+        let sleep = {
+            let mut thread = state.thread.borrow_mut();
+            thread.begin_turn(|shard, stream, door| {
+                opened.extend(accept(state, shard, stream, door));
+            });
+            if !thread.finish_turn(|shard, conn| service(state, shard, conn)) {
+                return;
+            }
+            thread.prepare_sleep()
+        };
+        // A new task runs at once, and borrows what the turn held.
+        for (socket, stream) in opened.drain(..) {
+            glommio::spawn_local(run_connection(state.clone(), socket, stream)).detach();
+        }
+        match sleep {
+            Sleep::Not => {
+                glommio::executor().yield_now().await;
+                continue;
+            }
+            Sleep::For(time) => either(state.turn.notified(), Timer::new(time)).await,
+            Sleep::Forever => state.turn.notified().await,
+        }
+        state.thread.borrow_mut().finish_sleep();
+    }
+}
+
+/// Waits for the first of two.
+async fn either<A>(one: impl Future<Output = ()>, other: impl Future<Output = A>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Turns the signal of other threads into a turn.
+async fn watch_wakes(state: Rc<State>, file: std::fs::File) {
+    let file = adopt_file(file);
+    while file.read_at(0, 8).await.is_ok() {
+        state.turn.notify_one();
+    }
+}
+
+fn accept(
+    state: &State,
+    shard: &mut Shard,
+    stream: StdStream,
+    door: Door,
+) -> Option<(Rc<Socket>, TcpStream)> {
+    let conn = shard.open_connection(door)?;
+    let (waker, is_shut_down) = (RefCell::new(None), Cell::new(false));
+    let socket = Rc::new(Socket { conn, waker, is_shut_down });
+    let mut sockets = state.sockets.borrow_mut();
+    if sockets.len() <= conn.place() {
+        sockets.resize_with(conn.place() + 1, || None);
+    }
+    sockets[conn.place()] = Some(socket.clone());
+    Some((socket, adopt_stream(stream)))
+}
+
+fn service(state: &Rc<State>, shard: &mut Shard, conn: ConnId) {
+    // The task says itself whether it reads; looking is enough to be told of the next change.
+    shard.wants_read(conn);
+    let sockets = state.sockets.borrow();
+    if let Some(Some(socket)) = sockets.get(conn.place())
+        && socket.conn == conn
+        && let Some(waker) = socket.waker.borrow_mut().take()
+    {
+        waker.wake();
+    }
+}
+
+/// Why a connection's task looks up.
+enum Step {
+    Shutdown,
+    Closed,
+}
+
+async fn run_connection(state: Rc<State>, socket: Rc<Socket>, mut stream: TcpStream) {
+    let mut sending = Sending::default();
+    while let Step::Shutdown =
+        poll_fn(|context| poll(&state, &socket, &mut stream, &mut sending, context)).await
+    {
+        drop(stream.shutdown(Shutdown::Write).await);
+    }
+    state.sockets.borrow_mut()[socket.conn.place()] = None;
+    state.with_shard(|shard| shard.remove_connection(socket.conn));
+    // At once: a poll in flight holds the file until it has been cancelled through the ring.
+    drop(stream.shutdown(Shutdown::Both).await);
+}
+
+/// What the shard gave out and the kernel has not taken.
+#[derive(Default)]
+struct Sending {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+fn poll(
+    state: &State,
+    socket: &Socket,
+    stream: &mut TcpStream,
+    sending: &mut Sending,
+    context: &mut Context<'_>,
+) -> Poll<Step> {
+    *socket.waker.borrow_mut() = Some(context.waker().clone());
+    let conn = socket.conn;
+    loop {
+        // Writing first makes room to read.
+        let wrote = poll_write(state, conn, stream, sending, context);
+        let (is_closed, wants_shutdown, wants_read) = {
+            let mut thread = state.thread.borrow_mut();
+            let shard = thread.in_turn();
+            (shard.is_closed(conn), shard.wants_shutdown(conn), shard.wants_read(conn))
+        };
+        if is_closed {
+            return Poll::Ready(Step::Closed);
+        }
+        if wants_shutdown && !socket.is_shut_down.replace(true) {
+            return Poll::Ready(Step::Shutdown);
+        }
+        let read = wants_read && poll_read(state, conn, stream, context);
+        if !wrote && !read {
+            return Poll::Pending;
+        }
+    }
+}
+
+/// True when something was written, or the connection failed.
+fn poll_write(
+    state: &State,
+    conn: ConnId,
+    stream: &mut TcpStream,
+    sending: &mut Sending,
+    context: &mut Context<'_>,
+) -> bool {
+    if sending.sent == sending.bytes.len() {
+        *sending = Sending::default();
+        let mut thread = state.thread.borrow_mut();
+        thread.in_turn().poll_transmit(conn, &mut sending.bytes, WRITE_BYTES);
+    }
+    if sending.bytes.is_empty() {
+        return false;
+    }
+    match Pin::new(stream).poll_write(context, &sending.bytes[sending.sent..]) {
+        Poll::Ready(Ok(count)) => {
+            sending.sent += count;
+            state.with_shard(|shard| shard.handle_sent(conn, count));
+            true
+        }
+        Poll::Ready(Err(_)) => {
+            *sending = Sending::default();
+            state.with_shard(|shard| shard.handle_reset(conn));
+            true
+        }
+        Poll::Pending => false,
+    }
+}
+
+/// True when something was read, or the connection ended.
+fn poll_read(
+    state: &State,
+    conn: ConnId,
+    stream: &mut TcpStream,
+    context: &mut Context<'_>,
+) -> bool {
+    let mut scratch = state.scratch.borrow_mut();
+    match Pin::new(stream).poll_read(context, &mut scratch) {
+        Poll::Ready(Ok(0)) => state.with_shard(|shard| shard.handle_eof(conn)),
+        Poll::Ready(Ok(count)) => {
+            state.with_shard(|shard| shard.handle_bytes(conn, &scratch[..count]));
+        }
+        Poll::Ready(Err(_)) => state.with_shard(|shard| shard.handle_reset(conn)),
+        Poll::Pending => return false,
+    }
+    true
+}
+
+#[allow(unsafe_code, reason = "glommio adopts sockets and files by their descriptors alone")]
+fn adopt_stream(stream: StdStream) -> TcpStream {
+    // SAFETY: the descriptor is a socket, and is given away by its only owner.
+    unsafe { TcpStream::from_raw_fd(stream.into_raw_fd()) }
+}
+
+#[allow(unsafe_code, reason = "glommio adopts sockets and files by their descriptors alone")]
+fn adopt_file(file: std::fs::File) -> BufferedFile {
+    // SAFETY: the descriptor is open, and is given away by its only owner.
+    unsafe { BufferedFile::from_raw_fd(file.into_raw_fd()) }
+}
