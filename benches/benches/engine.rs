@@ -22,7 +22,8 @@ fn document(fields: usize) -> Document {
     edit.insert();
     for index in 0..fields {
         let path = Path::from_steps([format!("field{index:05}")]).expect("one step is a path");
-        edit.set_register(&path, Value::from("some text of a usual length")).expect("it can be set");
+        edit.set_register(&path, Value::from("some text of a usual length"))
+            .expect("it can be set");
     }
     edit.document().clone()
 }

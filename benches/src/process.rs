@@ -72,7 +72,8 @@ impl Process {
 
     /// Inserts cars, one transaction each.
     pub fn insert_cars(&mut self, count: usize) {
-        let statement: Arc<str> = "INSERT INTO cars DOCUMENTS (:doc) ON ID CONFLICT DO UPDATE".into();
+        let statement: Arc<str> =
+            "INSERT INTO cars DOCUMENTS (:doc) ON ID CONFLICT DO UPDATE".into();
         for number in 0..count {
             let car = json::parse(car(number).as_bytes(), json::Limits::default());
             let mut args = Object::new();

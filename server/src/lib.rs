@@ -1,3 +1,16 @@
 //! The Big Peer server: shards, their connections, and the drivers that move bytes for them.
 
+pub mod api;
+pub mod cli;
+pub mod clock;
+pub mod datadir;
+pub mod disk;
 pub mod driver;
+pub mod logging;
+pub mod metrics;
+pub mod secrets;
+pub mod serve;
+pub mod shard;
+pub mod shared;
+pub mod slab;
+pub mod tls;

@@ -1,2 +1,37 @@
-//! placeholder
-fn main() {}
+//! `bigpeer`: the server, and the commands that speak with it.
+
+use std::process::ExitCode;
+
+use bigpeer_server::cli;
+use bigpeer_server::serve::{ServeOptions, serve};
+use clap::{Parser, Subcommand};
+
+/// Documents that devices edit offline and that converge: server and tools.
+#[derive(Debug, Parser)]
+#[command(name = "bigpeer", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the server
+    Serve(ServeOptions),
+    #[command(flatten)]
+    Client(cli::Command),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Serve(options) => serve(&options),
+        Command::Client(command) => return command.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            bigpeer_server::logging::error(&error.to_string(), &[]);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -39,7 +39,8 @@ pub struct ApiKey {
 impl ApiKey {
     /// What may be shown of a key.
     fn public_members(&self) -> Object {
-        let description = self.description.as_ref().map_or(Value::Null, |text| Value::from(&**text));
+        let description =
+            self.description.as_ref().map_or(Value::Null, |text| Value::from(&**text));
         let mut object = Object::default();
         object.insert("description", description);
         object.insert("expiresMs", Value::from(self.expires.0));
@@ -410,11 +411,8 @@ mod tests {
     fn catalog() -> (Catalog, AppId) {
         let app = AppId(Uuid([1; 16]));
         let mut catalog = Catalog::default();
-        let put = CatalogOp::PutApp {
-            app,
-            name: "shop".into(),
-            development_token: Some(hash("dev")),
-        };
+        let put =
+            CatalogOp::PutApp { app, name: "shop".into(), development_token: Some(hash("dev")) };
         for op in [put, CatalogOp::PutKey { app, key: key("k", "abcdefghijklmnop", 100) }] {
             catalog.check(&op).expect("a fresh name is free");
             catalog.apply(CatalogOp::decode(&op.encode()).expect("what we encode we decode"));

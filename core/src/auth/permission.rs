@@ -92,10 +92,9 @@ impl Access {
     #[must_use]
     pub fn covers(&self, collection: &str, id: &DocId) -> bool {
         self.everything
-            || self
-                .collections
-                .get(collection)
-                .is_some_and(|filters| filters.iter().any(|(_, filter)| filter.matches(&id.to_value())))
+            || self.collections.get(collection).is_some_and(|filters| {
+                filters.iter().any(|(_, filter)| filter.matches(&id.to_value()))
+            })
     }
 
     fn from_member(object: &Object, name: &str) -> Result<Self, PermissionError> {
@@ -134,7 +133,11 @@ impl Access {
     }
 }
 
-fn filters(name: &str, collection: &str, list: &Value) -> Result<Vec<(Box<str>, IdFilter)>, PermissionError> {
+fn filters(
+    name: &str,
+    collection: &str,
+    list: &Value,
+) -> Result<Vec<(Box<str>, IdFilter)>, PermissionError> {
     let place = || format!("{name}.queriesByCollection.{collection}");
     let Value::Array(list) = list else {
         return Err(error(&place(), "expected an array of queries over `_id`"));

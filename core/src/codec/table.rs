@@ -70,7 +70,8 @@ impl Table {
         if dot == self.default {
             return to.varint(0);
         }
-        let index = self.index(dot.actor).expect("the builder was shown every actor of this record");
+        let index =
+            self.index(dot.actor).expect("the builder was shown every actor of this record");
         to.varint(index + 1);
         to.signed(self.default.hlc.0.wrapping_sub(dot.hlc.0).cast_signed());
     }

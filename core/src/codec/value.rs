@@ -76,9 +76,7 @@ pub fn value_size_bytes(value: &Value) -> usize {
     let sized = |bytes: usize| varint_size_bytes(bytes as u64) + bytes;
     1 + match value {
         Value::Null | Value::Bool(_) | Value::Int(0..SMALL_COUNT) => 0,
-        Value::Int(number) => {
-            varint_size_bytes(((number << 1) ^ (number >> 63)).cast_unsigned())
-        }
+        Value::Int(number) => varint_size_bytes(((number << 1) ^ (number >> 63)).cast_unsigned()),
         Value::UInt(number) => varint_size_bytes(number.wrapping_sub(UINT_LEAST)),
         Value::Float(_) => 8,
         Value::Bytes(bytes) => sized(bytes.len()),
@@ -231,10 +229,11 @@ mod tests {
 
     #[test]
     fn golden_values() {
-        let object: Object = [("a", Value::from(7)), ("b", Value::from(-1)), ("c", Value::from("hi"))]
-            .into_iter()
-            .map(|(name, value)| (Box::from(name), value))
-            .collect();
+        let object: Object =
+            [("a", Value::from(7)), ("b", Value::from(-1)), ("c", Value::from("hi"))]
+                .into_iter()
+                .map(|(name, value)| (Box::from(name), value))
+                .collect();
         assert_eq!(encoded(&Value::Object(object)), b"\x09\x03\x01a\x87\x01b\x03\x01\x01c\xC2hi");
         let list = vec![Value::Null, Value::from(true), Value::UInt(1 << 63), Value::from(6.0)];
         assert_eq!(

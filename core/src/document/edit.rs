@@ -7,7 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::delta::{Base, Increment};
 use super::leaf::Held;
-use super::{Content, Delta, Document, Entry, Kind, Leaf, Number, Path, PathError, Vector, only};
+use super::{
+    Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Path, PathError, Vector, only,
+};
 use crate::ident::Dot;
 use crate::time::Hlc;
 use crate::value::Value;
@@ -110,9 +112,12 @@ impl Edit {
     /// INSERT: what a deletion hides goes for good.
     pub fn insert(&mut self) {
         let root = Path::root();
-        if self.document.is_deleted() {
+        let deleted = self.document.is_deleted();
+        if deleted {
             self.clear(&root);
-        } else if self.document.is_strictly_deleted() {
+        }
+        if deleted || self.document.is_strictly_deleted() {
+            // This mark stands for all deletions seen, and it is not strict: they are answered.
             self.mark(&root, false);
         }
         self.write(&root, Kind::MAP, Content::Present);
@@ -297,33 +302,38 @@ impl Edit {
 
     /// Removes what this document knows at `path` in other kinds than `kind`. The fields of a map are part of it.
     fn clear_other_kinds(&mut self, path: &Path, kind: Kind) {
-        let stays = |leaf: &Leaf| {
-            let of_map = leaf.path != *path || leaf.kind == Kind::MAP;
-            leaf.kind == Kind::MARK || if of_map { kind == Kind::MAP } else { leaf.kind == kind }
-        };
-        self.clear_unless(path, stays);
+        if kind == Kind::MAP {
+            // Looks at this node alone: a dotted write passes many a large map on its way.
+            let own = |leaf: &&Leaf| leaf.kind.is_own_content();
+            let gone = self.document.leaves.node(path).filter(own).map(key_of).collect();
+            self.remove(path, gone);
+        } else {
+            self.clear_unless(path, |leaf| leaf.path == *path && leaf.kind == kind);
+        }
     }
 
     /// Removes everything at and below `path`.
     fn clear(&mut self, path: &Path) {
-        self.clear_unless(path, |leaf| leaf.kind == Kind::MARK);
+        self.clear_unless(path, |_| false);
     }
 
     fn clear_unless(&mut self, path: &Path, stays: impl Fn(&Leaf) -> bool) {
-        let leaves = self.document.leaves.subtree(path);
-        let gone: Vec<(Path, Kind)> = leaves
-            .filter(|leaf| !stays(leaf))
-            .map(|leaf| (leaf.path.clone(), leaf.kind))
-            .collect();
-        if gone.is_empty() && !path.is_root() {
+        let gone = |leaf: &&Leaf| leaf.kind != Kind::MARK && !stays(leaf);
+        let gone = self.document.leaves.subtree(path).filter(gone).map(key_of).collect();
+        self.remove(path, gone);
+    }
+
+    /// Removes these components at or below `path`, under a mark there if there are any.
+    fn remove(&mut self, path: &Path, gone: Vec<(Path, Kind)>) {
+        if gone.is_empty() {
             return;
         }
         for key in gone {
+            self.document.leaves.set(&key.0, key.1, Entries::new());
             // From here on a counter begins anew: its state is written, nothing is added to what was.
             self.increments.remove(&key);
             self.written.insert(key);
         }
-        self.document.leaves.retain_subtree(path, stays);
         self.mark(path, false);
     }
 
@@ -346,4 +356,8 @@ impl Edit {
         self.document.vector.raise(self.dot);
         debug_assert!(self.dot.hlc > Hlc(0), "the zero clock is before every event");
     }
+}
+
+fn key_of(leaf: &Leaf) -> (Path, Kind) {
+    (leaf.path.clone(), leaf.kind)
 }

@@ -54,7 +54,7 @@ impl Leaves {
         &'a self,
         path: &'p Path,
     ) -> impl Iterator<Item = &'a Leaf> + use<'a, 'p> {
-        self.from_path(path).take_while(move |leaf| leaf.path.starts_with(path))
+        self.starting_at(path).take_while(move |leaf| leaf.path.starts_with(path))
     }
 
     /// The leaves at `path` itself, by kind.
@@ -62,7 +62,7 @@ impl Leaves {
         &'a self,
         path: &'p Path,
     ) -> impl Iterator<Item = &'a Leaf> + use<'a, 'p> {
-        self.from_path(path).take_while(move |leaf| leaf.path == *path)
+        self.starting_at(path).take_while(move |leaf| leaf.path == *path)
     }
 
     /// Replaces the entries under a key; none at all removes the leaf.
@@ -121,7 +121,7 @@ impl Leaves {
     }
 
     /// The leaves from the first one at or after `path` on.
-    fn from_path<'a>(&'a self, path: &Path) -> impl Iterator<Item = &'a Leaf> + use<'a> {
+    fn starting_at<'a>(&'a self, path: &Path) -> impl Iterator<Item = &'a Leaf> + use<'a> {
         let (chunk, index) = match self.find((path.as_bytes(), Kind::MARK)) {
             Ok(at) | Err(at) => at,
         };
@@ -134,10 +134,7 @@ impl Leaves {
 
     /// Where a key is, or the (chunk, index) where it would be inserted. Without chunks that is (0, 0).
     fn find(&self, key: (&[u8], Kind)) -> Result<(usize, usize), (usize, usize)> {
-        let chunk = self
-            .chunks
-            .partition_point(|chunk| chunk[0].key() <= key)
-            .saturating_sub(1);
+        let chunk = self.chunks.partition_point(|chunk| chunk[0].key() <= key).saturating_sub(1);
         let leaves = self.chunks.get(chunk).map_or(&[][..], |chunk| &chunk[..]);
         match leaves.binary_search_by(|leaf| leaf.key().cmp(&key)) {
             Ok(index) => Ok((chunk, index)),

@@ -89,7 +89,10 @@ impl Document {
             for entry in &leaf.entries {
                 assert!(self.vector.seen(entry.dot), "the vector covers every live dot");
                 let initial = leaf.kind != Kind::MARK && entry.dot.hlc == Hlc::INITIAL;
-                assert!(!(initial && self.was_deleted()), "a deletion has seen all INITIAL content");
+                assert!(
+                    !(initial && self.was_deleted()),
+                    "a deletion has seen all INITIAL content"
+                );
             }
         }
         assert!(self.trimmed.leq(&self.vector), "only incorporated marks were trimmed");

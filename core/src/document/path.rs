@@ -33,7 +33,9 @@ impl Path {
     /// # Errors
     ///
     /// If it is too deep or too long.
-    pub fn from_steps<S: AsRef<str>>(steps: impl IntoIterator<Item = S>) -> Result<Self, PathError> {
+    pub fn from_steps<S: AsRef<str>>(
+        steps: impl IntoIterator<Item = S>,
+    ) -> Result<Self, PathError> {
         let mut path = Self::root();
         for step in steps {
             path.push(step.as_ref())?;
@@ -125,9 +127,10 @@ impl Path {
     /// The names, outermost first.
     pub fn steps(&self) -> impl Iterator<Item = Box<str>> + '_ {
         let inner = self.0.strip_suffix(&[END]);
-        inner.into_iter().flat_map(|inner| inner.split(|&byte| byte == END)).map(|step| {
-            unescape(step).expect("a path is made of whole steps")
-        })
+        inner
+            .into_iter()
+            .flat_map(|inner| inner.split(|&byte| byte == END))
+            .map(|step| unescape(step).expect("a path is made of whole steps"))
     }
 
     fn push_escaped(&mut self, step: &str) {

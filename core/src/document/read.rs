@@ -42,7 +42,8 @@ impl Document {
     pub(super) fn visible_entry(&self, path: &Path) -> Option<&Leaf> {
         let readable = |leaf: &&Leaf| leaf.is_readable();
         let own = self.leaves.node(path).filter(readable).max_by_key(|leaf| leaf.latest().dot)?;
-        let map = self.leaves.subtree(path).filter(|leaf| leaf.path != *path || leaf.kind == Kind::MAP);
+        let map =
+            self.leaves.subtree(path).filter(|leaf| leaf.path != *path || leaf.kind == Kind::MAP);
         let map = map.filter(|leaf| leaf.kind != Kind::MARK).map(|leaf| leaf.latest().dot).max();
         Some(own).filter(|own| Some(own.latest().dot) > map)
     }
@@ -78,7 +79,9 @@ impl Leaf {
             _ => None,
         });
         let counted = |entry: &Entry| match (&entry.content, setting) {
-            (Content::Sum { generation, amount }, Some((dot, _))) if *generation == Some(dot) => *amount,
+            (Content::Sum { generation, amount }, Some((dot, _))) if *generation == Some(dot) => {
+                *amount
+            }
             (Content::Sum { amount, .. }, None) => *amount,
             _ => 0,
         };
@@ -122,8 +125,8 @@ fn visible(leaves: &[&Leaf], path_bytes: usize) -> (Option<Dot>, Option<Value>) 
         let step = step_below(first.path.as_bytes(), path_bytes);
         let child_bytes = path_bytes + step.len() + 1;
         let same = &first.path.as_bytes()[..child_bytes];
-        let (child, rest) = below
-            .split_at(below.partition_point(|leaf| leaf.path.as_bytes().starts_with(same)));
+        let (child, rest) =
+            below.split_at(below.partition_point(|leaf| leaf.path.as_bytes().starts_with(same)));
         let (dot, value) = visible(child, child_bytes);
         map_dot = map_dot.max(dot);
         let name = unescape(step).expect("a path is made of whole steps");

@@ -55,7 +55,11 @@ fn prepare(document: &Document, dot: Dot, work: impl FnOnce(&mut Edit)) -> Delta
     let delta = Delta::from_bytes(&delta.to_bytes()).expect("a delta reads back");
     let mut applied = document.clone();
     let outcome = applied.apply(&delta).expect("the base of a fresh delta is met");
-    assert_eq!(applied.canonical_bytes(), after.canonical_bytes(), "apply does what the edit showed");
+    assert_eq!(
+        applied.canonical_bytes(),
+        after.canonical_bytes(),
+        "apply does what the edit showed"
+    );
     assert_eq!(outcome.is_visible, after.is_visible());
     applied.check_invariants();
     delta

@@ -21,8 +21,7 @@ impl Document {
     #[must_use]
     pub fn is_visible(&self) -> bool {
         self.leaves.live_count() > 0
-            && (!self.is_strictly_deleted()
-                || self.leaves.get(&Path::root(), Kind::MAP).is_some())
+            && (!self.is_strictly_deleted() || self.leaves.get(&Path::root(), Kind::MAP).is_some())
     }
 
     /// Whether this document was deleted and nothing has brought it back.
@@ -38,7 +37,15 @@ impl Document {
         self.was_deleted() && self.is_visible() && !inserted
     }
 
+    /// Whether a strict deletion hides updates that are still kept: a concurrent INSERT may yet arrive and show
+    /// them. A tombstone leaves them out, so such a document is not shrunk to one while peers may differ on it.
+    #[must_use]
+    pub fn hides_content(&self) -> bool {
+        self.leaves.live_count() > 0 && !self.is_visible()
+    }
+
     /// The tombstone of a deleted document; none while it lives or if it was never deleted.
+    /// See [`Self::hides_content`] for what it may leave out.
     #[must_use]
     pub fn tombstone(&self) -> Option<Tombstone> {
         let deletion = self.root_marks().last().filter(|_| self.is_deleted())?.dot;

@@ -88,9 +88,18 @@ impl Vector {
             self.clone_from(other);
             return;
         }
-        for dot in other {
-            self.raise(dot);
+        let unseen: Vec<Dot> = other.iter().filter(|&dot| !self.seen(dot)).collect();
+        if unseen.len() <= RAISED_SINGLY_MAX {
+            unseen.into_iter().for_each(|dot| {
+                self.raise(dot);
+            });
+            return;
         }
+        // Inserting one by one would move the tail each time.
+        let mut all: Vec<Dot> = self.iter().chain(unseen).collect();
+        all.sort_by_key(|dot| (dot.actor, std::cmp::Reverse(dot.hlc)));
+        all.dedup_by_key(|dot| dot.actor);
+        *self = all.into_iter().collect();
     }
 
     /// Whether `other` has seen everything that this has.
@@ -100,7 +109,6 @@ impl Vector {
     }
 
     /// The highest dot of each actor, by actor.
-    #[must_use]
     pub fn iter(&self) -> VectorIter<'_> {
         self.entries.iter().map(as_dot)
     }
@@ -150,6 +158,9 @@ impl FromIterator<Dot> for Vector {
     }
 }
 
+/// Up to so many new entries a vector is changed in place.
+const RAISED_SINGLY_MAX: usize = 16;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,5 +193,19 @@ mod tests {
         let large: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
         assert!(small.leq(&large) && !large.leq(&small) && Vector::new().leq(&small));
         assert!(large.seen(dot(2, 8)) && large.seen(dot(2, 1)) && !large.seen(dot(2, 9)));
+    }
+
+    #[test]
+    fn a_large_join_equals_many_small_ones() {
+        let one: Vector = (0..60).map(|actor| dot(actor * 2, 50 + u64::from(actor))).collect();
+        let other: Vector = (0..60).map(|actor| dot(actor * 3, 80)).collect();
+        let mut singly = one.clone();
+        other.iter().for_each(|dot| {
+            singly.raise(dot);
+        });
+        let mut joined = one.clone();
+        joined.join(&other);
+        assert_eq!(joined, singly);
+        assert!(one.leq(&joined) && other.leq(&joined));
     }
 }

@@ -327,9 +327,11 @@ fn decode_slots<'a>(
         .and_then(|count| count.checked_mul(8))
         .ok_or_else(|| from.invalid("slots"))?;
     let slots = from.take("slots", bytes)?.chunks_exact(8);
-    Ok(Some(slots.map(|slot| {
-        Slot(u64::from_le_bytes(slot.try_into().expect("chunks have eight bytes")))
-    })))
+    Ok(Some(
+        slots.map(|slot| {
+            Slot(u64::from_le_bytes(slot.try_into().expect("chunks have eight bytes")))
+        }),
+    ))
 }
 
 const VERSION: u8 = 1;

@@ -136,6 +136,11 @@ impl Appends {
         self.waiting.is_empty() && self.placed.is_empty()
     }
 
+    /// True when no append waits to be committed.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.placed.is_empty()
+    }
+
     /// The append got its position; it ends when that is committed.
     pub(crate) fn place(&mut self, ticket: Ticket, txn: Txn) {
         if let Some(pending) = self.waiting.remove(&ticket) {

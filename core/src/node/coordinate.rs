@@ -74,7 +74,12 @@ impl Node {
         match body {
             Request::Execute(execute) => self.on_execute(request, execute, now),
             Request::Catalog(op) => {
-                let call = self.add_call(Some(request), "catalog", Instant { ns: u64::MAX }, Work::Catalog);
+                let call = self.add_call(
+                    Some(request),
+                    "catalog",
+                    Instant { ns: u64::MAX },
+                    Work::Catalog,
+                );
                 self.send(PartitionId(0), Body::Catalog { call, op });
             }
             Request::ListCatalog => {
@@ -85,7 +90,8 @@ impl Node {
                     ..Outcome::default()
                 };
                 if !rows.is_empty() {
-                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(rows.into()) });
+                    self.outputs
+                        .push_back(Output::Reply { request, reply: Reply::Rows(rows.into()) });
                 }
                 self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
             }
@@ -155,8 +161,9 @@ impl Node {
         if deadline.ns != u64::MAX {
             self.deadlines.insert((deadline, call));
         }
-        if let Work::Wait { give_up, .. } = &work {
+        if let Work::Wait { until, give_up, .. } = &work {
             self.deadlines.insert((*give_up, call));
+            self.waits.insert((*until, call));
         }
         self.calls.insert(call, Call { request, query_type, deadline, work });
         call
@@ -169,8 +176,9 @@ impl Node {
             self.requests.remove(&request);
         }
         self.deadlines.remove(&(ended.deadline, call));
-        if let Work::Wait { give_up, .. } = &ended.work {
+        if let Work::Wait { until, give_up, .. } = &ended.work {
             self.deadlines.remove(&(*give_up, call));
+            self.waits.remove(&(*until, call));
         }
         Some(ended)
     }
@@ -196,16 +204,11 @@ impl Node {
     /// Requests that waited for a transaction which is durable and applied go on.
     pub(crate) fn wake_waiting(&mut self, now: Now) {
         let reached = now.durable.min(self.store.applied());
-        let woken: Vec<CallId> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| matches!(&call.work, Work::Wait { until, .. } if *until <= reached))
-            .map(|(id, _)| *id)
-            .collect();
-        for call in woken {
+        while let Some(&(_, call)) = self.waits.first().filter(|(until, _)| *until <= reached) {
             let Some(Call { request: Some(request), work: Work::Wait { execute, .. }, .. }) =
                 self.end_call(call)
             else {
+                self.waits.remove(&(reached, call));
                 continue;
             };
             self.on_execute(request, *execute, now);
@@ -224,7 +227,9 @@ impl Node {
             let error = match ended.work {
                 Work::Wait { until, .. } => RequestError::new(
                     ErrorKind::NotFound,
-                    format!("transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"),
+                    format!(
+                        "transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"
+                    ),
                 ),
                 Work::Select(select) => {
                     self.cancel_parts(call, &select);
@@ -263,7 +268,9 @@ impl Node {
             txn_id: TxnId(self.rng.uuid()),
         }));
         let call = self.add_call(request, query_type, deadline, work);
-        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         match begun.ahead.len() {
             0 => {
                 let at = self.last_now.durable;
@@ -279,7 +286,9 @@ impl Node {
 
     /// Asks the next owner, or appends when all have prepared.
     fn prepare_next(&mut self, call: CallId) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         if let Some((owner, ids)) = mutate.ahead.pop_front() {
             mutate.prepared.push(owner);
             let (txn_id, mutation) = (mutate.txn_id, mutate.mutation.clone());
@@ -292,13 +301,8 @@ impl Node {
             let at = self.last_now.durable;
             return self.finish_mutation(call, at, &BTreeSet::new());
         }
-        let transaction = Transaction {
-            id: txn_id,
-            app,
-            origin: Origin::Http,
-            wall: self.last_now.wall,
-            ops,
-        };
+        let transaction =
+            Transaction { id: txn_id, app, origin: Origin::Http, wall: self.last_now.wall, ops };
         let pending = Pending { txn_id, keys: Vec::new(), then: Then::Finish { call } };
         if let Err(error) = self.append(&transaction, pending) {
             self.abandon(call);
@@ -312,7 +316,9 @@ impl Node {
         call: CallId,
         result: Result<Prepared, RequestError>,
     ) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         debug_assert_eq!(mutate.prepared.last(), Some(&from), "one owner prepares at a time");
         match result {
             Ok(prepared) => {
@@ -329,7 +335,9 @@ impl Node {
 
     /// Lets every owner go that has prepared for this call.
     fn abandon(&mut self, call: CallId) {
-        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         let txn_id = mutate.txn_id;
         for owner in std::mem::take(&mut mutate.prepared) {
             self.send(owner, Body::Abandon { txn_id });
@@ -354,12 +362,8 @@ impl Node {
             Work::Mutate(mutate) => ids_in_order(&mutate.order, mutated),
             Work::Wait { .. } | Work::Select(_) | Work::Catalog => Vec::new(),
         };
-        let outcome = Outcome {
-            txn: Some(txn),
-            query_type: ended.query_type,
-            mutated,
-            ..Outcome::default()
-        };
+        let outcome =
+            Outcome { txn: Some(txn), query_type: ended.query_type, mutated, ..Outcome::default() };
         self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
     }
 

@@ -41,12 +41,12 @@ pub use rack::{Rack, RackConfig, RackInput, RackOutput};
 pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
-use sync_host::SyncHost;
-use sync_watch::Watch;
 pub use sync_ask::{FromSession, ToSession};
+use sync_host::SyncHost;
 pub use sync_host::{
     SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity, check_subscription,
 };
+use sync_watch::Watch;
 use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
@@ -219,6 +219,8 @@ pub struct Node {
     calls: BTreeMap<CallId, Call>,
     requests: BTreeMap<RequestId, CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
+    /// Calls that wait for a transaction.
+    waits: BTreeSet<(Txn, CallId)>,
     /// Documents prepared for records that other nodes put together.
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
@@ -244,11 +246,9 @@ impl Node {
     #[must_use]
     pub fn new(config: NodeConfig) -> Self {
         let mut rng = Rng::new(&config.seed, "node");
-        let store = if config.pretend_cold {
-            Store::pretending_cold(rng.split())
-        } else {
-            Store::new()
-        };
+        let mut store =
+            if config.pretend_cold { Store::pretending_cold(rng.split()) } else { Store::new() };
+        store.set_keeps_evict_markers(!config.is_device);
         Self {
             store,
             tips: Tips::default(),
@@ -258,6 +258,7 @@ impl Node {
             calls: BTreeMap::new(),
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
+            waits: BTreeSet::new(),
             prepared: BTreeMap::new(),
             call_next: 0,
             tasks: Tasks::default(),
@@ -298,6 +299,20 @@ impl Node {
         self.run_ready(now);
     }
 
+    /// Takes notice that everything up to `upto` is durable and none of it concerns this node, when nothing here
+    /// waits for that: the short way for most nodes at most commits. False when [`Input::Committed`] must say it.
+    pub(crate) fn pass(&mut self, upto: Txn, now: Now) -> bool {
+        let settled = self.appends.is_settled()
+            && !self.tasks.is_behind()
+            && self.waits.is_empty()
+            && self.sync.is_settled();
+        if settled {
+            self.store.advance(upto);
+            self.store.fold(now.oldest_read);
+        }
+        settled
+    }
+
     /// What the driver must do next, until `None`.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
@@ -318,7 +333,8 @@ impl Node {
     pub fn oldest_read(&self) -> Option<Txn> {
         let calls = self.calls.values().filter_map(Call::read_at);
         let sessions = self.sync.sessions.values();
-        let watches = sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
+        let watches =
+            sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
         calls.chain(watches).min()
     }
 
@@ -382,7 +398,7 @@ impl Node {
 
     fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
         let mut touched = Vec::new();
-        let generation = self.catalog.generation();
+        let (generation, evicted) = (self.catalog.generation(), self.sync.evictions());
         for (txn, transaction) in records {
             if self.apply(*txn, transaction) && touched.last() != Some(&transaction.app) {
                 touched.push(transaction.app);
@@ -395,6 +411,9 @@ impl Node {
         self.wake_waiting(now);
         self.serve_deferred(&touched);
         self.wake_watches(now);
+        if self.config.is_device && self.sync.evictions() != evicted {
+            self.announce_evictions(now);
+        }
         if self.catalog.generation() != generation {
             self.recheck_sessions(now);
         }
@@ -413,7 +432,8 @@ impl Node {
             else {
                 continue;
             };
-            let key = DocKey { app: transaction.app, collection: collection.clone(), id: id.clone() };
+            let key =
+                DocKey { app: transaction.app, collection: collection.clone(), id: id.clone() };
             self.settle(&key, transaction.id);
         }
         self.prepared.remove(&transaction.id);

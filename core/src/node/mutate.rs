@@ -91,7 +91,10 @@ impl Node {
         for id in ids {
             let key = mutation.key(id);
             let document = self.newest(&key);
-            let Some((change, document)) = author_one(mutation, id, &document, dot)? else { continue };
+            self.check_may_forget(mutation, id, &key)?;
+            let Some((change, document)) = author_one(mutation, id, &document, dot)? else {
+                continue;
+            };
             let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
             if size > limit && size > self.newest(&key).size_bytes() {
                 return Err(RequestError::new(
@@ -105,6 +108,31 @@ impl Node {
             authored.push(Authored { key, change, document: Arc::new(document) });
         }
         Ok(authored)
+    }
+
+    /// A device does not evict what no server has acknowledged: it would be lost.
+    fn check_may_forget(
+        &self,
+        mutation: &Mutation,
+        id: &DocId,
+        key: &DocKey,
+    ) -> Result<(), RequestError> {
+        let evicts = matches!(mutation.kind, MutationKind::Evict(_));
+        if !evicts || !self.config.is_device {
+            return Ok(());
+        }
+        if self.tips.newest(key).is_none()
+            && self.store.edited_at(key) <= self.sync.settled_there(mutation.app)
+        {
+            return Ok(());
+        }
+        Err(RequestError::new(
+            ErrorKind::Conflict,
+            format!(
+                "document {} has edits that no server has acknowledged: sync before EVICT, nothing was evicted",
+                display_id(id)
+            ),
+        ))
     }
 
     /// The newest appended state; an empty document when there is none.

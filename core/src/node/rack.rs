@@ -269,7 +269,9 @@ impl Rack {
         node.handle_input(input, now);
         while let Some(output) = node.poll_output() {
             let output = match output {
-                Output::Message(message) if message.to.0 % self.config.threads == self.config.thread => {
+                Output::Message(message)
+                    if message.to.0 % self.config.threads == self.config.thread =>
+                {
                     self.local.push_back(message);
                     continue;
                 }
@@ -316,7 +318,9 @@ impl Rack {
             }
         }
         for (index, records) in concerning.into_iter().enumerate() {
-            self.step(index, Input::Committed { upto, records: records.into() }, now);
+            if !records.is_empty() || !self.nodes[index].pass(upto, now) {
+                self.step(index, Input::Committed { upto, records: records.into() }, now);
+            }
         }
     }
 

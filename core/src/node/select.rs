@@ -6,9 +6,7 @@ use super::coordinate::{Call, Work};
 use super::message::{Body, CallId};
 use super::mutate::dql_error;
 use super::mutation::{Mutation, MutationKind};
-use super::request::{
-    ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId,
-};
+use super::request::{ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId};
 use super::row::StoredRow;
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, Output};
@@ -217,7 +215,9 @@ impl Node {
         call: CallId,
         result: Result<Box<PartOut>, RequestError>,
     ) {
-        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else { return };
+        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
         let Some(place) = select.partitions.iter().position(|partition| *partition == from) else {
             return;
         };
@@ -260,7 +260,8 @@ impl Node {
                 {
                     let joined = join_rows(&rows);
                     *untaken_bytes += joined.len() as u64;
-                    self.outputs.push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
+                    self.outputs
+                        .push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
                 }
             }
             Purpose::Choose { ids, .. } => ids.extend(rows.into_iter().map(|row| row.id)),
@@ -392,15 +393,16 @@ impl Node {
                     task.end();
                     return Ok(None);
                 };
-                let key = DocKey { app: task.app, collection: task.collection.clone(), id: id.clone() };
+                let key =
+                    DocKey { app: task.app, collection: task.collection.clone(), id: id.clone() };
                 match self.store.read(&key, task.at) {
                     Read::Blocked(block) => {
                         *waiting = Some(id);
                         return Ok(Some(Progress::Blocked(block)));
                     }
-                    Read::Ready(document) => {
-                        document.filter(|document| document.is_visible()).map(|document| (id, document))
-                    }
+                    Read::Ready(document) => document
+                        .filter(|document| document.is_visible())
+                        .map(|document| (id, document)),
                 }
             }
             Place::Scan(after) => {
@@ -442,8 +444,7 @@ impl SelectTask {
     }
 
     fn may_read(&self, id: &DocId) -> bool {
-        self.permissions.read.is_everything()
-            || self.permissions.read.covers(&self.collection, id)
+        self.permissions.read.is_everything() || self.permissions.read.covers(&self.collection, id)
     }
 }
 

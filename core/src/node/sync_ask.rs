@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::sync_host::SessionId;
 use crate::auth::SharedPermissions;
 use crate::document::Delta;
 use crate::dql::SubscriptionQuery;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
-use super::sync_host::SessionId;
 use crate::store::ChangeCursor;
 use crate::sync::{Interest, ItemBody, Offered, Outcome, Part, UpdateItem, Verdict, Wanted};
 

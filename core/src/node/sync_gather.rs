@@ -32,14 +32,25 @@ pub(crate) struct Gather {
 pub(crate) enum Parts {
     Remote(Option<Bytes>),
     /// Of a watch, from one partition.
-    Collected { items: Vec<UpdateItem>, next: Option<ChangeCursor> },
+    Collected {
+        items: Vec<UpdateItem>,
+        next: Option<ChangeCursor>,
+    },
     /// Waits for a touch.
     Stir,
     /// Of a scan, from one partition.
-    Scanned { items: Vec<Offered>, next: Option<(Arc<str>, DocId)> },
+    Scanned {
+        items: Vec<Offered>,
+        next: Option<(Arc<str>, DocId)>,
+    },
     Verdicts(Vec<Verdict>),
     Diffs(Vec<Option<ItemBody>>),
-    Judged { keys: Vec<SyncKey>, cursor: Option<Cursor>, outcomes: Vec<Outcome>, deltas: Vec<Option<Arc<Delta>>> },
+    Judged {
+        keys: Vec<SyncKey>,
+        cursor: Option<Cursor>,
+        outcomes: Vec<Outcome>,
+        deltas: Vec<Option<Arc<Delta>>>,
+    },
 }
 
 impl Gather {
@@ -112,7 +123,9 @@ impl Node {
         let Gather { session, command: id, parts, .. } = gather;
         match parts {
             Parts::Remote(record) => self.on_remote_record(session, id, record.as_ref(), now),
-            Parts::Collected { items, next } => self.on_collected(session, id, from, items, next, now),
+            Parts::Collected { items, next } => {
+                self.on_collected(session, id, from, items, next, now);
+            }
             Parts::Stir => {}
             Parts::Scanned { items, next } => self.on_scanned(session, id, items, next, now),
             Parts::Verdicts(verdicts) => {
@@ -256,7 +269,8 @@ impl Node {
             return self.on_gathered(self.config.partition, gather, now);
         }
         let filter = self.remote_interest(session);
-        let ahead = if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { SERVER_CLOCK_AHEAD_MS };
+        let ahead =
+            if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { SERVER_CLOCK_AHEAD_MS };
         let clock_ms_max = now.wall.0.max(self.clock_wall_max.0) + ahead;
         let asks = self.by_owner(session, items, |item| &item.key);
         let ask = |items| Ask::Judge { filter: filter.clone(), clock_ms_max, items };

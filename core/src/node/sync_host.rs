@@ -14,7 +14,9 @@ use bytes::Bytes;
 use super::append::{Pending, Then};
 use super::message::Body;
 use super::request::{Credential, ErrorKind, RequestError};
-use super::sync_ask::{Answer, Ask, CompiledInterest, FromSession, GatherId, RemoteFilter, ToSession};
+use super::sync_ask::{
+    Answer, Ask, CompiledInterest, FromSession, GatherId, RemoteFilter, ToSession,
+};
 use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
@@ -27,8 +29,8 @@ use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
-    BootTable, ByeReason, CommandId, DocKey as SyncKey, Final, HostCommand, HostEvent, Interest, Limits,
-    LocalIdentity, Owed, Part, RemoteRecord, Role, Session, SessionConfig, SessionEvent,
+    BootTable, ByeReason, CommandId, DocKey as SyncKey, Final, HostCommand, HostEvent, Interest,
+    Limits, LocalIdentity, Owed, Part, RemoteRecord, Role, Session, SessionConfig, SessionEvent,
     SessionOutput, Subscription,
 };
 use crate::time::Instant;
@@ -114,6 +116,7 @@ pub(crate) struct SyncHost {
     /// Watches that wait for a position that is not durable yet.
     pub(crate) waiting_commit: Vec<(SessionId, CommandId)>,
     evict_generations: BTreeMap<AppId, u64>,
+    settled_there: BTreeMap<AppId, Txn>,
     subscriptions: Vec<(Box<str>, Object)>,
 }
 
@@ -169,12 +172,18 @@ impl SyncHost {
             stirs: BTreeMap::new(),
             waiting_commit: Vec::new(),
             evict_generations: BTreeMap::new(),
+            settled_there: BTreeMap::new(),
             subscriptions: Vec::new(),
         }
     }
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.sessions.values().filter_map(|hosted| hosted.session.as_ref()?.poll_timeout()).min()
+    }
+
+    /// True when nothing here waits for the log to be applied further.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.deferred.is_empty() && self.waiting_commit.is_empty()
     }
 
     pub(crate) fn remember_remote(&mut self, app: AppId, peer: PeerKey, state: Bytes) {
@@ -184,6 +193,16 @@ impl SyncHost {
     /// How often documents of `app` were evicted here: a remote must offer them again.
     pub(crate) fn evict_generation(&self, app: AppId) -> u64 {
         self.evict_generations.get(&app).copied().unwrap_or(0)
+    }
+
+    /// How often anything was evicted here.
+    pub(crate) fn evictions(&self) -> u64 {
+        self.evict_generations.values().sum()
+    }
+
+    /// Every edit of `app` up to here is settled at a server.
+    pub(crate) fn settled_there(&self, app: AppId) -> Txn {
+        self.settled_there.get(&app).copied().unwrap_or_default()
     }
 
     pub(crate) fn count_evict(&mut self, app: AppId) {
@@ -258,7 +277,9 @@ impl Node {
             .and_then(|key| <[u8; 32]>::try_from(key).ok())
             .map(PeerKey);
         match key {
-            Some(peer) if peer != self.config.identity.peer_key => self.begin_session(id, peer, now),
+            Some(peer) if peer != self.config.identity.peer_key => {
+                self.begin_session(id, peer, now);
+            }
             Some(_) => self.close_connection(id, "the remote has our own peer key"),
             None => self.close_connection(id, "the first frame is not a greeting of this protocol"),
         }
@@ -272,7 +293,10 @@ impl Node {
             .sessions
             .iter()
             .filter(|(other, hosted)| {
-                **other != id && hosted.app == app && hosted.peer == peer && hosted.session.is_some()
+                **other != id
+                    && hosted.app == app
+                    && hosted.peer == peer
+                    && hosted.session.is_some()
             })
             .map(|(other, _)| *other)
             .collect();
@@ -321,12 +345,7 @@ impl Node {
     }
 
     /// Acts on a session and carries out what it asks for.
-    pub(crate) fn with_session(
-        &mut self,
-        id: SessionId,
-        now: Now,
-        act: impl FnOnce(&mut Session),
-    ) {
+    pub(crate) fn with_session(&mut self, id: SessionId, now: Now, act: impl FnOnce(&mut Session)) {
         let Some(session) = self.sync.sessions.get_mut(&id).and_then(|h| h.session.as_mut()) else {
             return;
         };
@@ -360,6 +379,11 @@ impl Node {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,
+            SessionEvent::SettledThere { upto } => {
+                let settled = self.sync.settled_there.entry(hosted.app).or_default();
+                *settled = upto.max(*settled);
+                return;
+            }
             SessionEvent::Rejected { key, reason } => SessionReport::Rejected {
                 collection: key.collection.into(),
                 id: key.id.to_value(),
@@ -408,7 +432,9 @@ impl Node {
 
     fn on_host_command(&mut self, id: SessionId, command: HostCommand, now: Now) {
         match command {
-            HostCommand::LoadRemote { id: command, peer } => self.load_remote(id, command, peer, now),
+            HostCommand::LoadRemote { id: command, peer } => {
+                self.load_remote(id, command, peer, now);
+            }
             HostCommand::SaveRemote { id: command, store, ours, theirs, .. } => {
                 let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
                 if let Some(store) = store
@@ -462,7 +488,9 @@ impl Node {
             HostCommand::Apply { id: command, items, cursor } => {
                 self.gather_judge(id, command, items, cursor, now);
             }
-            HostCommand::Settle { id: command, items } => self.settle_items(id, command, items, now),
+            HostCommand::Settle { id: command, items } => {
+                self.settle_items(id, command, items, now);
+            }
         }
     }
 
@@ -624,6 +652,16 @@ impl Node {
         }))
     }
 
+    /// What was evicted here must be offered again where it still matches.
+    pub(crate) fn announce_evictions(&mut self, now: Now) {
+        let sessions: Vec<(SessionId, AppId)> =
+            self.sync.sessions.iter().map(|(id, hosted)| (*id, hosted.app)).collect();
+        for (id, app) in sessions {
+            let generation = self.sync.evict_generation(app);
+            self.tell(id, HostEvent::Evicted { generation }, now);
+        }
+    }
+
     /// The catalog has changed: what was prepared for a session that lost its credential must not leave.
     pub(crate) fn recheck_sessions(&mut self, now: Now) {
         let refused: Vec<SessionId> = self
@@ -654,14 +692,7 @@ impl Node {
         id
     }
 
-    pub(crate) fn ask(
-        &mut self,
-        to: PartitionId,
-        gather: GatherId,
-        app: AppId,
-        at: Txn,
-        ask: Ask,
-    ) {
+    pub(crate) fn ask(&mut self, to: PartitionId, gather: GatherId, app: AppId, at: Txn, ask: Ask) {
         self.send(to, Body::FromSession(FromSession { gather, app, at, ask }));
     }
 

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Node;
 use super::message::Body;
 use super::row::StoredRow;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
-use super::Node;
 use super::sync_wire::{decode_vector, encode_vector};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{AppId, DocId, PartitionId, Txn};
@@ -158,9 +158,11 @@ impl Node {
         };
         let mut items = Vec::new();
         let first = after.as_ref().map(|(collection, _)| collection.clone());
-        let names: Vec<Arc<str>> = self.store.collections(app).map(|(name, _)| name.clone()).collect();
+        let names: Vec<Arc<str>> =
+            self.store.collections(app).map(|(name, _)| name.clone()).collect();
         for name in names {
-            if first.as_ref().is_some_and(|first| name < *first) || !interest.has_collection(&name) {
+            if first.as_ref().is_some_and(|first| name < *first) || !interest.has_collection(&name)
+            {
                 continue;
             }
             let mut last = after.as_ref().filter(|(c, _)| *c == name).map(|(_, id)| id.clone());
@@ -197,7 +199,9 @@ impl Node {
             }
             (Some(Held::Evicted(_)), Part::Provide) => Verdict::Need { vector: None },
             (Some(Held::Evicted(_)), Part::Hold) => Verdict::Same,
-            (Some(Held::Document(document)), _) if digest(&document) == offered.digest => Verdict::Same,
+            (Some(Held::Document(document)), _) if digest(&document) == offered.digest => {
+                Verdict::Same
+            }
             (Some(Held::Document(document)), Part::Provide) => {
                 Verdict::Need { vector: Some(encode_vector(document.vector())) }
             }
@@ -307,12 +311,7 @@ impl RemoteFilter {
 }
 
 /// A document left the remote's interest in us: ask for it when our older copy still matches what we ask for.
-fn judge_left(
-    key: &DocKey,
-    held: Option<&Held>,
-    filter: &RemoteFilter,
-    theirs: Digest,
-) -> Outcome {
+fn judge_left(key: &DocKey, held: Option<&Held>, filter: &RemoteFilter, theirs: Digest) -> Outcome {
     if let Some(Held::Document(document)) = held
         && document.is_visible()
         && digest(document) != theirs
@@ -342,7 +341,9 @@ fn delta_body(document: &Document, base: Option<&Vector>) -> ItemBody {
             base: Some(wire_digest(base)),
             bytes: document.diff(base).to_bytes().into(),
         },
-        None => ItemBody::Delta { base: None, bytes: document.diff(&Vector::new()).to_bytes().into() },
+        None => {
+            ItemBody::Delta { base: None, bytes: document.diff(&Vector::new()).to_bytes().into() }
+        }
     }
 }
 

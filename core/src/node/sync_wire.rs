@@ -5,7 +5,9 @@ use bytes::Bytes;
 use crate::codec::{DecodeError, Reader, Writer};
 use crate::document::Vector;
 use crate::ident::{Actor, BootId, Dot, LogId, StoreId, Txn, Uuid};
-use crate::sync::{Cursor, DocKey, InterestHash, Nonce, Owed, Position, RejectReason, RemoteRecord};
+use crate::sync::{
+    Cursor, DocKey, InterestHash, Nonce, Owed, Position, RejectReason, RemoteRecord,
+};
 use crate::time::Hlc;
 use crate::value::canonical;
 

@@ -70,6 +70,11 @@ impl Tasks {
         !self.yielded.is_empty() || !self.ready.is_empty()
     }
 
+    /// True when some task waits for the log to be applied further.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
     pub(crate) fn wake_block(&mut self, block: BlockId) {
         self.ready.extend(self.blocked.remove(&block).unwrap_or_default());
     }

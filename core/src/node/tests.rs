@@ -247,7 +247,8 @@ impl Process {
     fn submit(&mut self, thread: u16, body: Request) -> RequestId {
         self.request_next += 1;
         let request = RequestId(self.request_next);
-        self.racks[usize::from(thread)].handle_input(RackInput::Request { request, body }, self.now);
+        self.racks[usize::from(thread)]
+            .handle_input(RackInput::Request { request, body }, self.now);
         request
     }
 

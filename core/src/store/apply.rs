@@ -120,6 +120,7 @@ impl Store {
         else {
             return;
         };
+        let covers = if self.keeps_evict_markers { covers } else { Vector::new() };
         self.change(key, |entry| entry.evict(txn, covers));
         self.note_change(txn, index, key);
     }

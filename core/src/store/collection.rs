@@ -63,6 +63,11 @@ impl Entry {
         self.origin == Some(peer) && self.other_changed_at <= after
     }
 
+    /// The last change that did not come from one peer's updates.
+    pub(crate) fn edited_at(&self) -> Txn {
+        if self.origin.is_none() { self.changed_at } else { self.other_changed_at }
+    }
+
     /// The transaction of the state as of `at`.
     pub(crate) fn changed_at_as_of(&self, at: Txn) -> Txn {
         if self.changed_at <= at {

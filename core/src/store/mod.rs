@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 pub use apply::{Applied, Outcome};
-pub use change::{Change, ChangeCursor};
 use change::ChangeIndex;
+pub use change::{Change, ChangeCursor};
 use collection::{Collection, Entry};
 pub use residency::BlockId;
 use residency::Residency;
@@ -84,6 +84,9 @@ pub struct Store {
     folds: VecDeque<(Txn, DocKey)>,
     applied: Txn,
     residency: Residency,
+    /// What an EVICT leaves behind: a server remembers which versions it evicted, a device forgets them, because
+    /// what it subscribes to shall come again.
+    keeps_evict_markers: bool,
 }
 
 impl Default for Store {
@@ -102,6 +105,7 @@ impl Store {
             folds: VecDeque::new(),
             applied: Txn(0),
             residency: Residency::Memory,
+            keeps_evict_markers: true,
         }
     }
 
@@ -109,6 +113,17 @@ impl Store {
     #[must_use]
     pub fn pretending_cold(rng: Rng) -> Self {
         Self { residency: Residency::pretending(rng), ..Self::new() }
+    }
+
+    /// Chooses what an EVICT leaves behind: markers on a server, nothing on a device.
+    pub fn set_keeps_evict_markers(&mut self, keeps: bool) {
+        self.keeps_evict_markers = keeps;
+    }
+
+    /// The last transaction in which `key` was changed by anything but the updates of one peer.
+    #[must_use]
+    pub fn edited_at(&self, key: &DocKey) -> Txn {
+        self.entry(key).map_or(Txn(0), Entry::edited_at)
     }
 
     /// Everything up to this transaction is reflected.
@@ -197,7 +212,9 @@ impl Store {
     pub fn news(&self, key: &DocKey, remote: PeerKey, after: Txn, at: Txn) -> Option<News> {
         let entry = self.entry(key)?;
         let changed = entry.changed_at_as_of(at);
-        if changed <= after || (entry.changed_at() == changed && entry.is_news_only_from(remote, after)) {
+        if changed <= after
+            || (entry.changed_at() == changed && entry.is_news_only_from(remote, after))
+        {
             return None;
         }
         let document = entry.at(at)?.clone();

@@ -65,7 +65,7 @@ pub enum Unknown {
     Purged,
     /// It covers other documents than those of interest.
     OtherInterest,
-    /// The remote's store was rolled back or cloned, or ours was.
+    /// The store of one of the two was rolled back or cloned.
     StaleNonce,
 }
 

@@ -61,8 +61,9 @@ pub struct Hello {
     pub actor: Actor,
     /// The nonce of this session.
     pub nonce: Nonce,
-    /// The nonces of its last sessions with us, newest last.
-    pub nonces_before: Vec<Nonce>,
+    /// The last nonce of the listener that it keeps, and of which store. If the listener does not know it, the
+    /// listener was rolled back or cloned.
+    pub kept: Option<(StoreId, Nonce)>,
     /// Its hybrid clock.
     pub hlc: Hlc,
     /// How long its tombstones stay whole.
@@ -94,7 +95,7 @@ pub(crate) struct Subs {
     /// The generation of what the listener may write here.
     pub(crate) write_generation: u64,
     pub(crate) cursor: Option<Cursor>,
-    /// The listener's nonce is not the one that follows the last: its store was rolled back or cloned.
+    /// The speaker's store was rolled back or cloned: it may have lost even what it sent itself.
     pub(crate) stale: bool,
     /// The greatest clock value that the speaker knows of the listener's actor.
     pub(crate) seen: Option<Hlc>,

@@ -186,7 +186,7 @@ pub struct RemoteRecord {
     pub store: Option<StoreId>,
     /// How far we have come in the remote's log.
     pub cursor: Option<Cursor>,
-    /// The last nonces that we gave this remote, newest last; at most [`NONCES_KEPT`].
+    /// The nonces that this remote may keep of us, newest last; at most [`NONCES_KEPT`].
     pub ours: Vec<Nonce>,
     /// The last nonce that the remote gave us.
     pub theirs: Option<Nonce>,
@@ -197,8 +197,8 @@ pub struct RemoteRecord {
 }
 
 /// How many of its own nonces a store remembers for each remote. A session that dies before the other side has
-/// saved the newest one must not look like a restored store.
-pub const NONCES_KEPT: usize = 4;
+/// saved the newest one must not look like a restored store; after so many deaths the newest is used again.
+pub const NONCES_KEPT: usize = 8;
 
 /// What the session asks of its host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -225,12 +225,12 @@ pub enum HostCommand {
         theirs: Option<Nonce>,
     },
     /// The remote has proof that our store was rolled back or cloned: take a new actor epoch before the next
-    /// authored edit and author unacknowledged edits again under it. When `stale` is false and no actor of ours
-    /// is behind `seen`, nothing needs doing. Answer, once durable: [`HostEvent::EpochChanged`].
+    /// authored edit and author unacknowledged edits again under it. When `stale` is false and our actor has
+    /// itself come to `seen` by now, nothing needs doing. Answer, once durable: [`HostEvent::EpochChanged`].
     NewEpoch {
         /// Repeated in the answer.
         id: CommandId,
-        /// The remote knows a newer nonce of ours than we do.
+        /// The remote keeps a nonce of ours that we do not know.
         stale: bool,
         /// The greatest clock value that the remote knows of our actor.
         seen: Option<Hlc>,

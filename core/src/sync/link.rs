@@ -58,9 +58,9 @@ pub enum SessionEvent {
         /// The probe.
         probe: u64,
     },
-    /// The remote says that our store was rolled back or cloned; a new epoch was asked for.
+    /// What the remote knows of us proves that our store was rolled back or cloned; a new epoch was asked for.
     StoreDiverged {
-        /// Its nonce for us is newer than ours.
+        /// It keeps a nonce of ours that we do not know.
         stale: bool,
         /// The clock value that it knows of our actor.
         seen: Option<Hlc>,

@@ -43,7 +43,7 @@ pub(crate) struct Sending {
     is_restarting: bool,
     /// Nothing is sent until a new epoch is taken.
     is_held: bool,
-    /// The remote's nonce was stale: its cursor, or ours, means nothing.
+    /// One of the stores was rolled back or cloned: no cursor of the remote counts in this session.
     is_diverged: bool,
     round: u64,
     phase: Phase,
@@ -116,13 +116,26 @@ impl Sending {
         self.owed = owed.into_iter().map(|owed| (owed.key.clone(), owed)).collect();
     }
 
-    pub(crate) fn hold(&mut self, is_held: bool) {
-        self.is_held = is_held;
-    }
-
-    /// The remote's cursor belongs to a history that we cannot tell from ours.
+    /// Our own history is not the one that the remote knows: its cursor means nothing, and nothing leaves before
+    /// a new epoch is taken.
     pub(crate) fn diverge(&mut self) {
         self.is_diverged = true;
+        self.is_held = true;
+    }
+
+    /// The remote's store was rolled back or cloned: whatever it presents, offer everything.
+    pub(crate) fn distrust_cursors(&mut self) {
+        self.is_diverged = true;
+    }
+
+    /// The new epoch is taken.
+    pub(crate) fn resume(&mut self) {
+        self.is_held = false;
+    }
+
+    /// We know what the remote wants.
+    pub(crate) fn is_begun(&self) -> bool {
+        self.subs.is_some()
     }
 
     pub(crate) fn on_subs(&mut self, subs: Subs) -> Result<(), ProtocolError> {

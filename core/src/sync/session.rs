@@ -27,7 +27,7 @@ use handshake::Handshake;
 /// What a session is told at its start.
 #[derive(Clone, Debug)]
 pub struct SessionConfig {
-    /// What we are.
+    /// What we are. A device says Hello first; a server waits for it.
     pub role: Role,
     /// The app of both sides.
     pub app: AppId,
@@ -203,7 +203,7 @@ impl Session {
         if self.is_closed {
             return;
         }
-        let result = self.on_host(event, now);
+        let result = self.on_host(event);
         self.finish(result, now);
     }
 
@@ -346,15 +346,17 @@ impl Session {
 
     /// Tells the remote what we want, once it may know.
     fn send_subs(&mut self) {
-        let Some((stale, seen)) = self.handshake.verdict() else { return };
+        if !self.handshake.is_open() {
+            return;
+        }
         let subs = Subs {
             version: self.receiving.next_version(),
             interest: self.receiving.interest().clone(),
             evict_generation: self.config.local.evict_generation,
             write_generation: self.config.write_generation,
             cursor: self.receiving.cursor(),
-            stale,
-            seen,
+            stale: self.handshake.is_stale(),
+            seen: self.handshake.seen(),
         };
         self.link.frame(&Frame::Subs(Box::new(subs)));
     }
@@ -416,8 +418,9 @@ pub(crate) const PING_AFTER: Duration = Duration::from_secs(30);
 pub(crate) const DEAD_AFTER: Duration = Duration::from_secs(75);
 /// How long a remote that is alive may owe an answer without sending anything but signs of life.
 pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(120);
-/// How often a cursor moves on for which nothing had to be sent.
-pub(crate) const ADVANCE_EVERY: Duration = Duration::from_secs(30);
+/// How often a cursor moves on for which nothing had to be sent. Each time costs the receiver a record, which in
+/// turn moves its own log on: often enough that a replay stays short, too rarely to be a load.
+pub(crate) const ADVANCE_EVERY: Duration = Duration::from_secs(600);
 /// Probes that may be under way.
 const PROBES_MAX: usize = 16;
 /// Outputs that may wait for an owner who drains them after each call.

@@ -1,1 +1,10 @@
+//! Pairs of sessions over small stand-in stores, with virtual time and every order of events.
 
+mod converge;
+mod cost;
+mod history;
+mod host;
+mod hostile;
+mod pair;
+mod settle;
+mod timers;

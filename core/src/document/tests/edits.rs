@@ -173,7 +173,7 @@ fn an_empty_document_is_visible_once_inserted() {
     let (mut a, mut b) = two("{}");
     assert_eq!(shown(&b), "{}");
     commit(&mut a, dot('A', 10), |edit| edit.delete(false));
-    commit(&mut a, dot('A', 20), |edit| edit.insert());
+    commit(&mut a, dot('A', 20), Edit::insert);
     exchange(&mut a, &mut b);
     assert_eq!(shown(&b), "{}");
 }
@@ -186,7 +186,8 @@ fn applying_reports_what_the_change_index_needs() {
     let applied = b.apply(&a.diff(b.vector())).expect("the base is met");
     assert_eq!(applied.raised, [(dot('A', 0).actor, Hlc(5)), (dot('C', 0).actor, Hlc(0))]);
     assert!(applied.was_visible && !applied.is_visible);
-    let again = b.apply(&a.diff(&crate::document::Vector::new())).expect("full state always applies");
+    let again =
+        b.apply(&a.diff(&crate::document::Vector::new())).expect("full state always applies");
     assert!(!again.changed());
 }
 

@@ -103,7 +103,12 @@ fn commits(world: &World, ops: &[Op]) -> Vec<World> {
             let delta = edit.finish().expect("touched");
             let mut applied = Document::clone(document);
             applied.apply(&delta).expect("the base is met");
-            assert_eq!(applied.canonical_bytes(), after.canonical_bytes(), "{op:?} {:#?}", world.trace);
+            assert_eq!(
+                applied.canonical_bytes(),
+                after.canonical_bytes(),
+                "{op:?} {:#?}",
+                world.trace
+            );
             next.push(step(world, index, applied, 1, format!("{actor}: {op:?} @{hlc}")));
         }
     }
@@ -112,10 +117,9 @@ fn commits(world: &World, ops: &[Op]) -> Vec<World> {
 
 fn sends(world: &World) -> Vec<World> {
     let mut next = Vec::new();
-    for from in 0..ACTORS.len() {
-        for to in 0..ACTORS.len() {
-            let (sender, receiver) = (&world.documents[from], &world.documents[to]);
-            if from != to && !sender.vector().leq(receiver.vector()) {
+    for (from, sender) in world.documents.iter().enumerate() {
+        for (to, receiver) in world.documents.iter().enumerate() {
+            if !sender.vector().leq(receiver.vector()) {
                 let mut after = Document::clone(receiver);
                 after.apply(&sender.diff(receiver.vector())).expect("the base is met");
                 let text = format!("{} -> {}", ACTORS[from], ACTORS[to]);
@@ -179,8 +183,8 @@ fn restarts_and_increments_converge_in_every_schedule() {
 }
 
 /// How many states each search walks: what a debug build does in a few seconds, or what
-/// `BIGPEER_SEARCH_STATES` says.
+/// `BIGPEER_SEARCH_STATES` says when the test is compiled.
 fn states_max() -> usize {
-    let told = std::env::var("BIGPEER_SEARCH_STATES").ok();
+    let told = option_env!("BIGPEER_SEARCH_STATES");
     told.and_then(|told| told.parse().ok()).unwrap_or(12_000)
 }

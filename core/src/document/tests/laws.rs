@@ -8,10 +8,23 @@ use crate::document::{Number, Objects, Vector};
 /// One step of a random history of three peers.
 #[derive(Clone, Debug)]
 enum Step {
-    Commit { who: usize, ahead: u64, ops: Vec<Op> },
-    Send { from: usize, to: usize },
-    Trim { who: usize },
-    Shrink { who: usize },
+    /// `meanwhile` sends to `who` between the commit's evaluation and its place in the log.
+    Commit {
+        who: usize,
+        ahead: u64,
+        ops: Vec<Op>,
+        meanwhile: Option<usize>,
+    },
+    Send {
+        from: usize,
+        to: usize,
+    },
+    Trim {
+        who: usize,
+    },
+    Shrink {
+        who: usize,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -47,8 +60,9 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn step(trims: bool) -> impl Strategy<Value = Step> {
-    let commit = (0_usize..3, 0_u64..3, prop::collection::vec(op(), 1..4))
-        .prop_map(|(who, ahead, ops)| Step::Commit { who, ahead, ops });
+    let ops = prop::collection::vec(op(), 1..4);
+    let commit = (0_usize..3, 0_u64..3, ops, prop::option::of(0_usize..3))
+        .prop_map(|(who, ahead, ops, meanwhile)| Step::Commit { who, ahead, ops, meanwhile });
     let send = (0_usize..3, 0_usize..3).prop_map(|(from, to)| Step::Send { from, to });
     let shorten = (0_usize..3, any::<bool>()).prop_map(|(who, trim)| match trim {
         true => Step::Trim { who },
@@ -91,16 +105,21 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
     let mut reached = vec![Document::new()];
     for step in steps {
         match step {
-            Step::Commit { who, ahead, ops } => {
+            Step::Commit { who, ahead, ops, meanwhile } => {
                 let hlc = peers[*who].vector().highest().0.max(1) + 1 + ahead;
                 let mut edit = Edit::new(&peers[*who], dot(ACTORS[*who], hlc));
                 ops.iter().for_each(|op| op.run(&mut edit));
                 let after = edit.document().clone();
                 let Some(delta) = edit.finish() else { continue };
                 assert_eq!(Delta::from_bytes(&delta.to_bytes()).as_ref(), Ok(&delta));
+                let before = peers[*who].vector().clone();
+                if let Some(sender) = meanwhile.map(|index| peers[index].clone()) {
+                    send(&sender, &mut peers[*who]);
+                }
+                let alone = *peers[*who].vector() == before;
                 peers[*who].apply(&delta).expect("the base is met");
-                assert_eq!(peers[*who].canonical_bytes(), after.canonical_bytes());
-                reached.push(after);
+                assert!(!alone || peers[*who].canonical_bytes() == after.canonical_bytes());
+                reached.push(peers[*who].clone());
             }
             Step::Send { from, to } if from != to => {
                 let sender = peers[*from].clone();
@@ -110,7 +129,8 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
             Step::Send { .. } => {}
             Step::Trim { who } => peers[*who].trim_marks(Hlc(u64::MAX)),
             Step::Shrink { who } => {
-                if let Some(tombstone) = peers[*who].tombstone().filter(|_| peers[*who].is_bare()) {
+                let whole = !peers[*who].hides_content();
+                if let Some(tombstone) = peers[*who].tombstone().filter(|_| whole) {
                     peers[*who] = Document::from_tombstone(&tombstone);
                 }
             }
@@ -118,13 +138,6 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
         peers.iter().for_each(Document::check_invariants);
     }
     (peers, reached)
-}
-
-impl Document {
-    /// Whether nothing is hidden under a strict deletion, so that a tombstone holds all there is.
-    fn is_bare(&self) -> bool {
-        self.leaves.live_count() == 0
-    }
 }
 
 proptest! {

@@ -14,7 +14,8 @@ fn everything() -> Document {
         unset(edit, "gone");
         set(edit, "r", "2.5");
         edit.restart(&path("c"), 7).expect("a field");
-        edit.assign(&path("t"), &value(r#""token""#), Some(&Declared::Attachment)).expect("a field");
+        edit.assign(&path("t"), &value(r#""token""#), Some(&Declared::Attachment))
+            .expect("a field");
     });
     commit(&mut b, dot('B', 11), |edit| {
         set(edit, "r", "true");
@@ -190,7 +191,10 @@ const GOLDEN_AUTHORED_DELTA: &str = concat!(
     "0241414141414141414141414141414141424242424242424242424242424242420214010100",
     "02011000000a00018200046d0078000001040002630082",
 );
-const GOLDEN_DELTA_BY_DIGEST: &str = "";
+const GOLDEN_DELTA_BY_DIGEST: &str = concat!(
+    "01424242424242424242424242424242420114010300014b57cef861099e8e2c0e0b08454d78",
+    "98010000018200046d0078000001040002630082",
+);
 const GOLDEN_CANONICAL: &str = concat!(
     "0101414141414141414141414141414141410500000000000000000141414141414141414141",
     "4141414141410500000000000000026600024141414141414141414141414141414105000000",

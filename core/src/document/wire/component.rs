@@ -33,9 +33,8 @@ pub(super) fn encode<'a>(
     to: &mut Writer,
 ) {
     let first = entries.clone().next();
-    let plain = |(dot, content): (Dot, Option<&Content>)| {
-        dot == table.default_dot() && content.is_some()
-    };
+    let plain =
+        |(dot, content): (Dot, Option<&Content>)| dot == table.default_dot() && content.is_some();
     if entries.len() == 1 && first.is_some_and(plain) {
         to.byte(kind.0 | PLAIN);
         paths.encode(path, to);
@@ -89,9 +88,8 @@ pub(super) fn decode(
         let content = if has_content { Some(decode_content(kind, table, from)?) } else { None };
         entries.push(ListedEntry { dot, content });
     }
-    let plain = entries.len() == 1
-        && entries[0].dot == table.default_dot()
-        && entries[0].content.is_some();
+    let plain =
+        entries.len() == 1 && entries[0].dot == table.default_dot() && entries[0].content.is_some();
     if plain {
         return Err(from.invalid(FIELD));
     }

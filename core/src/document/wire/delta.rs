@@ -90,8 +90,7 @@ impl Delta {
         if flags & !(AUTHORED | BY_DIGEST | TRIMMED) != 0 {
             return Err(from.invalid("delta flags"));
         }
-        let author =
-            if flags & AUTHORED != 0 { Some(table.decode_dot(from)?) } else { None };
+        let author = if flags & AUTHORED != 0 { Some(table.decode_dot(from)?) } else { None };
         let (base, raised) = match flags & BY_DIGEST {
             0 => decode_base_vector(table, from)?,
             _ => decode_base_digest(table, from)?,

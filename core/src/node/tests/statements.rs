@@ -61,7 +61,9 @@ fn of_racing_inserts_of_one_id_exactly_one_wins() {
     let outcomes: Vec<Outcome> = requests.into_iter().map(|r| server.answer(r).1).collect();
     let won = outcomes.iter().filter(|outcome| outcome.error.is_none()).count();
     assert_eq!(won, 1);
-    assert!(outcomes.iter().filter_map(|o| o.error.as_ref()).all(|e| e.kind == ErrorKind::Conflict));
+    assert!(
+        outcomes.iter().filter_map(|o| o.error.as_ref()).all(|e| e.kind == ErrorKind::Conflict)
+    );
     server.check();
 }
 
@@ -94,15 +96,20 @@ fn racing_increments_and_fields_of_one_document_all_count() {
 fn a_statement_over_many_partitions_is_one_transaction() {
     let mut server = Process::server(&Options { partitions: 16, ..Options::default() });
     let documents: Vec<String> = (0..50).map(|i| format!("({{'_id': {i}, 'n': {i}}})")).collect();
-    let (_, outcome) = server.execute(&format!("INSERT INTO c DOCUMENTS {}", documents.join(",")), "{}");
+    let (_, outcome) =
+        server.execute(&format!("INSERT INTO c DOCUMENTS {}", documents.join(",")), "{}");
     assert_eq!(outcome.mutated.len(), 50);
     let before = server.now.durable;
     server.rows("UPDATE c SET n = n * 2");
     assert_eq!(server.now.durable, before.next(), "one statement takes one position");
-    let (_, conflict) =
-        server.execute("INSERT INTO c DOCUMENTS ({'_id': 100}), ({'_id': 7}), ({'_id': 101})", "{}");
+    let (_, conflict) = server
+        .execute("INSERT INTO c DOCUMENTS ({'_id': 100}), ({'_id': 7}), ({'_id': 101})", "{}");
     assert_eq!(conflict.error.expect("7 is taken").kind, ErrorKind::Conflict);
-    assert_eq!(server.rows("SELECT COUNT(*) AS n FROM c"), r#"[{"n":50}]"#, "nothing of it was written");
+    assert_eq!(
+        server.rows("SELECT COUNT(*) AS n FROM c"),
+        r#"[{"n":50}]"#,
+        "nothing of it was written"
+    );
     assert_eq!(
         server.rows("SELECT _id FROM c ORDER BY n DESC LIMIT 2 OFFSET 1"),
         r#"[{"_id":48},{"_id":47}]"#

@@ -20,7 +20,8 @@ impl Pair {
     fn connect(&mut self, subscriptions: &[&str]) {
         self.connections += 1;
         self.session = SessionId(self.connections);
-        let subscribe = subscriptions.iter().map(|text| ((*text).into(), Object::default())).collect();
+        let subscribe =
+            subscriptions.iter().map(|text| ((*text).into(), Object::default())).collect();
         let open = SessionOpen { app: APP, credential: Credential::Bearer(Some("dev".into())) };
         self.server.session(self.session, SessionInput::Open(open));
         let open = SessionOpen { app: APP, credential: Credential::Local };
@@ -83,7 +84,8 @@ impl Process {
 #[test]
 fn a_device_gets_what_it_subscribes_to_and_sends_what_it_wrote() {
     let mut pair = Pair::new();
-    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'Japan'}), ({'_id': 2, 'o': 'USA'})");
+    pair.server
+        .rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'Japan'}), ({'_id': 2, 'o': 'USA'})");
     pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 3, 'o': 'Japan'})");
     pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
     pair.probe();
@@ -130,4 +132,48 @@ fn both_sides_agree_after_a_time_without_connection() {
     // Deleted here, updated there meanwhile: the update survives, and nothing else of the document.
     let husk = r#"[{"_id":7,"seen":"server"}]"#;
     assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 7"), husk);
+}
+
+#[test]
+fn a_device_evicts_only_what_a_server_has_and_gets_again_what_still_matches() {
+    let mut pair = Pair::new();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'n': 1}), ({'_id': 2, 'n': 2})");
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 3, 'n': 3})");
+    let (_, refused) = pair.device.local("EVICT FROM cars WHERE _id = 3", "{}");
+    assert_eq!(refused.error.expect("no server has it").kind, ErrorKind::Conflict);
+    pair.connect(&["SELECT * FROM cars WHERE n < 2"]);
+    pair.probe();
+    pair.device.local_rows("EVICT FROM cars WHERE n <= 3");
+    pair.exchange();
+    pair.probe();
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), r#"[{"_id":1,"n":1}]"#);
+    assert_eq!(pair.server.rows("SELECT COUNT(*) AS n FROM cars"), r#"[{"n":3}]"#);
+}
+
+#[test]
+fn a_server_answers_evicted_until_the_device_writes_something_newer() {
+    let mut pair = Pair::new();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'n': 1})");
+    pair.connect(&["SELECT * FROM cars WHERE true"]);
+    pair.probe();
+    pair.disconnect();
+    pair.server.rows("EVICT FROM cars WHERE _id = 1");
+    pair.connect(&["SELECT * FROM cars WHERE n > 0"]);
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), "[]");
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), r#"[{"_id":1,"n":1}]"#);
+    pair.device.local_rows("UPDATE cars SET n = 2 WHERE _id = 1");
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), r#"[{"_id":1,"n":2}]"#);
+}
+
+#[test]
+fn a_revoked_token_ends_the_session() {
+    let mut pair = Pair::new();
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    let request = pair.server.submit(0, Request::Catalog(CatalogOp::DeleteApp { app: APP }));
+    pair.server.settle();
+    assert_eq!(pair.server.answer(request).1.error, None);
+    assert!(!pair.server.closed.is_empty());
 }

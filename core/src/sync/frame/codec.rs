@@ -9,7 +9,7 @@ use minicbor::decode::Decoder;
 use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId, Txn, Uuid};
 use crate::sync::cursor::{Cursor, InterestHash, Position, Unknown};
 use crate::sync::error::{ByeReason, ProtocolError};
-use crate::sync::host::{NONCES_KEPT, Nonce, Part};
+use crate::sync::host::{Nonce, Part};
 use crate::sync::subscription::{Interest, Subscription};
 use crate::time::Hlc;
 
@@ -126,12 +126,15 @@ fn encode_hello(map: &mut Map, hello: &Hello) {
     map.bytes(8, &hello.boot.0.0);
     map.bytes(9, &hello.actor.0);
     map.number(10, hello.nonce.0);
-    map.numbers(11, hello.nonces_before.iter().map(|nonce| nonce.0));
+    if let Some((store, _)) = hello.kept {
+        map.bytes(11, &store.0.0);
+    }
     map.number(12, hello.hlc.0);
     map.number(13, u64::from(hello.tombstone_ttl_hours));
     map.number(14, u64::from(hello.digest_version));
     map.number(15, u64::from(hello.id_version));
     map.text(16, &hello.device_name);
+    map.optional(17, hello.kept.map(|(_, nonce)| nonce.0));
 }
 
 fn encode_subs(map: &mut Map, subs: &Subs) {
@@ -145,9 +148,7 @@ fn encode_subs(map: &mut Map, subs: &Subs) {
         map.position(4, cursor.position);
         map.bytes(5, &cursor.interest.0);
     }
-    if subs.stale {
-        map.number(6, 1);
-    }
+    map.optional(6, subs.stale.then_some(1));
     map.optional(7, subs.seen.map(|hlc| hlc.0));
 }
 
@@ -251,6 +252,10 @@ fn decode_chunk(body: &[u8]) -> Result<Frame, ProtocolError> {
 }
 
 fn decode_hello(fields: &Fields<'_>) -> Result<Hello, ProtocolError> {
+    let kept = match fields.optional(17, "kept nonce")? {
+        None => None,
+        Some(nonce) => Some((StoreId(fields.uuid(11, "kept store")?), Nonce(nonce))),
+    };
     Ok(Hello {
         proto_min: fields.small(0, "proto min")?,
         proto_max: fields.small(1, "proto max")?,
@@ -263,7 +268,7 @@ fn decode_hello(fields: &Fields<'_>) -> Result<Hello, ProtocolError> {
         boot: BootId(fields.uuid(8, "boot")?),
         actor: Actor(fields.fixed(9, "actor")?),
         nonce: Nonce(fields.number(10, "nonce")?),
-        nonces_before: fields.nonces(11, "nonces before")?,
+        kept,
         hlc: Hlc(fields.number(12, "hlc")?),
         tombstone_ttl_hours: fields.small(13, "tombstone ttl")?,
         digest_version: fields.small(14, "digest version")?,
@@ -379,14 +384,6 @@ impl Map {
 
     fn text(&mut self, key: u8, text: &str) {
         self.value(key).str(text).expect(INFALLIBLE);
-    }
-
-    fn numbers(&mut self, key: u8, numbers: impl ExactSizeIterator<Item = u64>) {
-        let mut value = self.value(key);
-        value.array(numbers.len() as u64).expect(INFALLIBLE);
-        for number in numbers {
-            value.u64(number).expect(INFALLIBLE);
-        }
     }
 
     fn batch(&mut self, part: Part, round: u64, batch: Option<u64>) {
@@ -507,15 +504,6 @@ impl<'b> Fields<'b> {
         let mut decoder = self.required(key, field)?;
         let position = read_position(&mut decoder).ok_or(self.malformed(field))?;
         Ok(Some(position))
-    }
-
-    fn nonces(&self, key: usize, field: &'static str) -> Result<Vec<Nonce>, ProtocolError> {
-        let mut decoder = self.required(key, field)?;
-        let count = decoder.array().ok().flatten().ok_or(self.malformed(field))?;
-        self.check_count(field, usize::try_from(count).unwrap_or(usize::MAX), NONCES_KEPT)?;
-        let nonces =
-            (0..count).map(|_| decoder.u64().map(Nonce).map_err(|_| self.malformed(field)));
-        nonces.collect()
     }
 
     /// Absent means everything.

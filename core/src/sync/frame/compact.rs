@@ -1,7 +1,7 @@
 //! The compact lists inside frames: offers, needs, outcomes, and the payload of an update.
 //!
 //! Integers are LEB128 of at most ten bytes, strings and byte strings carry their length first. A document key is
-//! its collection (length 0: the same as in the entry before) and its id.
+//! its collection (length 0: the same as in the entry before) and its canonical id.
 //!
 //! ```text
 //! offer    key | digest 16 | flags (bit 0: tombstone)
@@ -14,9 +14,9 @@
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::ident::DocId;
 use crate::sync::error::ProtocolError;
 use crate::sync::host::{Digest, DocKey, ItemBody, Offered, Outcome, RejectReason, UpdateItem};
+use crate::value::canonical::decode_id;
 
 use super::{COLLECTION_BYTES_MAX, ID_BYTES_MAX, VECTOR_BYTES_MAX};
 
@@ -193,10 +193,8 @@ impl Reader {
             return Err(self.malformed("collection"));
         }
         let id = self.bytes("id", ID_BYTES_MAX)?;
-        if id.is_empty() {
-            return Err(self.malformed("id"));
-        }
-        Ok(DocKey { collection: self.collection.clone(), id: DocId(Bytes::copy_from_slice(&id)) })
+        let id = decode_id(&id).map_err(|_| self.malformed("id"))?;
+        Ok(DocKey { collection: self.collection.clone(), id })
     }
 
     fn index(&mut self) -> Result<u32, ProtocolError> {

@@ -99,14 +99,13 @@ impl Session {
         }
     }
 
-    pub(super) fn on_host(&mut self, event: HostEvent, now: Now) -> Result<(), CloseReason> {
-        let _ = now;
+    pub(super) fn on_host(&mut self, event: HostEvent) -> Result<(), CloseReason> {
         match event {
             HostEvent::Remote { id, record } => self.on_remote(id, *record),
             HostEvent::Saved { id } => self.on_saved(id)?,
             HostEvent::EpochChanged { id, actor } => self.on_epoch(id, actor),
             HostEvent::Touched { watch, items, upto } => {
-                self.sending.on_touched(watch, items, upto)
+                self.sending.on_touched(watch, items, upto);
             }
             HostEvent::Held { scan, started_at, mut items, done } => {
                 self.sending.on_held(scan, started_at, &mut items, done);

@@ -1,9 +1,12 @@
 //! Introductions: who the other side is, and whether its store is the one that we met last.
 //!
-//! Each side draws a nonce for the session and keeps the last one it got from the other. A Hello carries the new
-//! nonce and the last few; if the one that we keep is not among them, the other store was rolled back to before
-//! our last meeting, or somebody else met us under its name: a clone. It is told so with the first `Subs`, and
-//! takes a new epoch before it sends anything.
+//! A device says Hello first, with its nonce already on disk; a server waits for it and keeps both nonces in one
+//! write before it says a word (two devices both begin). So no nonce is ever told that could be forgotten in a crash.
+//!
+//! Each side draws a nonce for the session, keeps the last one it got from the other, and says in its Hello which
+//! that is. Who hears of a nonce that it does not know was rolled back to before the last meeting, or somebody
+//! met the other under its name: a clone. It takes a new epoch before it sends anything, and says so: the other
+//! side offers it everything, also what it once sent itself and may have lost.
 
 use crate::ident::{Actor, LogId};
 use crate::rng::Rng;
@@ -29,8 +32,8 @@ pub(crate) struct Handshake {
     record: Option<RemoteRecord>,
     is_hello_sent: bool,
     hello: Option<Box<Hello>>,
-    /// What our first Subs tells: stale, and what we know of the remote's actor.
-    verdict: Option<(bool, Option<Hlc>)>,
+    /// The remote keeps a nonce of ours that we do not know.
+    is_stale: bool,
     is_open: bool,
     early_subs: Option<Box<Subs>>,
     epoch: Option<CommandId>,
@@ -41,13 +44,13 @@ impl Handshake {
         let peer = config.remote;
         Self {
             nonce: Nonce(rng.next_u64()),
+            is_stale: false,
             load: Some(link.command(|id| HostCommand::LoadRemote { id, peer })),
             save_ours: None,
             save_theirs: None,
             record: None,
             is_hello_sent: false,
             hello: None,
-            verdict: None,
             is_open: false,
             early_subs: None,
             epoch: None,
@@ -59,9 +62,20 @@ impl Handshake {
         self.hello.is_some()
     }
 
-    /// What a Subs of ours has to tell; `None` before it may be sent.
-    pub(crate) fn verdict(&self) -> Option<(bool, Option<Hlc>)> {
-        self.verdict.filter(|_| self.is_open)
+    /// Both sides are introduced: we may say what we want.
+    pub(crate) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Our own store was rolled back or cloned.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.is_stale
+    }
+
+    /// The greatest clock value that we know of the remote's actor.
+    pub(crate) fn seen(&self) -> Option<Hlc> {
+        let (actor, hlc) = self.record.as_ref()?.seen?;
+        (actor == self.hello.as_ref()?.actor).then_some(hlc)
     }
 
     /// The remote's log; the default one before the Hello.
@@ -69,11 +83,29 @@ impl Handshake {
         self.hello.as_ref().map_or_else(LogId::default, |hello| hello.log)
     }
 
-    /// Our newest nonces for this remote, this session's last.
+    /// Takes over what we keep; with too many unconfirmed nonces the newest is used again.
+    fn load_record(&mut self, mut record: RemoteRecord) {
+        if record.ours.len() >= NONCES_KEPT {
+            self.nonce = record.ours.pop().unwrap_or(self.nonce);
+        }
+        record.ours.push(self.nonce);
+        self.record = Some(record);
+    }
+
+    /// The remote keeps this nonce of ours: older ones are history. False when we do not know it.
+    fn confirm(&mut self, kept: Nonce) -> bool {
+        let Some(record) = &mut self.record else { return true };
+        match record.ours.iter().position(|ours| *ours == kept) {
+            Some(at) => {
+                record.ours.drain(..at);
+                true
+            }
+            None => false,
+        }
+    }
+
     fn nonces(&self) -> Vec<Nonce> {
-        let before = self.record.as_ref().map_or(&[][..], |record| &record.ours);
-        let kept = before.iter().skip(before.len().saturating_sub(NONCES_KEPT - 1));
-        kept.copied().chain([self.nonce]).collect()
+        self.record.as_ref().map(|record| record.ours.clone()).unwrap_or_default()
     }
 }
 
@@ -83,10 +115,8 @@ impl Session {
             return;
         }
         self.sending.load_owed(record.owed.clone());
-        self.handshake.record = Some(record);
-        // A device that crashes after its Hello must remember the nonce, or it looks rolled back. A server may
-        // look so: it takes a new epoch at every start anyway, and is spared a write for each connection.
-        if self.config.role == Role::Device {
+        self.handshake.load_record(record);
+        if self.is_beginning() {
             let (peer, ours) = (self.config.remote, self.handshake.nonces());
             self.handshake.save_ours = Some(self.link.command(|id| HostCommand::SaveRemote {
                 id,
@@ -96,15 +126,19 @@ impl Session {
                 theirs: None,
             }));
         } else {
-            self.say_hello();
+            self.meet();
         }
     }
 
     pub(super) fn on_saved(&mut self, id: CommandId) -> Result<(), CloseReason> {
         if self.handshake.save_ours.take_if(|save| *save == id).is_some() {
             self.say_hello();
+            self.meet();
         }
         if self.handshake.save_theirs.take_if(|save| *save == id).is_some() {
+            if !self.is_beginning() {
+                self.say_hello();
+            }
             self.handshake.is_open = true;
             self.send_subs();
             if let Some(subs) = self.handshake.early_subs.take() {
@@ -114,12 +148,17 @@ impl Session {
         Ok(())
     }
 
+    /// It is on us to say Hello, heard or unheard.
+    fn is_beginning(&self) -> bool {
+        self.config.role == Role::Device
+    }
+
     fn say_hello(&mut self) {
         let local = &self.config.local;
         let mut device_name = local.device_name.clone();
         cut(&mut device_name, NAME_BYTES_MAX);
-        let mut nonces_before = self.handshake.nonces();
-        nonces_before.pop();
+        let record = self.handshake.record.as_ref();
+        let kept = record.and_then(|record| record.store.zip(record.theirs));
         let hello = Hello {
             proto_min: PROTO.0,
             proto_max: PROTO.1,
@@ -132,7 +171,7 @@ impl Session {
             boot: local.boots.rows.last().map(|row| row.boot).unwrap_or_default(),
             actor: local.actor,
             nonce: self.handshake.nonce,
-            nonces_before,
+            kept,
             hlc: local.hlc,
             tombstone_ttl_hours: local.tombstone_ttl_hours,
             digest_version: DIGEST_VERSION,
@@ -141,7 +180,6 @@ impl Session {
         };
         self.link.frame(&Frame::Hello(Box::new(hello)));
         self.handshake.is_hello_sent = true;
-        self.meet();
     }
 
     pub(super) fn on_hello(&mut self, hello: Box<Hello>) -> Result<(), ProtocolError> {
@@ -179,23 +217,20 @@ impl Session {
         Ok(())
     }
 
-    /// Both Hellos are out: judge the remote's nonce and keep the new one before we say what we want.
+    /// The remote has said Hello, and we as well if it is on us to begin: judge its nonce, and keep the new one
+    /// before we say what we want.
     fn meet(&mut self) {
+        let is_our_turn = self.handshake.is_hello_sent || !self.is_beginning();
         let handshake = &mut self.handshake;
-        let (Some(hello), Some(record), true) =
-            (&handshake.hello, &handshake.record, handshake.is_hello_sent)
+        let (Some(hello), true, true) =
+            (handshake.hello.clone(), handshake.record.is_some(), is_our_turn)
         else {
             return;
         };
-        let is_same_store = record.store == Some(hello.store);
-        let is_known = |kept| hello.nonces_before.contains(&kept) || hello.nonce == kept;
-        let stale = is_same_store && record.theirs.is_some_and(|kept| !is_known(kept));
-        let of_actor = |(actor, hlc): (Actor, Hlc)| (actor == hello.actor).then_some(hlc);
-        handshake.verdict = Some((stale, record.seen.and_then(of_actor)));
-        self.receiving.load_cursor(record.cursor, hello.log);
-        if stale {
-            self.sending.diverge();
-        }
+        let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
+        handshake.is_stale = kept.is_some_and(|(_, kept)| !handshake.confirm(kept));
+        let cursor = handshake.record.as_ref().and_then(|record| record.cursor);
+        self.receiving.load_cursor(cursor, hello.log);
         let (peer, store, theirs) = (self.config.remote, hello.store, hello.nonce);
         let ours = handshake.nonces();
         let save = self.link.command(|id| HostCommand::SaveRemote {
@@ -222,16 +257,18 @@ impl Session {
             self.handshake.early_subs = Some(Box::new(subs));
             return Ok(());
         }
-        let is_first = self.sending.round() == 0 && self.handshake.epoch.is_none();
+        let is_first = !self.sending.is_begun();
         let is_behind = subs.seen.is_some_and(|seen| seen > self.config.local.hlc);
-        let (stale, seen) = (subs.stale, subs.seen);
+        let (stale, seen) = (self.handshake.is_stale, subs.seen);
+        if subs.stale {
+            self.sending.distrust_cursors();
+        }
         self.sending.on_subs(subs)?;
         if is_first && (stale || is_behind) {
             self.link.event(SessionEvent::StoreDiverged { stale, seen });
             self.sending.diverge();
-            self.sending.hold(true);
-            self.handshake.epoch =
-                Some(self.link.command(|id| HostCommand::NewEpoch { id, stale, seen }));
+            let epoch = self.link.command(|id| HostCommand::NewEpoch { id, stale, seen });
+            self.handshake.epoch = Some(epoch);
         }
         Ok(())
     }
@@ -239,7 +276,7 @@ impl Session {
     pub(super) fn on_epoch(&mut self, id: CommandId, actor: Actor) {
         if self.handshake.epoch == Some(id) {
             self.config.local.actor = actor;
-            self.sending.hold(false);
+            self.sending.resume();
         }
     }
 }

@@ -1,0 +1,122 @@
+//! Restored, cloned and re-created stores.
+
+use super::host::key;
+use super::pair::{DEVICE, Pair, SERVER};
+
+fn write_some(pair: &mut Pair, at: usize, from: u64, count: u64) {
+    for n in from..from + count {
+        pair.host(at).write(&key("cars", n), 0, n);
+    }
+}
+
+#[test]
+fn a_restored_server_gets_back_what_it_lost() {
+    let mut pair = Pair::new(1, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 20);
+    pair.sync();
+    pair.disconnect();
+    let backup = pair.host(SERVER).clone();
+    pair.sync();
+    write_some(&mut pair, DEVICE, 100, 20);
+    write_some(&mut pair, SERVER, 200, 20);
+    pair.run();
+    pair.disconnect();
+    *pair.host(SERVER) = backup;
+    pair.host(SERVER).restart(77);
+    pair.host(SERVER).actor += 1;
+    // It writes beyond the position that the device remembers.
+    write_some(&mut pair, SERVER, 300, 60);
+    pair.sync();
+    pair.assert_converged();
+    assert!(pair.host(SERVER).docs.contains_key(&key("cars", 210)), "the device gave it back");
+}
+
+#[test]
+fn a_restored_device_takes_a_new_epoch_and_misses_nothing() {
+    let mut pair = Pair::new(2, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    pair.disconnect();
+    let backup = pair.host(DEVICE).clone();
+    pair.sync();
+    write_some(&mut pair, DEVICE, 100, 30);
+    write_some(&mut pair, SERVER, 200, 30);
+    pair.run();
+    pair.disconnect();
+    *pair.host(DEVICE) = backup;
+    write_some(&mut pair, DEVICE, 300, 5);
+    pair.sync();
+    assert_eq!(pair.host(DEVICE).epochs, 1, "a stale nonce asks for a new epoch");
+    pair.assert_converged();
+    pair.resync();
+    assert_eq!(pair.host(DEVICE).epochs, 1, "once");
+}
+
+#[test]
+fn of_two_clones_the_second_takes_a_new_epoch() {
+    let mut pair = Pair::new(3, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    pair.disconnect();
+    let clone = pair.host(DEVICE).clone();
+    pair.sync();
+    write_some(&mut pair, DEVICE, 100, 10);
+    pair.run();
+    pair.disconnect();
+    let first = std::mem::replace(pair.host(DEVICE), clone);
+    pair.sync();
+    assert_eq!(first.epochs, 0);
+    assert_eq!(pair.host(DEVICE).epochs, 1);
+    pair.assert_converged();
+}
+
+#[test]
+fn a_lost_cursor_reconciles() {
+    for forget in [DEVICE, SERVER] {
+        let mut pair = Pair::new(4, &["cars"]);
+        write_some(&mut pair, DEVICE, 0, 10);
+        write_some(&mut pair, SERVER, 50, 10);
+        pair.sync();
+        pair.disconnect();
+        write_some(&mut pair, DEVICE, 5, 10);
+        write_some(&mut pair, SERVER, 55, 10);
+        pair.host(forget).remotes.clear();
+        pair.sync();
+        pair.assert_converged();
+    }
+}
+
+#[test]
+fn sessions_that_die_before_they_are_open_are_no_restore() {
+    for steps in 0..12 {
+        let mut pair = Pair::new(steps, &["cars"]);
+        write_some(&mut pair, DEVICE, 0, 3);
+        pair.sync();
+        pair.disconnect();
+        for _ in 0..3 {
+            pair.connect();
+            (0..steps).for_each(|_| {
+                pair.step();
+            });
+            pair.disconnect();
+        }
+        pair.sync();
+        pair.assert_converged();
+        assert_eq!(pair.host(DEVICE).epochs + pair.host(SERVER).epochs, 0, "after {steps} steps");
+    }
+}
+
+#[test]
+fn a_store_that_was_made_anew_is_not_taken_for_a_rolled_back_one() {
+    let mut pair = Pair::new(5, &["cars"]);
+    write_some(&mut pair, SERVER, 0, 10);
+    pair.sync();
+    pair.disconnect();
+    let mut fresh = Pair::new(5, &["cars"]).sides.into_iter().next().unwrap().host;
+    fresh.store = crate::ident::StoreId(crate::ident::Uuid([42; 16]));
+    fresh.boots.log = crate::ident::LogId(crate::ident::Uuid([42; 16]));
+    *pair.host(DEVICE) = fresh;
+    pair.sync();
+    pair.assert_converged();
+    assert_eq!(pair.host(DEVICE).epochs, 0);
+}

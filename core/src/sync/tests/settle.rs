@@ -1,0 +1,116 @@
+//! Items that are not simply accepted.
+
+use super::host::key;
+use super::pair::{DEVICE, Pair, SERVER};
+use crate::sync::*;
+
+fn owed(pair: &mut Pair) -> Vec<Owed> {
+    let server = pair.host(SERVER).peer_key;
+    pair.host(DEVICE).remotes[&server].owed.clone()
+}
+
+#[test]
+fn a_rejected_document_does_not_hold_up_the_others_and_is_kept() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.sync();
+    pair.host(SERVER).forbidden.insert(key("cars", 3));
+    for n in 0..6 {
+        pair.host(DEVICE).write(&key("cars", n), 0, n);
+    }
+    pair.run();
+    assert_eq!(pair.host(SERVER).docs.len(), 5);
+    let is_rejected = |event: &SessionEvent| {
+        *event == SessionEvent::Rejected { key: key("cars", 3), reason: RejectReason::Forbidden }
+    };
+    assert_eq!(pair.count(DEVICE, is_rejected), 1);
+    assert_eq!(owed(&mut pair).len(), 1);
+    pair.resync();
+    assert_eq!(
+        pair.count(DEVICE, is_rejected),
+        1,
+        "it is not tried again under the same permission"
+    );
+}
+
+#[test]
+fn another_permission_brings_what_was_refused() {
+    let mut pair = Pair::new(2, &["cars"]);
+    pair.host(SERVER).forbidden.insert(key("cars", 3));
+    pair.host(DEVICE).write(&key("cars", 3), 0, 1);
+    pair.sync();
+    assert_eq!(owed(&mut pair).len(), 1);
+    pair.host(SERVER).forbidden.clear();
+    pair.host(SERVER).write_generation += 1;
+    let now = pair.now(SERVER);
+    pair.session(SERVER).handle_host(HostEvent::PermissionChanged, now);
+    pair.drain();
+    while pair.step() {}
+    let closed = CloseReason::Local(ByeReason::PermissionChanged);
+    assert_eq!(pair.sides[SERVER].closed, Some(closed));
+    pair.resync();
+    pair.assert_converged();
+    assert_eq!(owed(&mut pair), []);
+}
+
+#[test]
+fn a_rejection_survives_a_break_at_any_event() {
+    for cut in 0..60 {
+        let mut pair = Pair::new(cut, &["cars"]);
+        pair.sync();
+        pair.host(SERVER).forbidden.insert(key("cars", 3));
+        (0..6).for_each(|n| pair.host(DEVICE).write(&key("cars", n), 0, n));
+        (0..cut).for_each(|_| {
+            pair.step();
+        });
+        pair.resync();
+        assert_eq!(owed(&mut pair).len(), 1, "cut after {cut}");
+        assert_eq!(pair.host(SERVER).docs.len(), 5);
+    }
+}
+
+#[test]
+fn a_receiver_without_the_base_gets_what_it_lacks() {
+    for cut in 0..60 {
+        let mut pair = Pair::new(cut, &["cars"]);
+        pair.host(SERVER).write(&key("cars", 1), 0, 1);
+        pair.sync();
+        // The device loses the document without a trace, as no honest store does.
+        pair.host(DEVICE).docs.clear();
+        pair.host(SERVER).write(&key("cars", 1), 1, 2);
+        (0..cut).for_each(|_| {
+            pair.step();
+        });
+        pair.resync();
+        pair.assert_converged();
+    }
+}
+
+#[test]
+fn an_edit_of_a_deleted_document_is_answered_by_its_deletion() {
+    for cut in 0..60 {
+        let mut pair = Pair::new(cut, &["cars"]);
+        pair.host(DEVICE).write(&key("cars", 1), 0, 1);
+        pair.sync();
+        pair.disconnect();
+        pair.host(SERVER).delete(&key("cars", 1));
+        pair.host(SERVER).docs.get_mut(&key("cars", 1)).unwrap().is_residue = true;
+        pair.host(DEVICE).write(&key("cars", 1), 0, 2);
+        pair.connect();
+        (0..cut).for_each(|_| {
+            pair.step();
+        });
+        pair.resync();
+        assert!(pair.host(DEVICE).docs[&key("cars", 1)].doc.deleted, "cut after {cut}");
+    }
+}
+
+#[test]
+fn what_is_rejected_in_a_reconciliation_is_kept_too() {
+    let mut pair = Pair::new(4, &["cars"]);
+    (0..6).for_each(|n| pair.host(DEVICE).write(&key("cars", n), 0, n));
+    pair.host(SERVER).forbidden.insert(key("cars", 3));
+    pair.sync();
+    assert_eq!(owed(&mut pair).len(), 1);
+    assert_eq!(pair.session(DEVICE).status().state, SessionState::Live);
+    assert_eq!(pair.session(DEVICE).status().rejected_count, 1);
+}

@@ -1,0 +1,197 @@
+//! Sync: two sessions between a server and a device, as the frames that they exchange, and what each side then
+//! keeps about the other.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
+use bigpeer_core::node::{Credential, Request, SessionId, SessionInput, SessionOpen};
+use bigpeer_core::time::WallMs;
+use bigpeer_core::value::{Object, Value};
+use bytes::Bytes;
+
+use super::process::Process;
+use super::transactions::APP;
+use super::{Vectors, agree, parsed};
+
+const KEY: &str = "abcdefghij-secret";
+const ACK: u8 = 0x8B;
+const NEED: u8 = 0x86;
+const CHUNK: u8 = 0x88;
+
+struct Pair {
+    server: Process,
+    device: Process,
+    session: SessionId,
+    /// Each frame with its sender, in the order of delivery.
+    wire: Vec<(&'static str, Bytes)>,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let mut server = Process::new("server", 0x51, false);
+        // The device may write cars and nothing else.
+        let permissions = r#"{"read": {"everything": true}, "write": {"queriesByCollection": {"cars": ["true"]}}}"#;
+        let permissions = Permissions::from_value(&parsed(permissions)).expect("valid permissions");
+        let key = ApiKey {
+            name: "device".into(),
+            description: None,
+            prefix: key_prefix(KEY).into(),
+            hash: hash(KEY),
+            expires: WallMs(u64::MAX),
+            permissions: Arc::new(permissions),
+        };
+        let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token: None };
+        server.request(Request::Catalog(put));
+        server.request(Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+        let device = Process::new("tablet 7", 0xD1, true);
+        Self { server, device, session: SessionId(0), wire: Vec::new() }
+    }
+
+    fn connect(&mut self, subscription: &str) {
+        self.session.0 += 1;
+        let open = |credential| SessionInput::Open(SessionOpen { app: APP, credential });
+        self.server.session(self.session, open(Credential::Bearer(Some(KEY.into()))));
+        let queries = vec![(subscription.into(), Object::default())];
+        self.device.session(self.session, SessionInput::Subscribe(queries));
+        self.device.session(self.session, open(Credential::Local));
+        self.exchange();
+    }
+
+    fn disconnect(&mut self) {
+        self.server.session(self.session, SessionInput::Closed);
+        self.device.session(self.session, SessionInput::Closed);
+    }
+
+    fn exchange(&mut self) {
+        loop {
+            let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
+            if down.is_none() && up.is_none() {
+                return;
+            }
+            if let Some(frame) = down {
+                self.wire.push(("server", frame.clone()));
+                self.device.session(self.session, SessionInput::Frame(frame));
+            }
+            if let Some(frame) = up {
+                self.wire.push(("device", frame.clone()));
+                self.server.session(self.session, SessionInput::Frame(frame));
+            }
+        }
+    }
+
+    /// Two meetings with everything that a session has to say.
+    fn meet() -> Self {
+        let mut pair = Self::new();
+        let (server, device) = (&mut pair.server, &mut pair.device);
+        server.execute(APP, "INSERT INTO cars DOCUMENTS ({'_id': 1, 'Origin': 'Japan'}), ({'_id': 2, 'Origin': 'USA'})");
+        device.execute(APP, "INSERT INTO cars DOCUMENTS ({'_id': 'own', 'Origin': 'Japan'})");
+        device.execute(APP, "INSERT INTO boats DOCUMENTS ({'_id': 'refused'})");
+        pair.connect("SELECT * FROM cars WHERE Origin = 'Japan'");
+        pair.server.execute(APP, "UPDATE cars SET Origin = 'Korea' WHERE _id = 1");
+        pair.server.execute(APP, "DELETE FROM cars WHERE _id = 'own'");
+        pair.device.session(pair.session, SessionInput::Probe);
+        pair.exchange();
+        pair.disconnect();
+
+        pair.device.execute(APP, "UPDATE cars SET color = 'red' WHERE _id = 1");
+        pair.server.execute(APP, "UPDATE cars SET year = 1999 WHERE _id = 1");
+        pair.connect("SELECT * FROM cars");
+        pair.device.session(pair.session, SessionInput::Probe);
+        pair.exchange();
+        pair.server.execute(APP, "DELETE FROM cars WHERE _id = 2");
+        pair.device.execute(APP, "INSERT INTO boats DOCUMENTS ({'_id': 'refused too'})");
+        pair.exchange();
+        let long = "x".repeat(600_000);
+        pair.device.execute(
+            APP,
+            &format!("INSERT INTO cars DOCUMENTS ({{'_id': 'long', 'text': '{long}'}})"),
+        );
+        pair.exchange();
+        pair.device.sleep(31);
+        pair.exchange();
+        pair.device.session(pair.session, SessionInput::Close);
+        pair.exchange();
+        assert!(pair.device.is_closed && pair.server.is_closed, "the goodbye was heard");
+        pair
+    }
+
+    /// The first frame of each kind that each side sent, and those that say more than the first.
+    fn chosen(&self) -> Vec<(String, Bytes)> {
+        let mut seen = BTreeSet::new();
+        let mut chosen = Vec::new();
+        for (sender, frame) in &self.wire {
+            let kind = if frame.starts_with(b"BPG1") { 0 } else { frame[0] };
+            if frame.len() > FRAME_BYTES_MAX {
+                continue;
+            }
+            let counts = if TELLING.contains(&kind) { 6 } else { 1 };
+            let taken = (0..counts).find(|count| seen.insert((*sender, kind, *count)));
+            if let Some(count) = taken {
+                let more = if count == 0 { String::new() } else { format!(" {}", count + 1) };
+                chosen.push((format!("{sender} {kind:02x}{more}"), frame.clone()));
+            }
+        }
+        chosen
+    }
+}
+
+#[test]
+fn frames_are_written_as_they_were() {
+    let mut vectors = Vectors::default();
+    for (name, frame) in Pair::meet().chosen() {
+        vectors.push(name, &frame[..]);
+    }
+    vectors.check("frames");
+}
+
+#[test]
+fn remote_records_are_written_as_they_were() {
+    let mut vectors = Vectors::default();
+    let pair = Pair::meet();
+    for (side, records) in
+        [("server", &pair.server.remote_records), ("device", &pair.device.remote_records)]
+    {
+        let mut distinct = BTreeSet::new();
+        let new = records.iter().filter(|record| distinct.insert(record.to_vec()));
+        for (index, record) in new.enumerate() {
+            vectors.push(format!("{side} {}", index + 1), &record[..]);
+        }
+    }
+    vectors.check("remote_records");
+}
+
+#[test]
+fn every_kind_of_frame_is_among_them() {
+    let kinds: BTreeSet<u8> = Pair::meet()
+        .chosen()
+        .into_iter()
+        .filter(|(_, frame)| !frame.starts_with(b"BPG1"))
+        .map(|(_, frame)| frame[0])
+        .collect();
+    let all: BTreeSet<u8> = (0x81..=0x8D).chain([0x0E, 0x0F, 0x90]).collect();
+    assert_eq!(kinds, all);
+}
+
+#[test]
+fn the_decoder_reads_the_frames_that_were_sent() {
+    agree("frames", "device 00", "greeting", "d1".repeat(32));
+    agree("frames", "device 81", "app", APP.to_string());
+    agree("frames", "device 81", "role", "device");
+    agree("frames", "device 81", "device_name", "tablet 7");
+    agree("frames", "server 81", "role", "server");
+    agree("frames", "server 82", "subscriptions", Value::Null);
+    agree(
+        "frames",
+        "device 82",
+        "subscriptions.0.text",
+        "SELECT * FROM cars WHERE Origin = 'Japan'",
+    );
+    agree("frames", "server 8b 4", "outcomes.0.outcome.rejected", "forbidden");
+    agree("frames", "device 90", "reason", "shutdown");
+}
+
+/// Longer frames are chunks of one long text.
+const FRAME_BYTES_MAX: usize = 4_096;
+/// Kinds of which the first is not enough.
+const TELLING: [u8; 3] = [ACK, NEED, CHUNK];

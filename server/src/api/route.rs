@@ -1,0 +1,251 @@
+//! The table of routes.
+
+use bigpeer_connection::{Method, Request, Response};
+use bigpeer_core::ident::{AppId, Txn};
+use bigpeer_core::node::{ErrorKind, ObjectMode};
+
+use super::body::{BodyError, execute_body};
+use super::{Call, Door, ExecuteCall, SessionCall, admin, reply};
+use crate::secrets::Secret;
+
+/// Decides what a request asks for. `admin_token` opens the routes below `/admin` on the admin listener.
+///
+/// `upgrade` is true when the client asks for a WebSocket.
+#[must_use]
+pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret) -> Call {
+    let path = request.path().trim_end_matches('/');
+    let mut segments = path.split('/').skip(1);
+    let parts: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
+    if segments.next().is_some() {
+        return Call::Respond(nothing_here(path, door));
+    }
+    match (parts, door) {
+        ([Some("health"), Some("live"), None, ..], _) => only(request, Method::Get, || Call::Live),
+        ([Some("health"), Some("ready"), None, ..], _) => {
+            only(request, Method::Get, || Call::Ready)
+        }
+        ([Some("metrics"), None, ..], Door::Admin) => only(request, Method::Get, || Call::Metrics),
+        ([Some("admin"), ..], Door::Admin) => admin::route(request, &parts[1..], admin_token),
+        ([Some("_ditto"), None, ..], Door::Data) => {
+            session(request, upgrade, app_of_query(request))
+        }
+        ([Some(app), Some("_ditto"), None, ..], Door::Data) => session(request, upgrade, Some(app)),
+        ([Some(app), Some("api"), Some(version), Some(group), Some(name), None], Door::Data) => {
+            api(request, app, version, group, name)
+        }
+        ([Some("api"), ..], Door::Data) => Call::Respond(reply::message(
+            404,
+            "the first part of the path is the app's id: POST /{app}/api/v5/store/execute; \
+             `bigpeer app list` shows the apps",
+        )),
+        _ => Call::Respond(nothing_here(path, door)),
+    }
+}
+
+fn api(request: &Request, app: &str, version: &str, group: &str, name: &str) -> Call {
+    let mode = match version {
+        "v4" => ObjectMode::Register,
+        "v5" => ObjectMode::Map,
+        "v1" | "v2" | "v3" => {
+            let text = format!("version {} of the API is retired: use v4 or v5", &version[1..]);
+            return Call::Respond(reply::message(404, &text));
+        }
+        _ => return Call::Respond(nothing_here(request.path(), Door::Data)),
+    };
+    if (group, name) != ("store", "execute") {
+        return Call::Respond(nothing_here(request.path(), Door::Data));
+    }
+    if request.method() != Method::Post {
+        return Call::Respond(wrong_method(request, "POST"));
+    }
+    execute(request, app, mode).unwrap_or_else(Call::Respond)
+}
+
+fn execute(request: &Request, app: &str, mode: ObjectMode) -> Result<Call, Response> {
+    let app = parse_app(app)?;
+    check_encoding(request)?;
+    let min_txn = min_txn(request)?;
+    let bearer = bearer(request);
+    let (statement, args) = execute_body(request.body()).map_err(|error| match error {
+        BodyError::Invalid(text) => reply::failure(400, ErrorKind::Invalid, &text),
+    })?;
+    Ok(Call::Execute(ExecuteCall { app, bearer, statement, args, mode, min_txn }))
+}
+
+fn check_encoding(request: &Request) -> Result<(), Response> {
+    let encoding = request.content_encoding().unwrap_or("identity");
+    if !encoding.eq_ignore_ascii_case("identity") {
+        let text =
+            format!("a body with Content-Encoding `{encoding}` is not taken: send it as it is");
+        return Err(reply::message(415, &text));
+    }
+    let content = request.content_type().unwrap_or_default();
+    let content = content.split(';').next().unwrap_or_default().trim();
+    if content.eq_ignore_ascii_case("application/cbor") || content.starts_with("multipart/") {
+        let text = format!("a body of type `{content}` is not taken here: send application/json");
+        return Err(reply::message(415, &text));
+    }
+    Ok(())
+}
+
+fn min_txn(request: &Request) -> Result<Option<Txn>, Response> {
+    let Some(text) = request.txn_id() else { return Ok(None) };
+    match text.parse::<u64>() {
+        Ok(number) if number <= Txn::MAX.0 => Ok(Some(Txn(number))),
+        _ => {
+            let text = format!(
+                "X-DITTO-TXN-ID is `{text}`: expected the decimal `transactionId` of an earlier answer"
+            );
+            Err(reply::failure(400, ErrorKind::Invalid, &text))
+        }
+    }
+}
+
+fn session(request: &Request, upgrade: bool, app: Option<&str>) -> Call {
+    if !upgrade {
+        let response = reply::message(
+            426,
+            "this is the WebSocket of device sync: connect with ws:// or wss://",
+        );
+        return Call::Respond(response.with_header("Upgrade", "websocket"));
+    }
+    let Some(app) = app else {
+        return Call::Respond(reply::message(
+            400,
+            "name the app: /{app}/_ditto or /_ditto?app={app}",
+        ));
+    };
+    match parse_app(app) {
+        Ok(app) => Call::Session(SessionCall { app, bearer: bearer(request) }),
+        Err(response) => Call::Respond(response),
+    }
+}
+
+fn app_of_query(request: &Request) -> Option<&str> {
+    request.query()?.split('&').find_map(|pair| pair.strip_prefix("app="))
+}
+
+/// The text behind `Bearer`, a word whose case does not matter.
+pub(super) fn bearer(request: &Request) -> Option<Box<str>> {
+    let text = request.authorization()?;
+    let (scheme, token) = text.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
+}
+
+pub(super) fn parse_app(text: &str) -> Result<AppId, Response> {
+    text.parse().map(AppId).map_err(|_| {
+        let text = format!(
+            "unknown app `{text}`: the first part of the path is the app's id, a UUID; \
+             `bigpeer app list` shows the apps"
+        );
+        reply::message(404, &text)
+    })
+}
+
+fn only(request: &Request, method: Method, call: impl FnOnce() -> Call) -> Call {
+    // HEAD is GET without the body, which the connection leaves out.
+    if request.method() == method || (method, request.method()) == (Method::Get, Method::Head) {
+        call()
+    } else {
+        Call::Respond(wrong_method(request, method.as_str()))
+    }
+}
+
+pub(super) fn wrong_method(request: &Request, allow: &str) -> Response {
+    let (method, path) = (request.method().as_str(), request.path());
+    let text = format!("{method} is not allowed on {path}: use {allow}");
+    reply::message(405, &text).with_header("Allow", allow)
+}
+
+pub(super) fn nothing_here(path: &str, door: Door) -> Response {
+    let routes = match door {
+        Door::Data | Door::Peer => {
+            "POST /{app}/api/v4/store/execute, POST /{app}/api/v5/store/execute, \
+             the WebSocket /{app}/_ditto, GET /health/live, GET /health/ready"
+        }
+        Door::Admin => {
+            "GET /metrics, GET /health/live, GET /health/ready, GET and POST /admin/apps, \
+             DELETE /admin/apps/{app}, GET and POST /admin/apps/{app}/keys, \
+             DELETE /admin/apps/{app}/keys/{name}"
+        }
+    };
+    reply::message(404, &format!("nothing at {path}: there is {routes}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use bigpeer_core::value::Value;
+
+    use super::*;
+
+    const APP: &str = "00000000-0000-0000-0000-000000000001";
+
+    fn ask(method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Call {
+        let request = Request::new(method, path, headers, body.as_bytes()).expect("well-formed");
+        route(&request, false, Door::Data, &Secret::for_test("t"))
+    }
+
+    fn refusal(call: Call) -> (u16, String) {
+        let Call::Respond(response) = call else { panic!("expected a refusal, got {call:?}") };
+        (response.status, String::from_utf8(response.body.to_vec()).expect("text"))
+    }
+
+    #[test]
+    fn a_statement_is_read_with_everything_around_it() {
+        let headers = [("Authorization", "bearer key"), ("X-HYDRA-TXN-ID", "17")];
+        let body = r#"{"statement":"SELECT * FROM cars WHERE a = :x","args":{"x":1}}"#;
+        let Call::Execute(call) =
+            ask(Method::Post, &format!("/{APP}/api/v5/store/execute"), &headers, body)
+        else {
+            panic!("a statement")
+        };
+        assert_eq!(call.bearer.as_deref(), Some("key"));
+        assert_eq!(call.min_txn, Some(Txn(17)));
+        assert_eq!(call.mode, ObjectMode::Map);
+        assert_eq!(call.args.get("x").and_then(Value::as_i64), Some(1));
+        assert_eq!(&*call.statement, "SELECT * FROM cars WHERE a = :x");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_is_said_with_its_status() {
+        let path = format!("/{APP}/api/v4/store/execute");
+        let ok = r#"{"statement":"SELECT * FROM cars"}"#;
+        for (method, path, headers, body, status, part) in [
+            (Method::Get, &*path, &[][..], "", 405, "use POST"),
+            (Method::Post, &path, &[("Content-Encoding", "gzip")], ok, 415, "gzip"),
+            (Method::Post, &path, &[("Content-Type", "application/cbor")], ok, 415, "json"),
+            (Method::Post, &path, &[("X-DITTO-TXN-ID", "x")], ok, 400, "X-DITTO-TXN-ID"),
+            (Method::Post, &path, &[], r#"{"statement":"#, 400, "line 1, column 14"),
+            (Method::Post, &path, &[], r#"{"a":1,"a":2}"#, 400, "more than once"),
+            (Method::Post, &path, &[], r#"{"args":{}}"#, 400, "statement"),
+            (Method::Post, &path, &[], r#"{"statement":"x","args":[]}"#, 400, "args"),
+            (Method::Post, "/shop/api/v4/store/execute", &[], ok, 404, "unknown app `shop`"),
+            (Method::Post, "/api/v4/store/execute", &[], ok, 404, "first part"),
+            (Method::Post, &format!("/{APP}/api/v2/store/write"), &[], ok, 404, "v4 or v5"),
+            (Method::Post, &format!("/{APP}/api/v4/store/find"), &[], ok, 404, "store/execute"),
+            (Method::Get, "/a/b/c/d/e/f/g", &[], "", 404, "there is"),
+            (Method::Get, "/metrics", &[], "", 404, "nothing at /metrics"),
+            (Method::Get, "/admin/apps", &[], "", 404, "nothing at"),
+            (Method::Get, &format!("/{APP}/_ditto"), &[], "", 426, "WebSocket"),
+            (Method::Post, "/health/live", &[], "", 405, "use GET"),
+        ] {
+            let (found, text) = refusal(ask(method, path, headers, body));
+            assert_eq!(found, status, "{path}: {text}");
+            assert!(text.contains(part), "{path}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_device_names_its_app_in_the_path_or_in_the_query() {
+        let expected =
+            SessionCall { app: parse_app(APP).expect("a UUID"), bearer: Some("t".into()) };
+        for path in [format!("/{APP}/_ditto"), format!("/_ditto?x=1&app={APP}")] {
+            let headers = [("Authorization", "Bearer t")];
+            let request = Request::new(Method::Get, &path, &headers, b"").expect("well-formed");
+            match route(&request, true, Door::Data, &Secret::for_test("t")) {
+                Call::Session(call) => assert_eq!(call, expected),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}

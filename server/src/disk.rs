@@ -1,0 +1,292 @@
+//! Carries out disk commands with plain files, on threads of its own.
+//!
+//! Two threads: one writes and syncs, the other makes, lists, reads and deletes. Making a segment writes all of
+//! it once, and the log must not wait for that. Both take commands in order; completions go into one queue.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
+use bigpeer_mailbox::Unparker;
+use bytes::Bytes;
+
+/// The two threads, as the owner of the log sees them. Dropping it lets them end and waits.
+#[derive(Debug)]
+pub struct DiskPool {
+    foreground: Option<Sender<Job>>,
+    background: Option<Sender<Job>>,
+    done: Receiver<DiskDone>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl DiskPool {
+    /// Starts the threads. Files lie below `root`; `waker` wakes the owner after a completion.
+    ///
+    /// # Errors
+    ///
+    /// When a thread cannot be started.
+    pub fn start(root: &Path, waker: &Unparker) -> io::Result<Self> {
+        let (done_in, done) = channel();
+        let mut threads = Vec::new();
+        let mut start = |name: &str| {
+            let (commands, inbox) = channel();
+            let worker = Worker::new(root);
+            let (done, waker) = (done_in.clone(), waker.clone());
+            let thread = std::thread::Builder::new().name(name.to_owned());
+            threads.push(thread.spawn(move || worker.run(&inbox, &done, &waker))?);
+            Ok::<_, io::Error>(Some(commands))
+        };
+        let foreground = start("disk-write")?;
+        let background = start("disk-make")?;
+        Ok(Self { foreground, background, done, threads })
+    }
+
+    /// Hands over a command.
+    pub fn submit(&self, op: DiskOp, command: DiskCommand) {
+        let is_urgent = matches!(command, DiskCommand::Write { .. } | DiskCommand::Sync { .. });
+        if is_urgent {
+            return send(&self.foreground, Job::Execute(op, command));
+        }
+        // The other thread may hold these names open, and they are about to name other files.
+        match &command {
+            DiskCommand::Create { file, .. } | DiskCommand::Delete { file } => {
+                send(&self.foreground, Job::Forget(file.clone()));
+            }
+            DiskCommand::Rename { from, to } => {
+                send(&self.foreground, Job::Forget(from.clone()));
+                send(&self.foreground, Job::Forget(to.clone()));
+            }
+            _ => {}
+        }
+        send(&self.background, Job::Execute(op, command));
+    }
+
+    /// The next completion.
+    pub fn poll_done(&self) -> Option<DiskDone> {
+        self.done.try_recv().ok()
+    }
+}
+
+impl Drop for DiskPool {
+    fn drop(&mut self) {
+        self.foreground = None;
+        self.background = None;
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// What a thread is told to do.
+#[derive(Debug)]
+enum Job {
+    Execute(DiskOp, DiskCommand),
+    /// Close this file if it is open.
+    Forget(FileName),
+}
+
+fn send(queue: &Option<Sender<Job>>, job: Job) {
+    let queue = queue.as_ref().expect("the pool is not dropped");
+    queue.send(job).expect("a disk thread ends only with the pool");
+}
+
+/// Carries out commands on the calling thread, for those who have nothing else to do meanwhile.
+#[derive(Debug)]
+pub struct DiskHere(Worker);
+
+impl DiskHere {
+    /// Files lie below `root`.
+    #[must_use]
+    pub fn new(root: &Path) -> Self {
+        Self(Worker::new(root))
+    }
+
+    /// Carries out one command.
+    pub fn execute(&mut self, op: DiskOp, command: DiskCommand) -> DiskDone {
+        let result = self.0.execute(command).map_err(|error| to_disk_error(&error));
+        DiskDone { op, result }
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    root: PathBuf,
+    files: BTreeMap<FileName, File>,
+}
+
+/// The most files that a worker keeps open.
+const FILES_OPEN_MAX: usize = 16;
+
+/// How many zeroes are written at once.
+const ZEROES_BYTES: usize = 256 * 1024;
+
+impl Worker {
+    fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), files: BTreeMap::new() }
+    }
+
+    fn run(mut self, inbox: &Receiver<Job>, done: &Sender<DiskDone>, waker: &Unparker) {
+        while let Ok(job) = inbox.recv() {
+            let (op, command) = match job {
+                Job::Execute(op, command) => (op, command),
+                Job::Forget(file) => {
+                    self.files.remove(&file);
+                    continue;
+                }
+            };
+            let result = self.execute(command).map_err(|error| to_disk_error(&error));
+            if done.send(DiskDone { op, result }).is_err() {
+                return;
+            }
+            waker.unpark();
+        }
+    }
+
+    fn execute(&mut self, command: DiskCommand) -> io::Result<DiskReply> {
+        match command {
+            DiskCommand::List { dir } => return self.list(&dir),
+            DiskCommand::Create { file, len_bytes } => self.create(&file, len_bytes)?,
+            DiskCommand::Write { file, offset_bytes, data } => {
+                self.file(&file)?.write_all_at(&data, offset_bytes)?;
+            }
+            // The length and the blocks of a file never change after it was made: its data is all there is.
+            DiskCommand::Sync { file } => self.file(&file)?.sync_data()?,
+            DiskCommand::SyncDir { dir } => File::open(self.root.join(&*dir))?.sync_all()?,
+            DiskCommand::Rename { from, to } => {
+                self.files.remove(&from);
+                self.files.remove(&to);
+                fs::rename(self.root.join(&*from), self.root.join(&*to))?;
+            }
+            DiskCommand::Delete { file } => {
+                self.files.remove(&file);
+                fs::remove_file(self.root.join(&*file))?;
+            }
+            DiskCommand::Read { file, offset_bytes, len_bytes } => {
+                return self.read(&file, offset_bytes, len_bytes);
+            }
+        }
+        Ok(DiskReply::Done)
+    }
+
+    fn list(&self, dir: &str) -> io::Result<DiskReply> {
+        let path = self.root.join(dir);
+        fs::create_dir_all(&path)?;
+        let mut found = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                found.push((entry.file_name().to_string_lossy().into_owned(), metadata.len()));
+            }
+        }
+        found.sort();
+        Ok(DiskReply::Listed(found))
+    }
+
+    fn create(&mut self, name: &FileName, len_bytes: u64) -> io::Result<()> {
+        let path = self.root.join(&**name);
+        self.files.remove(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let written = write_zeroes(&file, len_bytes).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Half a segment would take the space that is missing.
+            let _ = fs::remove_file(&path);
+        }
+        written
+    }
+
+    fn read(
+        &mut self,
+        name: &FileName,
+        offset_bytes: u64,
+        len_bytes: u32,
+    ) -> io::Result<DiskReply> {
+        let file = self.file(name)?;
+        let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
+        let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
+        file.read_exact_at(&mut bytes, offset_bytes)?;
+        Ok(DiskReply::Read(Bytes::from(bytes)))
+    }
+
+    fn file(&mut self, name: &FileName) -> io::Result<&File> {
+        if !self.files.contains_key(name) {
+            if self.files.len() >= FILES_OPEN_MAX {
+                self.files.pop_first();
+            }
+            let path = self.root.join(&**name);
+            let file = OpenOptions::new().read(true).write(true).open(path)?;
+            self.files.insert(name.clone(), file);
+        }
+        Ok(&self.files[name])
+    }
+}
+
+fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {
+    let zeroes = vec![0; ZEROES_BYTES];
+    let mut offset = 0;
+    while offset < len_bytes {
+        let count = (len_bytes - offset).min(ZEROES_BYTES as u64);
+        file.write_all_at(&zeroes[..count as usize], offset)?;
+        offset += count;
+    }
+    Ok(())
+}
+
+fn to_disk_error(error: &io::Error) -> DiskError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
+        io::ErrorKind::NotFound => DiskError::NotFound,
+        _ => DiskError::Io(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(pool: &DiskPool, command: DiskCommand) -> Result<DiskReply, DiskError> {
+        pool.submit(DiskOp(7), command);
+        let done = pool.done.recv().expect("the pool lives");
+        assert_eq!(done.op, DiskOp(7));
+        done.result
+    }
+
+    #[test]
+    fn commands_do_what_the_seam_says() {
+        let root = std::env::temp_dir().join(format!("bigpeer-disk-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).expect("temporary");
+        let (_parker, unparker) = bigpeer_mailbox::parker(|| {});
+        let pool = DiskPool::start(&root, &unparker).expect("threads");
+        let file: FileName = "log/a".into();
+        let dir = || DiskCommand::List { dir: "log".into() };
+        assert_eq!(run(&pool, dir()), Ok(DiskReply::Listed(Vec::new())));
+        let len_bytes = 1_000_448;
+        let create = DiskCommand::Create { file: file.clone(), len_bytes };
+        assert_eq!(run(&pool, create), Ok(DiskReply::Done));
+        let data = Bytes::from(vec![9; 512]);
+        let write = DiskCommand::Write { file: file.clone(), offset_bytes: 512, data };
+        assert_eq!(run(&pool, write), Ok(DiskReply::Done));
+        assert_eq!(run(&pool, DiskCommand::Sync { file: file.clone() }), Ok(DiskReply::Done));
+        let to: FileName = "log/b".into();
+        let rename = DiskCommand::Rename { from: file.clone(), to: to.clone() };
+        assert_eq!(run(&pool, rename), Ok(DiskReply::Done));
+        assert_eq!(run(&pool, DiskCommand::SyncDir { dir: "log".into() }), Ok(DiskReply::Done));
+        assert_eq!(run(&pool, dir()), Ok(DiskReply::Listed(vec![("b".into(), len_bytes)])));
+        let read =
+            |offset_bytes| DiskCommand::Read { file: to.clone(), offset_bytes, len_bytes: 600 };
+        let Ok(DiskReply::Read(bytes)) = run(&pool, read(512)) else { panic!("bytes") };
+        assert_eq!((bytes.len(), bytes[511], bytes[512]), (600, 9, 0));
+        let Ok(DiskReply::Read(bytes)) = run(&pool, read(len_bytes - 10)) else { panic!("bytes") };
+        assert_eq!(bytes.len(), 10);
+        assert_eq!(run(&pool, DiskCommand::Delete { file: to.clone() }), Ok(DiskReply::Done));
+        assert_eq!(run(&pool, read(0)), Err(DiskError::NotFound));
+        drop(pool);
+        fs::remove_dir_all(&root).expect("ours");
+    }
+}

@@ -1,0 +1,159 @@
+//! Counters, written by the thread they belong to and summed when somebody asks.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::shared::{Phase, Shared};
+
+/// What is counted or measured on each thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "each has its text in TABLE")]
+pub enum Metric {
+    Statements,
+    BytesReceived,
+    BytesSent,
+    ConnectionsOpened,
+    ConnectionsOpen,
+    SessionsOpen,
+    RequestsPending,
+    MailSent,
+    MailWaiting,
+    RackLoad,
+    LogAppends,
+    LogGroups,
+    LogRecords,
+    LogBytes,
+    LogSyncs,
+    LogSegmentBytes,
+    LogPendingRecords,
+    LogSyncNanos,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Counter,
+    Gauge,
+}
+
+/// In the order of [`Metric`].
+const TABLE: [(Metric, &str, Kind, &str); 18] = {
+    use Kind::{Counter, Gauge};
+    use Metric::*;
+    [
+        (Statements, "statements_total", Counter, "Statements that were begun."),
+        (BytesReceived, "received_bytes_total", Counter, "Bytes read from connections."),
+        (BytesSent, "sent_bytes_total", Counter, "Bytes written to connections."),
+        (ConnectionsOpened, "connections_total", Counter, "Connections that were accepted."),
+        (ConnectionsOpen, "connections", Gauge, "Connections that are open."),
+        (SessionsOpen, "sessions", Gauge, "Sync sessions that are open."),
+        (RequestsPending, "requests_pending", Gauge, "Requests that wait for an answer."),
+        (MailSent, "mail_total", Counter, "Messages between threads."),
+        (MailWaiting, "mail_waiting", Gauge, "Messages that wait behind a full mailbox."),
+        (RackLoad, "work_pending", Gauge, "Calls and tasks in progress."),
+        (LogAppends, "log_appends_total", Counter, "Appends that were given to the log."),
+        (LogGroups, "log_groups_total", Counter, "Groups of records that became durable."),
+        (LogRecords, "log_records_total", Counter, "Records that became durable."),
+        (LogBytes, "log_bytes_total", Counter, "Bytes of records that became durable."),
+        (LogSyncs, "log_syncs_total", Counter, "Syncs that were issued."),
+        (LogSegmentBytes, "log_segment_bytes", Gauge, "Bytes of all segment files."),
+        (LogPendingRecords, "log_pending_records", Gauge, "Records that are not durable."),
+        (LogSyncNanos, "log_sync_nanoseconds", Gauge, "How long the last sync took."),
+    ]
+};
+
+/// The statuses that answers have; the last stands for all others.
+const STATUSES: [u16; 16] =
+    [200, 201, 400, 401, 403, 404, 405, 408, 409, 413, 415, 426, 500, 503, 507, 0];
+
+/// The counters of one thread.
+#[derive(Debug, Default)]
+pub struct ThreadMetrics {
+    values: [AtomicU64; TABLE.len()],
+    statuses: [AtomicU64; STATUSES.len()],
+}
+
+impl ThreadMetrics {
+    /// Adds to a counter. Called by the owning thread alone, so that a load and a store suffice.
+    pub fn add(&self, metric: Metric, count: u64) {
+        bump(&self.values[metric as usize], count);
+    }
+
+    /// Sets a gauge.
+    pub fn set(&self, metric: Metric, value: u64) {
+        self.values[metric as usize].store(value, Ordering::Relaxed);
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, status: u16) {
+        let index = STATUSES.iter().position(|&known| known == status);
+        bump(&self.statuses[index.unwrap_or(STATUSES.len() - 1)], 1);
+    }
+}
+
+fn bump(value: &AtomicU64, count: u64) {
+    value.store(value.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
+}
+
+/// All counters in the text format of Prometheus.
+#[must_use]
+pub fn render(shared: &Shared) -> String {
+    let mut out = String::with_capacity(4096);
+    for (metric, name, kind, help) in TABLE {
+        let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
+        header(&mut out, name, kind, help);
+        let sum = sum(shared, |thread| &thread.values[metric as usize]);
+        line(&mut out, name, sum);
+    }
+    header(&mut out, "requests_total", "counter", "Answers by their status.");
+    for (index, status) in STATUSES.iter().enumerate() {
+        let count = sum(shared, |thread| &thread.statuses[index]);
+        if count > 0 {
+            let label = if *status == 0 { "other".to_owned() } else { status.to_string() };
+            line(&mut out, &format!("requests_total{{status=\"{label}\"}}"), count);
+        }
+    }
+    for (name, help, value) in [
+        ("durable_position", "The last durable position of the log.", shared.durable().0),
+        ("applied_position", "Every thread reflects the log up to here.", shared.applied().0),
+        ("oldest_read_position", "No read is older than this.", shared.oldest_read().0),
+        ("ready", "1 while requests are answered.", u64::from(shared.phase() == Phase::Ready)),
+        ("shards", "Threads that run shards.", u64::from(shared.threads())),
+    ] {
+        header(&mut out, name, "gauge", help);
+        line(&mut out, name, value);
+    }
+    out
+}
+
+fn sum(shared: &Shared, of: impl Fn(&ThreadMetrics) -> &AtomicU64) -> u64 {
+    shared.all_metrics().map(|thread| of(thread).load(Ordering::Relaxed)).sum()
+}
+
+fn header(out: &mut String, name: &str, kind: &str, help: &str) {
+    let _ = writeln!(out, "# HELP bigpeer_{name} {help}\n# TYPE bigpeer_{name} {kind}");
+}
+
+fn line(out: &mut String, name: &str, value: u64) {
+    let _ = writeln!(out, "bigpeer_{name} {value}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_summed_over_the_threads() {
+        for (index, (metric, ..)) in TABLE.iter().enumerate() {
+            assert_eq!(*metric as usize, index, "the table is in the order of the metrics");
+        }
+        let shared = Shared::new(2);
+        shared.metrics(0).add(Metric::Statements, 2);
+        shared.metrics(1).add(Metric::Statements, 3);
+        shared.metrics(1).answered(200);
+        shared.metrics(1).answered(299);
+        let text = render(&shared);
+        assert!(text.contains("\nbigpeer_statements_total 5\n"), "{text}");
+        assert!(text.contains("bigpeer_requests_total{status=\"200\"} 1\n"));
+        assert!(text.contains("bigpeer_requests_total{status=\"other\"} 1\n"));
+    }
+}

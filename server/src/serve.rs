@@ -1,0 +1,333 @@
+//! `bigpeer serve`: brings the parts together, says when it is ready, and ends in order.
+
+mod options;
+mod report;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use bigpeer_connection::Config as ConnectionConfig;
+use bigpeer_core::ident::{BootId, PartitionId, Txn, Uuid};
+use bigpeer_core::log::{LogConfig, LogError, LogOpened};
+use bigpeer_core::node::{NodeConfig, NodeLimits, Rack, RackConfig, SyncIdentity};
+use bigpeer_core::rng::Seed;
+use bigpeer_core::seam::Now;
+use bigpeer_core::sync::{BootRow, BootTable};
+
+pub use options::ServeOptions;
+use report::Ready;
+
+use crate::api::Door;
+use crate::clock::Clock;
+use crate::datadir::{DataDir, DataDirError};
+use crate::disk::{DiskHere, DiskPool};
+use crate::driver::listen::{self, BindError, Bound};
+use crate::driver::probe::{self, ChooseError, Driver};
+use crate::driver::thread::{Notice, ShardThread};
+use crate::driver::{self, EventFd, Mailboxes};
+use crate::logging;
+use crate::secrets::os_random;
+use crate::shard::{OpenLog, Shard, ShardConfig, open_log};
+use crate::shared::Shared;
+use crate::tls::{self, TlsFileError};
+
+/// Why the server did not start, or did not end in order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// The log did not open.
+    #[error("{0}")]
+    Log(#[from] LogError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsFileError),
+    /// The driver that was asked for cannot run here.
+    #[error(transparent)]
+    Driver(#[from] ChooseError),
+    /// The operating system refuses something else.
+    #[error("cannot start: {0}")]
+    Io(#[from] io::Error),
+    /// A thread cannot go on.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Runs the server until a signal ends it.
+///
+/// # Errors
+///
+/// [`ServeError`], with what to do about it.
+pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    driver::block_stop_signals();
+    let limit = probe::raise_file_limit().unwrap_or(1024);
+    let (driver, why) = probe::choose(options.driver)?;
+    logging::info("driver chosen", &[("driver", &driver.to_string()), ("why", &why)]);
+    let tls = match (&options.tls_cert, &options.tls_key) {
+        (Some(certificates), Some(key)) => Some(tls::load(certificates, key)?),
+        _ => None,
+    };
+    let directory = DataDir::open(&options.data, os_random)?;
+    let bound = bind(options)?;
+    warn_of_exposure(&bound, tls.is_some());
+    let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
+    let clock = Clock::start();
+    let log = open(&directory, &clock)?;
+    let template = ShardConfig {
+        thread: 0,
+        threads,
+        partitions: directory.partitions,
+        connection: Arc::new(connection_config()),
+        tls,
+        admin_token: directory.admin_token.clone(),
+        random: os_random,
+        connections_max: connections_max(limit, threads),
+    };
+    let running = start(&template, &directory, log, clock, driver)?;
+    let stop = Arc::new(EventFd::new()?);
+    let ready = Ready::new(options, &report::addresses(&bound), driver, threads);
+    let acceptor = spawn("accept", {
+        let (stop, controls) = (stop.clone(), running.controls);
+        move || listen::accept_until_stopped(&bound, controls, &stop)
+    })?;
+    let result = watch(&running.notices, running.threads.len(), &ready, &stop);
+    stop.signal();
+    let _ = acceptor.join();
+    if result.is_ok() {
+        for thread in running.threads {
+            let _ = thread.join();
+        }
+        logging::info("stopped", &[]);
+    }
+    result
+}
+
+/// The threads of a server.
+struct Running {
+    threads: Vec<JoinHandle<()>>,
+    controls: Vec<driver::ControlSender>,
+    notices: Receiver<Notice>,
+}
+
+fn start(
+    template: &ShardConfig,
+    directory: &DataDir,
+    log: OpenLog,
+    clock: Clock,
+    driver: Driver,
+) -> Result<Running, ServeError> {
+    let (notify, notices) = channel();
+    let node = node_config(directory, &log);
+    let shared = Arc::new(Shared::new(template.threads));
+    let (boxes, controls) = driver::connect(template.threads)?;
+    let mut log = Some(log);
+    let mut threads = Vec::new();
+    for (thread, mail) in (0..template.threads).zip(boxes) {
+        let rack =
+            RackConfig { thread, threads: template.threads, node: node.clone(), seed: seed() };
+        let config = ShardConfig { thread, ..template.clone() };
+        let disk = match thread {
+            0 => Some(DiskPool::start(&directory.path, mail.waker())?),
+            _ => None,
+        };
+        let parts = Parts { config, rack, log: log.take(), mail, disk, clock };
+        threads.push(run_thread(parts, shared.clone(), notify.clone(), driver)?);
+    }
+    spawn("signals", move || {
+        loop {
+            let signal = driver::wait_for_stop_signal();
+            if notify.send(Notice::Signal(signal)).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok(Running { threads, controls, notices })
+}
+
+/// What goes into one thread.
+struct Parts {
+    config: ShardConfig,
+    rack: RackConfig,
+    log: Option<OpenLog>,
+    mail: Mailboxes,
+    disk: Option<DiskPool>,
+    clock: Clock,
+}
+
+fn run_thread(
+    parts: Parts,
+    shared: Arc<Shared>,
+    notify: Sender<Notice>,
+    driver: Driver,
+) -> io::Result<JoinHandle<()>> {
+    let name = format!("shard-{}", parts.config.thread);
+    spawn(&name, move || {
+        let Parts { config, rack, log, mail, disk, clock } = parts;
+        if config.threads >= cores() {
+            driver::pin_thread(usize::from(config.thread));
+        }
+        // Made where it is used, so that its memory lies near the core.
+        let rack = Rack::new(rack);
+        let shard = Shard::new(config, shared, rack, log, clock.mono(), clock.wall());
+        let thread = ShardThread::new(shard, mail, disk, clock, notify.clone());
+        let result = match driver {
+            Driver::TokioUring => driver::tokio_uring::run(thread),
+            Driver::Glommio | Driver::Epoll => driver::epoll::run(thread),
+        };
+        if let Err(error) = result {
+            let _ = notify.send(Notice::Fatal(format!("the {driver} driver failed: {error}")));
+        }
+    })
+}
+
+/// Says when the server is ready, and waits until it shall end and has ended.
+fn watch(
+    notices: &Receiver<Notice>,
+    threads: usize,
+    ready: &Ready,
+    stop: &EventFd,
+) -> Result<(), ServeError> {
+    let (mut stopped, mut signals) = (0, 0);
+    while stopped < threads {
+        match notices.recv().expect("the signal thread holds a sender") {
+            Notice::Ready(first) => ready.print(first.as_deref())?,
+            Notice::Stopped => stopped += 1,
+            Notice::Fatal(cause) => return Err(ServeError::Fatal(cause)),
+            Notice::Signal(name) => {
+                signals += 1;
+                if signals > 1 {
+                    let text = format!("{name} a second time: requests in flight were given up");
+                    return Err(ServeError::Fatal(text));
+                }
+                logging::info("stopping", &[("signal", name)]);
+                stop.signal();
+            }
+        }
+    }
+    Ok(())
+}
+
+fn bind(options: &ServeOptions) -> Result<Vec<Bound>, BindError> {
+    Ok(vec![
+        listen::bind(options.listen, Door::Data, "--listen")?,
+        listen::bind(options.peer_listen, Door::Peer, "--peer-listen")?,
+        listen::bind(options.admin_listen, Door::Admin, "--admin-listen")?,
+    ])
+}
+
+fn warn_of_exposure(bound: &[Bound], has_tls: bool) {
+    for bound in bound.iter().filter(|bound| !bound.address.ip().is_loopback()) {
+        let address = bound.address.to_string();
+        if !has_tls {
+            let cause = "keys and documents cross the network unencrypted: give --tls-cert and --tls-key, \
+                         or put a proxy in front";
+            logging::warn(
+                "listening beyond loopback without TLS",
+                &[("address", &address), ("cause", cause)],
+            );
+        }
+    }
+}
+
+fn open(directory: &DataDir, clock: &Clock) -> Result<OpenLog, LogError> {
+    let mut config = LogConfig::new(BootId(uuid()), seed());
+    config.segment_bytes = segment_bytes(&directory.path);
+    let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
+    let mut disk = DiskHere::new(&directory.path);
+    let log = open_log(config, directory.partitions, now, |op, command| disk.execute(op, command))?;
+    if let Some(cut) = &log.opened.cut {
+        let (offset, bytes) = (cut.offset_bytes.to_string(), cut.len_bytes.to_string());
+        let fields = [("file", &*cut.file), ("offset", &*offset), ("bytes", &*bytes)];
+        logging::info("an unfinished write at the end of the log was cut off", &fields);
+    }
+    Ok(log)
+}
+
+/// A sixteenth of the file system, within what a segment may be: a small volume must hold several.
+fn segment_bytes(path: &Path) -> u64 {
+    const BYTES_MIN: u64 = 1 << 20;
+    const BYTES_MAX: u64 = 64 << 20;
+    driver::file_system_bytes(path)
+        .map_or(BYTES_MAX, |bytes| (bytes / 16).clamp(BYTES_MIN, BYTES_MAX))
+}
+
+fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
+    let site = directory.peer_key.site();
+    // A new epoch at every start, also of a directory that was copied: two processes never author as one.
+    let mut epoch = [0; 8];
+    os_random(&mut epoch);
+    let epoch = u64::from_be_bytes(epoch);
+    let boots = boot_table(&log.opened);
+    let boot = boots.rows.last().expect("this boot is in the table").boot;
+    let identity = SyncIdentity {
+        store: directory.store,
+        boots,
+        peer_key: directory.peer_key,
+        name: "bigpeer".into(),
+    };
+    NodeConfig {
+        partition: PartitionId(0),
+        partitions: directory.partitions,
+        boot,
+        site,
+        epoch,
+        seed: seed(),
+        pretend_cold: false,
+        limits: NodeLimits::default(),
+        identity: Arc::new(identity),
+        is_device: false,
+    }
+}
+
+/// The boots of the log as sessions speak of them: each ends where the next one begins.
+fn boot_table(opened: &LogOpened) -> BootTable {
+    let entries = opened.boots.entries();
+    let ends = entries.iter().skip(1).map(|next| Some(Txn(next.first.0 - 1))).chain([None]);
+    let rows = entries.iter().zip(ends);
+    let rows = rows.map(|(entry, end)| BootRow { boot: entry.boot, first: entry.first, end });
+    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
+}
+
+fn connection_config() -> ConnectionConfig {
+    ConnectionConfig { requests_in_flight_max: REQUESTS_PER_CONNECTION_MAX, ..Default::default() }
+}
+
+/// Requests that a client may send ahead of their answers. Each may hold 256 KiB of rows: 4 MiB for one client.
+const REQUESTS_PER_CONNECTION_MAX: usize = 16;
+
+/// What the process needs beside connections, in file descriptors.
+const DESCRIPTORS_RESERVED: u64 = 64;
+
+fn connections_max(descriptors: u64, threads: u16) -> usize {
+    let each = descriptors.saturating_sub(DESCRIPTORS_RESERVED) / u64::from(threads);
+    usize::try_from(each).unwrap_or(usize::MAX).max(16)
+}
+
+fn cores() -> u16 {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    u16::try_from(cores).unwrap_or(u16::MAX)
+}
+
+fn uuid() -> Uuid {
+    let mut bytes = [0; 16];
+    os_random(&mut bytes);
+    Uuid(bytes)
+}
+
+fn seed() -> Seed {
+    let mut seed = Seed::default();
+    os_random(&mut seed);
+    seed
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
+}

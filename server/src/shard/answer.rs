@@ -1,0 +1,233 @@
+//! From the replies of the nodes to answers on connections.
+//!
+//! A small answer is collected and sent as a whole. A large one is streamed: what the connection takes is
+//! credited to the statement, which is suspended while a client does not read.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bigpeer_connection::{RequestId, Response, SendError};
+use bigpeer_core::auth::{ApiKey, CatalogOp, hash, key_prefix};
+use bigpeer_core::ident::{AppId, Uuid};
+use bigpeer_core::node::{self, Outcome, RackInput, Reply};
+use bytes::Bytes;
+
+use super::Shard;
+use super::connection::ConnId;
+use crate::api::admin::{self, AdminCall, NewKey};
+use crate::api::reply;
+use crate::secrets::Secret;
+use crate::shared::Phase;
+
+/// An answer that grows beyond this is streamed.
+const COLLECTED_BYTES_MAX: usize = 64 * 1024;
+
+/// A request that the nodes have not answered in full.
+#[derive(Debug)]
+pub(super) struct Pending {
+    /// Who waits; nobody for requests of the process itself.
+    client: Option<(ConnId, RequestId)>,
+    purpose: Purpose,
+    rows: Vec<Bytes>,
+    rows_bytes: usize,
+    stream: Option<Stream>,
+}
+
+/// What to make of the outcome.
+#[derive(Debug)]
+pub(super) enum Purpose {
+    /// A query response.
+    Statement,
+    /// The app with its token, which nobody sees again.
+    CreateApp { app: AppId, name: Box<str>, token: Secret },
+    /// The key, which nobody sees again.
+    CreateKey { name: Box<str>, key: Secret },
+    /// Nothing but that it was done.
+    Delete,
+    /// A step of the first start.
+    Bootstrap,
+}
+
+/// An answer that has begun.
+#[derive(Debug, Default)]
+struct Stream {
+    /// What the connection has not taken, each with the bytes of rows in it.
+    queue: VecDeque<(Bytes, u64)>,
+    /// Nothing follows the queue.
+    is_whole: bool,
+}
+
+impl Pending {
+    pub(super) fn new(client: Option<(ConnId, RequestId)>, purpose: Purpose) -> Self {
+        Self { client, purpose, rows: Vec::new(), rows_bytes: 0, stream: None }
+    }
+}
+
+impl Stream {
+    fn begin(rows: Vec<Bytes>) -> Self {
+        let mut stream = Self::default();
+        stream.queue.push_back((Bytes::from_static(reply::STREAM_HEAD), 0));
+        for (index, rows) in rows.into_iter().enumerate() {
+            if index > 0 {
+                stream.queue.push_back((Bytes::from_static(b","), 0));
+            }
+            stream.push_rows(rows);
+        }
+        stream
+    }
+
+    fn push_rows(&mut self, rows: Bytes) {
+        let bytes = rows.len() as u64;
+        self.queue.push_back((rows, bytes));
+    }
+}
+
+impl Shard {
+    pub(super) fn on_reply(&mut self, request: node::RequestId, reply: Reply) {
+        match reply {
+            Reply::Rows(rows) => self.on_rows(request.0, rows),
+            Reply::Done(outcome) => self.on_done(request.0, &outcome),
+        }
+    }
+
+    fn on_rows(&mut self, key: u64, rows: Bytes) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        if let Some(stream) = &mut pending.stream {
+            stream.queue.push_back((Bytes::from_static(b","), 0));
+            stream.push_rows(rows);
+            return self.pump(key);
+        }
+        pending.rows_bytes += rows.len();
+        pending.rows.push(rows);
+        if pending.rows_bytes <= COLLECTED_BYTES_MAX {
+            return;
+        }
+        let Some((conn, id)) = pending.client else { return };
+        pending.stream = Some(Stream::begin(std::mem::take(&mut pending.rows)));
+        self.metrics().answered(200);
+        if let Some(entry) = self.connections.get_mut(conn.0) {
+            entry.http().respond_start(id, 200, "application/json");
+        }
+        self.pump(key);
+    }
+
+    fn on_done(&mut self, key: u64, outcome: &Outcome) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        if let Some(stream) = &mut pending.stream {
+            stream.queue.push_back((Bytes::from(reply::stream_tail(outcome)), 0));
+            stream.is_whole = true;
+            return self.pump(key);
+        }
+        let pending = self.pending.remove(key).expect("it was just there");
+        let response = match (&pending.purpose, &outcome.error) {
+            (Purpose::Bootstrap, _) => return self.on_bootstrap_done(outcome),
+            (Purpose::Statement, _) => reply::query(outcome, &pending.rows),
+            (_, Some(error)) => reply::message(reply::status(error.kind), &error.message),
+            (Purpose::CreateApp { app, name, token }, None) => {
+                admin::app_created(*app, name, token.reveal())
+            }
+            (Purpose::CreateKey { name, key }, None) => admin::key_created(name, key.reveal()),
+            (Purpose::Delete, None) => Response::json(200, "{}"),
+        };
+        let Some((conn, id)) = pending.client else { return };
+        self.forget_request(conn, key);
+        self.respond(conn, id, response);
+    }
+
+    /// The connection has room again.
+    pub(super) fn on_drained(&mut self, conn: ConnId) {
+        self.flush_session(conn);
+        let Some(entry) = self.connections.get(conn.0) else { return };
+        // Only one answer of a connection can make headway, but which one only the connection knows.
+        for key in entry.requests.clone() {
+            self.pump(key);
+        }
+    }
+
+    /// Moves a streamed answer on, as far as the connection takes it.
+    fn pump(&mut self, key: u64) {
+        let Some(pending) = self.pending.get_mut(key) else { return };
+        let (Some(stream), Some((conn, id))) = (&mut pending.stream, pending.client) else {
+            return;
+        };
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        let mut credited = 0;
+        while let Some((chunk, row_bytes)) = stream.queue.front() {
+            match entry.http().respond_chunk(id, chunk.clone()) {
+                Ok(_) | Err(SendError::Closed) => {
+                    credited += row_bytes;
+                    stream.queue.pop_front();
+                }
+                Err(_) => break,
+            }
+        }
+        if stream.queue.is_empty() && stream.is_whole {
+            entry.http().respond_end(id);
+            self.pending.remove(key);
+            self.forget_request(conn, key);
+        } else if credited > 0 {
+            let request = node::RequestId(key);
+            self.input(RackInput::Drained { request, bytes: credited });
+        }
+        self.touch(conn);
+    }
+
+    fn forget_request(&mut self, conn: ConnId, key: u64) {
+        if let Some(entry) = self.connections.get_mut(conn.0) {
+            entry.requests.retain(|&request| request != key);
+        }
+    }
+
+    pub(super) fn on_admin(&mut self, conn: ConnId, id: RequestId, call: AdminCall) {
+        if self.shared.phase() == Phase::Starting {
+            let response = reply::message(503, "the server is starting: try again in a moment");
+            return self.respond(conn, id, response);
+        }
+        let (purpose, op) = match call {
+            AdminCall::ListApps => {
+                let response = admin::apps(self.rack.nodes()[0].catalog());
+                return self.respond(conn, id, response);
+            }
+            AdminCall::ListKeys { app } => {
+                let response = admin::keys(self.rack.nodes()[0].catalog(), app);
+                return self.respond(conn, id, response);
+            }
+            AdminCall::CreateApp { name } => self.new_app(name),
+            AdminCall::CreateKey { app, key } => self.new_key(app, key),
+            AdminCall::DeleteApp { app } => (Purpose::Delete, CatalogOp::DeleteApp { app }),
+            AdminCall::DeleteKey { app, name } => {
+                (Purpose::Delete, CatalogOp::DeleteKey { app, name })
+            }
+        };
+        self.ask(conn, id, purpose, node::Request::Catalog(op));
+    }
+
+    /// A new app with a development token; only the token's hash is logged.
+    pub(super) fn new_app(&self, name: Box<str>) -> (Purpose, CatalogOp) {
+        let mut id = [0; 16];
+        (self.config.random)(&mut id);
+        // Version 4, variant 1: what readers of UUIDs expect of a random one.
+        id[6] = id[6] & 0x0F | 0x40;
+        id[8] = id[8] & 0x3F | 0x80;
+        let app = AppId(Uuid(id));
+        let token = Secret::token(self.config.random);
+        let development_token = Some(hash(token.reveal()));
+        let op = CatalogOp::PutApp { app, name: name.clone(), development_token };
+        (Purpose::CreateApp { app, name, token }, op)
+    }
+
+    /// A new key; only its hash is logged.
+    pub(super) fn new_key(&self, app: AppId, new: NewKey) -> (Purpose, CatalogOp) {
+        let text = Secret::api_key(self.config.random);
+        let NewKey { name, description, expires, permissions } = new;
+        let key = ApiKey {
+            name: name.clone(),
+            description,
+            prefix: key_prefix(text.reveal()).into(),
+            hash: hash(text.reveal()),
+            expires,
+            permissions: Arc::new(permissions),
+        };
+        (Purpose::CreateKey { name, key: text }, CatalogOp::PutKey { app, key })
+    }
+}

@@ -1,0 +1,74 @@
+//! The first start: an app and an API key to begin with, durable before anyone sees them.
+
+use bigpeer_core::auth::Permissions;
+use bigpeer_core::ident::AppId;
+use bigpeer_core::node::{self, Outcome, RackInput};
+
+use super::answer::{Pending, Purpose};
+use super::{Shard, ShardOutput};
+use crate::api::admin::{EXPIRES_DEFAULT, NewKey};
+use crate::secrets::Secret;
+use crate::shared::Phase;
+
+/// What the first start made. The key and the token are shown once.
+#[derive(Debug)]
+pub struct FirstStart {
+    /// The app.
+    pub app: AppId,
+    /// Opens the app over HTTP.
+    pub api_key: Secret,
+    /// Opens the app to devices.
+    pub development_token: Secret,
+}
+
+/// The name of the first app and of its key.
+const NAME: &str = "default";
+
+impl Shard {
+    /// The log is replayed: begin to answer, or make what is needed first.
+    pub(super) fn on_recovered(&mut self) {
+        if self.rack.nodes()[0].catalog().generation() > 0 {
+            return self.announce(None);
+        }
+        let (app, op) = self.new_app(NAME.into());
+        let Purpose::CreateApp { app, token, .. } = app else { unreachable!("it makes an app") };
+        self.ask_self(node::Request::Catalog(op));
+        let key = NewKey {
+            name: NAME.into(),
+            description: None,
+            expires: EXPIRES_DEFAULT,
+            permissions: Permissions::everything(),
+        };
+        let (key, op) = self.new_key(app, key);
+        let Purpose::CreateKey { key, .. } = key else { unreachable!("it makes a key") };
+        let made = FirstStart { app, api_key: key, development_token: token };
+        self.bootstrap = Some((made, Some(op)));
+    }
+
+    /// A step is durable, or failed.
+    pub(super) fn on_bootstrap_done(&mut self, outcome: &Outcome) {
+        if let Some(error) = &outcome.error {
+            let text = format!("cannot make the first app: {error}");
+            self.outputs.push_back(ShardOutput::Fatal(text));
+            return;
+        }
+        match self.bootstrap.take() {
+            Some((made, Some(op))) => {
+                self.bootstrap = Some((made, None));
+                self.ask_self(node::Request::Catalog(op));
+            }
+            Some((made, None)) => self.announce(Some(Box::new(made))),
+            None => {}
+        }
+    }
+
+    fn announce(&mut self, first: Option<Box<FirstStart>>) {
+        self.shared.set_phase(Phase::Ready, "");
+        self.outputs.push_back(ShardOutput::Ready(first));
+    }
+
+    fn ask_self(&mut self, body: node::Request) {
+        let key = self.pending.insert(Pending::new(None, Purpose::Bootstrap));
+        self.input(RackInput::Request { request: node::RequestId(key), body });
+    }
+}

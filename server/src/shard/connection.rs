@@ -1,0 +1,310 @@
+//! The connections of a thread: bytes in, calls to the nodes, bytes out.
+
+use bigpeer_connection::{Event, FramedConnection, Request, RequestId, Response, ServerConnection};
+use bigpeer_core::node::{self, Credential, Execute, RackInput};
+use bigpeer_core::time::Instant;
+use bytes::Bytes;
+
+use super::answer::{Pending, Purpose};
+use super::session::Session;
+use super::{STATEMENT_NS_MAX, Shard, ShardOutput};
+use crate::api::{self, Call, Door, ExecuteCall, reply};
+use crate::metrics::{self, Metric};
+use crate::shared::Phase;
+use crate::slab;
+
+/// Names a connection of a thread for ever: no later connection has the same name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub u64);
+
+impl ConnId {
+    /// A small number that no other open connection of the thread has.
+    #[must_use]
+    pub fn place(self) -> usize {
+        slab::place(self.0)
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) machine: Machine,
+    door: Door,
+    /// The driver has been told to look after it.
+    pub(super) is_listed: bool,
+    /// Whether the driver reads from it, as far as it has been told.
+    is_reading: bool,
+    armed: Option<Instant>,
+    /// Requests that wait for their answer.
+    pub(super) requests: Vec<u64>,
+    pub(super) session: Option<Session>,
+}
+
+/// What speaks on a connection.
+#[derive(Debug)]
+pub(super) enum Machine {
+    Http(Box<ServerConnection>),
+    Framed(Box<FramedConnection>),
+}
+
+/// The two kinds of machine have the same methods, and no type in common.
+macro_rules! either {
+    ($machine:expr, $name:ident => $call:expr) => {
+        match $machine {
+            Machine::Http($name) => $call,
+            Machine::Framed($name) => $call,
+        }
+    };
+}
+pub(super) use either;
+
+impl Entry {
+    /// The HTTP side; a request came from it.
+    pub(super) fn http(&mut self) -> &mut ServerConnection {
+        match &mut self.machine {
+            Machine::Http(machine) => machine,
+            Machine::Framed(_) => unreachable!("a stream of frames carries no requests"),
+        }
+    }
+}
+
+impl Shard {
+    /// Takes a connection. `None`: there are too many, or the server is stopping; close the socket.
+    pub fn open_connection(&mut self, door: Door) -> Option<ConnId> {
+        if self.connections.len() >= self.config.connections_max || self.stop.is_stopping() {
+            return None;
+        }
+        let (config, now) = (self.config.connection.clone(), self.now.mono);
+        let tls = self.config.tls.clone().filter(|_| door != Door::Admin);
+        let machine = match door {
+            Door::Peer => {
+                Machine::Framed(Box::new(FramedConnection::server(config, tls, now).ok()?))
+            }
+            Door::Data | Door::Admin => {
+                Machine::Http(Box::new(ServerConnection::new(config, tls, now).ok()?))
+            }
+        };
+        let entry = Entry {
+            machine,
+            door,
+            is_listed: false,
+            is_reading: true,
+            armed: None,
+            requests: Vec::new(),
+            session: None,
+        };
+        let conn = ConnId(self.connections.insert(entry));
+        self.metrics().add(Metric::ConnectionsOpened, 1);
+        self.touch(conn);
+        Some(conn)
+    }
+
+    /// Takes bytes that were read.
+    pub fn handle_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        let now = self.now.mono;
+        self.metrics().add(Metric::BytesReceived, bytes.len() as u64);
+        self.drive(conn, |machine| either!(machine, it => it.handle_bytes(bytes, now)));
+    }
+
+    /// The client has shut down its side.
+    pub fn handle_eof(&mut self, conn: ConnId) {
+        let now = self.now.mono;
+        self.drive(conn, |machine| either!(machine, it => it.handle_eof(now)));
+    }
+
+    /// The socket has failed.
+    pub fn handle_reset(&mut self, conn: ConnId) {
+        let now = self.now.mono;
+        self.drive(conn, |machine| either!(machine, it => it.handle_reset(now)));
+    }
+
+    /// The kernel has taken `count` bytes.
+    pub fn handle_sent(&mut self, conn: ConnId, count: usize) {
+        let now = self.now.mono;
+        self.metrics().add(Metric::BytesSent, count as u64);
+        self.drive(conn, |machine| either!(machine, it => it.handle_sent(count, now)));
+    }
+
+    /// Appends at most `bytes_max` bytes to `out`, to be sent; returns how many.
+    pub fn poll_transmit(&mut self, conn: ConnId, out: &mut Vec<u8>, bytes_max: usize) -> usize {
+        let entry = self.connections.get_mut(conn.0);
+        entry.map_or(0, |entry| either!(&mut entry.machine, it => it.poll_transmit(out, bytes_max)))
+    }
+
+    /// Whether to read from the socket. The driver is told by `Service` when this changes.
+    pub fn wants_read(&mut self, conn: ConnId) -> bool {
+        let Some(entry) = self.connections.get_mut(conn.0) else { return false };
+        entry.is_reading = either!(&entry.machine, it => it.wants_read());
+        entry.is_reading
+    }
+
+    /// Whether to shut down the write side, once.
+    #[must_use]
+    pub fn wants_shutdown(&self, conn: ConnId) -> bool {
+        let entry = self.connections.get(conn.0);
+        entry.is_some_and(|entry| either!(&entry.machine, it => it.wants_shutdown()))
+    }
+
+    /// Whether to close the socket and call [`Shard::remove_connection`].
+    #[must_use]
+    pub fn is_closed(&self, conn: ConnId) -> bool {
+        let entry = self.connections.get(conn.0);
+        entry.is_none_or(|entry| either!(&entry.machine, it => it.is_closed()))
+    }
+
+    /// The socket is closed. The name of the connection is forgotten.
+    pub fn remove_connection(&mut self, conn: ConnId) {
+        self.on_closed(conn);
+        self.connections.remove(conn.0);
+    }
+
+    /// The driver asks to be told to look after a connection: what stood in its way is gone.
+    pub fn request_service(&mut self, conn: ConnId) {
+        if let Some(entry) = self.connections.get_mut(conn.0)
+            && !entry.is_listed
+        {
+            entry.is_listed = true;
+            self.outputs.push_back(ShardOutput::Service(conn));
+        }
+    }
+
+    /// Lets every connection come to an orderly end.
+    pub(super) fn close_connections(&mut self) {
+        let now = self.now.mono;
+        for key in self.connections.keys().collect::<Vec<_>>() {
+            self.drive(ConnId(key), |machine| either!(machine, it => it.close(GOING_AWAY, now)));
+        }
+    }
+
+    pub(super) fn expire_connections(&mut self) {
+        let now = self.now.mono;
+        while let Some((key, at)) = self.timers.pop_due(now) {
+            let Some(entry) = self.connections.get_mut(key) else { continue };
+            if entry.armed == Some(at) {
+                entry.armed = None;
+                let conn = ConnId(key);
+                self.drive(conn, |machine| either!(machine, it => it.handle_timeout(now)));
+            }
+        }
+    }
+
+    /// Lets something happen to a connection, then takes what it says.
+    pub(super) fn drive(&mut self, conn: ConnId, act: impl FnOnce(&mut Machine)) {
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        act(&mut entry.machine);
+        while let Some(entry) = self.connections.get_mut(conn.0)
+            && let Some(event) = either!(&mut entry.machine, it => it.poll_event())
+        {
+            self.on_event(conn, event);
+        }
+        self.touch(conn);
+    }
+
+    /// Tells the driver if there is something for it to do, and keeps the deadline.
+    pub(super) fn touch(&mut self, conn: ConnId) {
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        let (deadline, is_due) = either!(&entry.machine, it => {
+            let is_due = it.wants_write() || it.is_closed() || it.wants_shutdown();
+            (it.poll_timeout().map(|(at, _)| at), is_due || it.wants_read() != entry.is_reading)
+        });
+        self.timers.arm(conn.0, deadline, &mut entry.armed);
+        if is_due && !entry.is_listed {
+            entry.is_listed = true;
+            self.outputs.push_back(ShardOutput::Service(conn));
+        }
+    }
+
+    /// Answers a request as a whole.
+    pub(super) fn respond(&mut self, conn: ConnId, id: RequestId, response: Response) {
+        self.metrics().answered(response.status);
+        if let Some(entry) = self.connections.get_mut(conn.0) {
+            entry.http().respond(id, response);
+            self.touch(conn);
+        }
+    }
+
+    fn on_event(&mut self, conn: ConnId, event: Event) {
+        match event {
+            Event::Request { id, request } => self.on_request(conn, id, &request, false),
+            Event::WebSocketUpgrade { id, request } => self.on_request(conn, id, &request, true),
+            Event::Message(bytes) => self.on_session_bytes(conn, bytes),
+            Event::OutputDrained => self.on_drained(conn),
+            Event::Closed { .. } => self.on_closed(conn),
+            // Only a client hears of responses; the end of a WebSocket is followed by `Closed`.
+            _ => {}
+        }
+    }
+
+    fn on_request(&mut self, conn: ConnId, id: RequestId, request: &Request, is_upgrade: bool) {
+        let Some(entry) = self.connections.get(conn.0) else { return };
+        match api::route(request, is_upgrade, entry.door, &self.config.admin_token) {
+            Call::Respond(response) => self.respond(conn, id, response),
+            Call::Execute(call) => self.on_execute(conn, id, call),
+            Call::Session(call) => self.on_session_call(conn, id, request, call),
+            Call::Live => self.respond(conn, id, Response::json(200, "{\"status\":\"live\"}")),
+            Call::Ready => self.on_ready_call(conn, id),
+            Call::Metrics => {
+                let load = self.rack.nodes().iter().map(|node| node.load() as u64).sum();
+                self.metrics().set(Metric::RackLoad, load);
+                let text = metrics::render(&self.shared);
+                let response = Response::new(200, "text/plain; version=0.0.4", Bytes::from(text));
+                self.respond(conn, id, response);
+            }
+            Call::Admin(call) => self.on_admin(conn, id, call),
+        }
+    }
+
+    fn on_ready_call(&mut self, conn: ConnId, id: RequestId) {
+        let response = match self.shared.phase() {
+            Phase::Ready => Response::json(200, "{\"status\":\"ready\"}"),
+            _ => reply::message(503, &self.shared.reason()),
+        };
+        self.respond(conn, id, response);
+    }
+
+    fn on_execute(&mut self, conn: ConnId, id: RequestId, call: ExecuteCall) {
+        if self.shared.phase() == Phase::Starting {
+            let kind = node::ErrorKind::Unavailable;
+            let response =
+                reply::failure(503, kind, "the server is starting: try again in a moment");
+            return self.respond(conn, id, response);
+        }
+        let ExecuteCall { app, bearer, statement, args, mode, min_txn } = call;
+        let deadline = Instant { ns: self.now.mono.ns.saturating_add(STATEMENT_NS_MAX) };
+        let credential = Credential::Bearer(bearer);
+        let statement = statement.into();
+        let execute = Execute { app, credential, statement, args, mode, min_txn, deadline };
+        self.metrics().add(Metric::Statements, 1);
+        self.ask(conn, id, Purpose::Statement, node::Request::Execute(execute));
+    }
+
+    /// Hands a request of a connection to the nodes.
+    pub(super) fn ask(
+        &mut self,
+        conn: ConnId,
+        id: RequestId,
+        purpose: Purpose,
+        body: node::Request,
+    ) {
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        let key = self.pending.insert(Pending::new(Some((conn, id)), purpose));
+        entry.requests.push(key);
+        self.input(RackInput::Request { request: node::RequestId(key), body });
+    }
+
+    /// Nobody waits for answers any more.
+    fn on_closed(&mut self, conn: ConnId) {
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        let session = entry.session.take();
+        for key in std::mem::take(&mut entry.requests) {
+            self.pending.remove(key);
+            self.input(RackInput::Cancel { request: node::RequestId(key) });
+        }
+        if session.is_some() {
+            self.close_session(conn);
+        }
+    }
+}
+
+/// The close code of a server that shuts down.
+const GOING_AWAY: u16 = 1001;

@@ -1,0 +1,147 @@
+//! The log on the first thread: opened before there are threads, then driven beside the nodes.
+
+use std::sync::Arc;
+
+use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
+use bigpeer_core::ident::Txn;
+use bigpeer_core::log::{LogConfig, LogError, LogOpened};
+use bigpeer_core::node::{Append, Journal, JournalOutput};
+use bigpeer_core::seam::Now;
+use bytes::Bytes;
+
+use super::mail::Mail;
+use super::{Shard, ShardOutput};
+use crate::logging;
+use crate::metrics::Metric;
+use crate::shared::Phase;
+
+/// A log that is whole. What it holds has not been replayed yet.
+#[derive(Debug)]
+pub struct OpenLog {
+    pub(super) journal: Journal,
+    /// What was found.
+    pub opened: Box<LogOpened>,
+}
+
+/// Opens a log; `execute` carries out its disk commands.
+///
+/// # Errors
+///
+/// What the log says about itself.
+pub fn open_log(
+    config: LogConfig,
+    partitions: u16,
+    now: Now,
+    mut execute: impl FnMut(DiskOp, DiskCommand) -> DiskDone,
+) -> Result<OpenLog, LogError> {
+    let mut journal = Journal::open(config, partitions, now);
+    while let Some(output) = journal.poll_output() {
+        match output {
+            JournalOutput::Disk(op, command) => journal.handle_disk(execute(op, command), now),
+            JournalOutput::Opened(opened) => return Ok(OpenLog { journal, opened }),
+            JournalOutput::Failed(error) => return Err(error),
+            _ => {}
+        }
+    }
+    unreachable!("a log that waits for nothing has opened or failed")
+}
+
+/// The log of the first thread.
+#[derive(Debug)]
+pub(super) struct LogOwner {
+    pub(super) journal: Journal,
+    /// Where the replay ends.
+    target: Txn,
+    /// How far each thread has come, until all have reached the target.
+    applied: Option<Vec<Txn>>,
+}
+
+impl LogOwner {
+    pub(super) fn new(log: OpenLog, threads: u16) -> Self {
+        let applied = Some(vec![Txn(0); usize::from(threads)]);
+        Self { journal: log.journal, target: log.opened.durable, applied }
+    }
+}
+
+impl Shard {
+    pub(super) fn on_append(&mut self, append: Append) {
+        let now = self.now;
+        self.log_mut().journal.append(append, now);
+    }
+
+    /// Takes the completion of a disk command.
+    pub fn handle_disk(&mut self, done: DiskDone) {
+        let now = self.now;
+        self.log_mut().journal.handle_disk(done, now);
+    }
+
+    pub(super) fn on_log_output(&mut self, output: JournalOutput) {
+        match output {
+            JournalOutput::Disk(op, command) => {
+                if matches!(command, DiskCommand::Sync { .. }) {
+                    self.metrics().add(Metric::LogSyncs, 1);
+                }
+                self.outputs.push_back(ShardOutput::Disk(op, command));
+            }
+            JournalOutput::Appended { from, ticket, result } => {
+                let thread = from.0 % self.config.threads;
+                self.post(thread, Mail::Appended { from, ticket, result });
+            }
+            JournalOutput::Committed { first, records, upto } => {
+                self.on_committed(first, &records, upto);
+            }
+            JournalOutput::Failed(error) => self.on_log_failed(&error.to_string()),
+            JournalOutput::Sealed => self.on_log_sealed(),
+            // The threads are what is waited for: see `on_applied`.
+            JournalOutput::Opened(_) | JournalOutput::Replayed => {}
+        }
+    }
+
+    /// The position is published before anyone can act on the records.
+    fn on_committed(&mut self, first: Txn, records: &Arc<[Bytes]>, upto: Txn) {
+        self.shared.publish_durable(upto);
+        let metrics = self.metrics();
+        metrics.add(Metric::LogGroups, 1);
+        metrics.add(Metric::LogRecords, records.len() as u64);
+        metrics.add(Metric::LogBytes, records.iter().map(|record| record.len() as u64).sum());
+        for thread in 0..self.config.threads {
+            self.post(thread, Mail::Committed { first, records: records.clone(), upto });
+        }
+    }
+
+    /// A thread reflects everything up to `upto`. Once all reflect what was there at the start, the server
+    /// answers.
+    pub(super) fn on_applied(&mut self, thread: u16, upto: Txn) {
+        let log = self.log_mut();
+        let target = log.target;
+        let Some(applied) = &mut log.applied else { return };
+        applied[usize::from(thread)] = upto;
+        if applied.iter().all(|applied| *applied >= target) {
+            log.applied = None;
+            self.on_recovered();
+        }
+    }
+
+    /// Tells the owner of the log how far this thread has come, while that is waited for.
+    pub(super) fn report_applied(&mut self) {
+        let applied = self.rack.applied();
+        if self.shared.phase() == Phase::Starting && self.applied_reported != Some(applied) {
+            self.applied_reported = Some(applied);
+            self.post(0, Mail::Applied { thread: self.config.thread, upto: applied });
+        }
+    }
+
+    fn on_log_failed(&mut self, cause: &str) {
+        if self.shared.phase() == Phase::Starting {
+            self.outputs.push_back(ShardOutput::Fatal(cause.to_owned()));
+            return;
+        }
+        let reason = format!("the log has failed and takes no writes until a restart: {cause}");
+        logging::error("log failed", &[("cause", cause)]);
+        self.shared.set_phase(Phase::Failed, &reason);
+    }
+
+    pub(super) fn log_mut(&mut self) -> &mut LogOwner {
+        self.log.as_mut().expect("only the first thread is sent what is for the log")
+    }
+}

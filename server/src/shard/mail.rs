@@ -1,0 +1,45 @@
+//! What travels between the threads of the process.
+
+use std::sync::Arc;
+
+use bigpeer_core::ident::{PartitionId, Txn};
+use bigpeer_core::node::{Append, AppendRefused, Message, Ticket};
+use bytes::Bytes;
+
+/// One message from a thread to another.
+#[derive(Debug)]
+pub enum Mail {
+    /// From a node to a node.
+    Message(Box<Message>),
+    /// To the log, which lives on the first thread.
+    Append(Box<Append>),
+    /// From the log: an append has its position, or was refused.
+    Appended {
+        /// Who appended.
+        from: PartitionId,
+        /// Which append.
+        ticket: Ticket,
+        /// Its position.
+        result: Result<Txn, AppendRefused>,
+    },
+    /// From the log: these records are durable.
+    Committed {
+        /// The position of the first.
+        first: Txn,
+        /// Encoded transactions, one position each.
+        records: Arc<[Bytes]>,
+        /// The last position accounted for.
+        upto: Txn,
+    },
+    /// To the first thread, while the log is being read: this thread reflects everything up to here.
+    Applied {
+        /// Which thread.
+        thread: u16,
+        /// Up to where.
+        upto: Txn,
+    },
+    /// To the first thread: this thread has no connection any more and will take none.
+    Drained,
+    /// From the first thread: the log is sealed, end.
+    Stop,
+}

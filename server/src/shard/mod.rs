@@ -1,0 +1,288 @@
+//! One thread's share of the server: its nodes ([`Rack`]) joined with its connections, and on the first thread
+//! the log. No I/O: a driver hands in bytes, mail and completions, and carries out [`ShardOutput`]s.
+//!
+//! A driver's turn:
+//!
+//! 1. [`Shard::begin_turn`] with the time;
+//! 2. whatever happened: [`Shard::open_connection`], [`Shard::handle_bytes`], [`Shard::handle_mail`], …;
+//! 3. [`Shard::settle`], then [`Shard::poll_output`] until `None`; carrying out an output may call for another
+//!    round, as long as [`Shard::has_output`] says so;
+//! 4. sleep until [`Shard::poll_timeout`], or until something happens.
+
+mod answer;
+mod bootstrap;
+mod connection;
+mod journal;
+mod mail;
+mod session;
+mod stop;
+mod timers;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bigpeer_connection::Config as ConnectionConfig;
+use bigpeer_core::auth::CatalogOp;
+use bigpeer_core::disk::{DiskCommand, DiskOp};
+use bigpeer_core::ident::Txn;
+use bigpeer_core::node::{Rack, RackInput, RackOutput};
+use bigpeer_core::seam::Now;
+use bigpeer_core::time::{Instant, WallMs};
+
+use answer::Pending;
+pub use bootstrap::FirstStart;
+pub use connection::ConnId;
+use connection::Entry;
+use journal::LogOwner;
+pub use journal::{OpenLog, open_log};
+pub use mail::Mail;
+use stop::Stop;
+use timers::Timers;
+
+use crate::metrics::Metric;
+use crate::secrets::{FillRandom, Secret};
+use crate::shared::Shared;
+use crate::slab::Slab;
+
+/// What a shard is told when it is made.
+#[derive(Clone, Debug)]
+pub struct ShardConfig {
+    /// Which thread, from zero.
+    pub thread: u16,
+    /// How many threads there are.
+    pub threads: u16,
+    /// Into how many partitions the directory is cut.
+    pub partitions: u16,
+    /// The bounds of connections.
+    pub connection: Arc<ConnectionConfig>,
+    /// The certificate for data and peer connections.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Opens the admin routes.
+    pub admin_token: Secret,
+    /// Where keys and tokens come from.
+    pub random: FillRandom,
+    /// The most connections at once.
+    pub connections_max: usize,
+}
+
+/// Something the driver must do.
+#[derive(Debug)]
+pub enum ShardOutput {
+    /// Look after this connection: send what it has, read on or not, close it if it is closed.
+    Service(ConnId),
+    /// Put this into the mailbox of another thread.
+    Mail {
+        /// Whose mailbox.
+        thread: u16,
+        /// What.
+        mail: Mail,
+    },
+    /// Carry out a disk command and hand back its completion. Only on the first thread.
+    Disk(DiskOp, DiskCommand),
+    /// Requests are answered from here on. Only on the first thread, once.
+    Ready(Option<Box<FirstStart>>),
+    /// Nothing follows: end the thread.
+    Stopped,
+    /// The process must stop and say why.
+    Fatal(String),
+}
+
+/// One thread's share of the server. See the module's text for the calling order.
+#[derive(Debug)]
+pub struct Shard {
+    config: ShardConfig,
+    shared: Arc<Shared>,
+    rack: Rack,
+    log: Option<LogOwner>,
+    now: Now,
+    connections: Slab<Entry>,
+    pending: Slab<Pending>,
+    timers: Timers,
+    outputs: VecDeque<ShardOutput>,
+    stop: Stop,
+    /// What the first start has made so far, and what it must still do.
+    bootstrap: Option<(FirstStart, Option<CatalogOp>)>,
+    applied_reported: Option<Txn>,
+    sessions_open: u64,
+}
+
+/// How long a statement may take. What was appended by then is committed and answered.
+const STATEMENT_NS_MAX: u64 = 30_000_000_000;
+
+impl Shard {
+    /// A shard with its nodes. The first thread's has the log.
+    ///
+    /// # Panics
+    ///
+    /// When another thread than the first is given a log, or the first none.
+    #[must_use]
+    pub fn new(
+        config: ShardConfig,
+        shared: Arc<Shared>,
+        rack: Rack,
+        log: Option<OpenLog>,
+        mono: Instant,
+        wall: WallMs,
+    ) -> Self {
+        assert!(log.is_some() == (config.thread == 0), "the first thread has the log");
+        let now = Now { mono, wall, ..Now::default() };
+        let log = log.map(|log| LogOwner::new(log, config.threads));
+        Self {
+            config,
+            shared,
+            rack,
+            log,
+            now,
+            connections: Slab::default(),
+            pending: Slab::default(),
+            timers: Timers::default(),
+            outputs: VecDeque::new(),
+            stop: Stop::default(),
+            bootstrap: None,
+            applied_reported: None,
+            sessions_open: 0,
+        }
+    }
+
+    /// Begins a turn: everything up to the next call happens at this moment.
+    pub fn begin_turn(&mut self, mono: Instant, wall: WallMs) {
+        let durable = self.shared.durable();
+        let oldest_read = self.rack.oldest_read().map_or(durable, |oldest| oldest.min(durable));
+        self.shared.publish_turn(self.config.thread, oldest_read, self.rack.applied());
+        self.now = Now { mono, wall, durable, oldest_read: self.shared.oldest_read() };
+    }
+
+    /// Takes what another thread sent.
+    pub fn handle_mail(&mut self, mail: Mail) {
+        match mail {
+            Mail::Message(message) => self.input(RackInput::Message(message)),
+            Mail::Append(append) => self.on_append(*append),
+            Mail::Appended { from, ticket, result } => {
+                self.input(RackInput::Appended { from, ticket, result });
+            }
+            Mail::Committed { first, records, upto } => {
+                // The position was published before the mail was sent, perhaps after this turn began.
+                self.now.durable = self.now.durable.max(upto);
+                self.input(RackInput::Committed { first, records, upto });
+            }
+            Mail::Applied { thread, upto } => self.on_applied(thread, upto),
+            Mail::Drained => self.on_thread_drained(),
+            Mail::Stop => self.outputs.push_back(ShardOutput::Stopped),
+        }
+    }
+
+    /// Acts on time, and turns what the nodes and the log said into outputs.
+    pub fn settle(&mut self) {
+        self.expire_connections();
+        let (now, mut is_quiet) = (self.now, false);
+        if let Some(log) = &mut self.log
+            && log.journal.poll_timeout().is_some_and(|at| at <= now.mono)
+        {
+            log.journal.handle_timeout(now);
+        }
+        if self.rack.poll_timeout().is_some_and(|at| at <= now.mono) {
+            self.input(RackInput::Time);
+        }
+        self.advance_stop();
+        while !is_quiet {
+            is_quiet = true;
+            while let Some(output) = self.rack.poll_output() {
+                is_quiet = false;
+                self.on_rack_output(output);
+            }
+            while let Some(output) = self.log.as_mut().and_then(|log| log.journal.poll_output()) {
+                is_quiet = false;
+                self.on_log_output(output);
+            }
+            self.report_applied();
+        }
+        self.publish_metrics();
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<ShardOutput> {
+        let output = self.outputs.pop_front()?;
+        if let ShardOutput::Service(conn) = output
+            && let Some(entry) = self.connections.get_mut(conn.0)
+        {
+            entry.is_listed = false;
+        }
+        Some(output)
+    }
+
+    /// True while there is something to do at once.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
+    /// When to begin a turn although nothing happened.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let log = self.log.as_ref().and_then(|log| log.journal.poll_timeout());
+        let stop = self.stop.deadline();
+        [self.rack.poll_timeout(), self.timers.next(), log, stop].into_iter().flatten().min()
+    }
+
+    /// How much waits for other threads, behind mailboxes that are full; for the metrics.
+    pub fn note_mail_waiting(&self, count: usize) {
+        self.metrics().set(Metric::MailWaiting, count as u64);
+    }
+
+    fn input(&mut self, input: RackInput) {
+        self.rack.handle_input(input, self.now);
+    }
+
+    fn on_rack_output(&mut self, output: RackOutput) {
+        match output {
+            RackOutput::Reply { request, reply } => self.on_reply(request, reply),
+            RackOutput::Append(append) => {
+                self.metrics().add(Metric::LogAppends, 1);
+                self.post(0, Mail::Append(Box::new(append)));
+            }
+            RackOutput::Message { thread, message } => self.post(thread, Mail::Message(message)),
+            // Every block is in memory so far.
+            RackOutput::FetchBlock { partition, block } => {
+                self.input(RackInput::BlockArrived { partition, block });
+            }
+            RackOutput::Frame { session, frame } => self.on_frame(session, frame),
+            RackOutput::CloseSession { session, reason } => self.on_close_session(session, &reason),
+            RackOutput::SessionReport { .. } | RackOutput::Changed { .. } => {}
+            RackOutput::Damaged { txn, cause } => {
+                let text = format!("the record at position {txn} cannot be read: {cause}");
+                self.outputs.push_back(ShardOutput::Fatal(text));
+            }
+        }
+    }
+
+    /// Sends mail, to this thread without a detour.
+    fn post(&mut self, thread: u16, mail: Mail) {
+        if thread == self.config.thread {
+            self.handle_mail(mail);
+        } else {
+            self.metrics().add(Metric::MailSent, 1);
+            self.outputs.push_back(ShardOutput::Mail { thread, mail });
+        }
+    }
+
+    fn metrics(&self) -> &crate::metrics::ThreadMetrics {
+        self.shared.metrics(self.config.thread)
+    }
+
+    fn publish_metrics(&self) {
+        let metrics = self.metrics();
+        metrics.set(Metric::ConnectionsOpen, self.connections.len() as u64);
+        metrics.set(Metric::SessionsOpen, self.sessions_open);
+        metrics.set(Metric::RequestsPending, self.pending.len() as u64);
+        if let Some(log) = &self.log {
+            let fill = log.journal.log().fill();
+            metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
+            metrics.set(Metric::LogPendingRecords, fill.pending_records);
+            let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);
+            metrics.set(Metric::LogSyncNanos, nanos);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,349 @@
+//! A whole server without a kernel: shards, a virtual disk, and clients that are byte buffers.
+
+use std::collections::VecDeque;
+
+use bigpeer_core::disk::DiskError;
+use bigpeer_core::disk_sim::{CommandKind, VirtualDisk};
+use bigpeer_core::ident::{BootId, LogId, PartitionId, PeerKey, StoreId, Uuid};
+use bigpeer_core::log::LogConfig;
+use bigpeer_core::node::{NodeConfig, NodeLimits, RackConfig, SyncIdentity};
+use bigpeer_core::sync::{BootRow, BootTable};
+
+use super::*;
+use crate::api::Door;
+use crate::secrets::Secret;
+
+const ADMIN_TOKEN: &str = "admin";
+
+fn random(bytes: &mut [u8]) {
+    // Distinct, and the same in every run is not asked for: the keys are made of it.
+    crate::secrets::os_random(bytes);
+}
+
+struct Server {
+    shards: Vec<Shard>,
+    disk: VirtualDisk,
+    shared: Arc<Shared>,
+    now: Instant,
+    first: Option<Box<FirstStart>>,
+    fatal: Option<String>,
+    stopped: u16,
+    mail: VecDeque<(u16, Mail)>,
+}
+
+impl Server {
+    fn start(mut disk: VirtualDisk, threads: u16, boot: u8) -> Self {
+        let shared = Arc::new(Shared::new(threads));
+        let boot = BootId(Uuid([boot; 16]));
+        let now = Instant { ns: 1 };
+        let mut config = LogConfig::new(boot, [7; 32]);
+        config.segment_bytes = 1 << 20;
+        let at = Now { mono: now, wall: WALL, ..Now::default() };
+        let mut log = Some(
+            open_log(config, PARTITIONS, at, |op, command| {
+                disk.submit(op, command);
+                disk.complete(op).expect("it was just submitted")
+            })
+            .expect("the log is whole"),
+        );
+        let shards = (0..threads).map(|thread| {
+            let config = ShardConfig {
+                thread,
+                threads,
+                partitions: PARTITIONS,
+                connection: Arc::new(ConnectionConfig::default()),
+                tls: None,
+                admin_token: Secret::for_test(ADMIN_TOKEN),
+                random,
+                connections_max: 8,
+            };
+            let rack = RackConfig { thread, threads, node: node(boot), seed: [thread as u8; 32] };
+            Shard::new(config, shared.clone(), Rack::new(rack), log.take(), now, WALL)
+        });
+        let shards = shards.collect();
+        let (first, fatal, mail) = (None, None, VecDeque::new());
+        let mut server = Self { shards, disk, shared, now, first, fatal, stopped: 0, mail };
+        server.run();
+        server
+    }
+
+    /// Runs until nothing is left to do at this moment.
+    fn run(&mut self) {
+        self.run_with(true);
+    }
+
+    fn run_with(&mut self, disk_works: bool) {
+        let mut is_quiet = false;
+        while !is_quiet {
+            is_quiet = true;
+            if disk_works && let Some(done) = self.disk.step() {
+                is_quiet = false;
+                self.shards[0].begin_turn(self.now, WALL);
+                self.shards[0].handle_disk(done);
+            }
+            while let Some((thread, mail)) = self.mail.pop_front() {
+                let shard = &mut self.shards[usize::from(thread)];
+                shard.begin_turn(self.now, WALL);
+                shard.handle_mail(mail);
+            }
+            for index in 0..self.shards.len() {
+                is_quiet &= !self.turn(index);
+            }
+            is_quiet &= self.mail.is_empty();
+        }
+    }
+
+    fn turn(&mut self, index: usize) -> bool {
+        let shard = &mut self.shards[index];
+        shard.begin_turn(self.now, WALL);
+        shard.settle();
+        let mut did = false;
+        while let Some(output) = shard.poll_output() {
+            did = true;
+            match output {
+                // The clients fetch for themselves.
+                ShardOutput::Service(conn) => drop(shard.wants_read(conn)),
+                ShardOutput::Mail { thread, mail } => self.mail.push_back((thread, mail)),
+                ShardOutput::Disk(op, command) => self.disk.submit(op, command),
+                ShardOutput::Ready(first) => self.first = first,
+                ShardOutput::Stopped => self.stopped += 1,
+                ShardOutput::Fatal(cause) => self.fatal = Some(cause),
+            }
+        }
+        did
+    }
+
+    fn connect(&mut self, thread: usize, door: Door) -> Client {
+        let shard = &mut self.shards[thread];
+        shard.begin_turn(self.now, WALL);
+        Client { thread, conn: shard.open_connection(door).expect("there is room") }
+    }
+
+    fn send(&mut self, client: Client, bytes: &[u8]) {
+        let shard = &mut self.shards[client.thread];
+        shard.begin_turn(self.now, WALL);
+        shard.handle_bytes(client.conn, bytes);
+    }
+
+    /// What the client can read at once.
+    fn receive(&mut self, client: Client) -> String {
+        let mut out = Vec::new();
+        loop {
+            let shard = &mut self.shards[client.thread];
+            let count = shard.poll_transmit(client.conn, &mut out, 64 * 1024);
+            if count == 0 {
+                return String::from_utf8(out).expect("text");
+            }
+            shard.begin_turn(self.now, WALL);
+            shard.handle_sent(client.conn, count);
+            self.run();
+        }
+    }
+
+    /// What is there without anything happening.
+    fn receive_now(&mut self, client: Client) -> String {
+        let mut out = Vec::new();
+        self.shards[client.thread].poll_transmit(client.conn, &mut out, 64 * 1024);
+        String::from_utf8(out).expect("text")
+    }
+
+    fn execute(&mut self, client: Client, first: &FirstStart, body: &str) -> String {
+        self.send(client, request(first, body).as_bytes());
+        self.run();
+        self.receive(client)
+    }
+
+    /// Passes what this server's threads hold on to the next start.
+    fn crash(mut self) -> VirtualDisk {
+        self.disk.crash();
+        self.disk
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Client {
+    thread: usize,
+    conn: ConnId,
+}
+
+const PARTITIONS: u16 = 4;
+const WALL: WallMs = WallMs(1_800_000_000_000);
+
+fn node(boot: BootId) -> NodeConfig {
+    let row = BootRow { boot, first: Txn(1), end: None };
+    let boots = BootTable { log: LogId::default(), rows: vec![row], purge_floor: Txn(0) };
+    let peer_key = PeerKey([5; 32]);
+    let identity = SyncIdentity { store: StoreId::default(), boots, peer_key, name: "test".into() };
+    NodeConfig {
+        partition: PartitionId(0),
+        partitions: PARTITIONS,
+        boot,
+        site: peer_key.site(),
+        epoch: u64::from(boot.0.0[0]) << 16,
+        seed: [1; 32],
+        pretend_cold: false,
+        limits: NodeLimits::default(),
+        identity: Arc::new(identity),
+        is_device: false,
+    }
+}
+
+fn request(first: &FirstStart, body: &str) -> String {
+    let (app, key) = (first.app, first.api_key.reveal());
+    format!(
+        "POST /{app}/api/v5/store/execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+const INSERT: &str = r#"{"statement":"INSERT INTO cars DOCUMENTS (:d)","args":{"d":{"_id":"1"}}}"#;
+const SELECT: &str = r#"{"statement":"SELECT * FROM cars"}"#;
+
+#[test]
+fn the_first_start_makes_an_app_and_a_later_one_does_not() {
+    for threads in [1, 3] {
+        let mut server = Server::start(VirtualDisk::new(&[1; 32]), threads, 1);
+        let first = server.first.take().expect("the first start");
+        assert_eq!(server.shared.phase(), crate::shared::Phase::Ready);
+        let client = server.connect(0, Door::Data);
+        let answer = server.execute(client, &first, INSERT);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        let mut again = Server::start(server.crash(), 2, 2);
+        assert!(again.first.is_none(), "nothing is shown twice");
+        let client = again.connect(1, Door::Data);
+        let answer = again.execute(client, &first, SELECT);
+        assert!(answer.contains("\"items\":[{\"_id\":\"1\"}]"), "{answer}");
+    }
+}
+
+#[test]
+fn a_write_is_answered_only_once_it_is_durable() {
+    let mut server = Server::start(VirtualDisk::new(&[2; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(1, Door::Data);
+    server.send(client, request(&first, INSERT).as_bytes());
+    let durable = server.shared.durable();
+    server.run_with(false);
+    assert_eq!(server.receive_now(client), "");
+    assert_eq!(server.shared.durable(), durable);
+    server.run();
+    assert!(server.shared.durable() > durable);
+    assert!(server.receive(client).starts_with("HTTP/1.1 200 "));
+}
+
+#[test]
+fn after_a_failed_sync_reads_go_on_and_writes_are_refused() {
+    let mut server = Server::start(VirtualDisk::new(&[3; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    server.disk.fail_next(CommandKind::Sync, DiskError::Io("gone".to_owned()));
+    let answer = server.execute(client, &first, INSERT);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("unknown"), "{answer}");
+    let answer = server.execute(client, &first, INSERT);
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let answer = server.execute(client, &first, SELECT);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let ready = "GET /health/ready HTTP/1.1\r\nHost: x\r\n\r\n";
+    server.send(client, ready.as_bytes());
+    let answer = server.receive(client);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("log has failed"), "{answer}");
+}
+
+#[test]
+fn a_large_answer_is_streamed_and_stops_while_nobody_reads() {
+    let mut server = Server::start(VirtualDisk::new(&[4; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    let filler = "x".repeat(4000);
+    for index in 0..20 {
+        let documents: Vec<_> = (0..50)
+            .map(|at| format!("{{\"_id\":{},\"t\":\"{filler}\"}}", index * 50 + at))
+            .collect();
+        let body = format!(
+            "{{\"statement\":\"INSERT INTO cars DOCUMENTS (:d)\",\"args\":{{\"d\":[{}]}}}}",
+            documents.join(",")
+        );
+        let answer = server.execute(client, &first, &body);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    server.send(client, request(&first, SELECT).as_bytes());
+    server.run();
+    let entry = server.shards[0].connections.get(client.conn.0).expect("open");
+    let held = match &entry.machine {
+        connection::Machine::Http(machine) => machine.pending_output_bytes(),
+        connection::Machine::Framed(_) => unreachable!("it speaks HTTP"),
+    };
+    assert!(held < 1024 * 1024, "{held} bytes wait for a client that does not read");
+    let answer = server.receive(client);
+    assert!(answer.contains("Transfer-Encoding: chunked"));
+    assert!(answer.ends_with("0\r\n\r\n"), "the answer ends");
+    assert_eq!(answer.matches("\"_id\":").count(), 1000);
+    assert_eq!(server.shards[0].pending.len(), 0);
+}
+
+#[test]
+fn a_client_that_goes_away_leaves_nothing_behind() {
+    let mut server = Server::start(VirtualDisk::new(&[5; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(1, Door::Data);
+    server.send(client, request(&first, INSERT).as_bytes());
+    server.shards[1].handle_reset(client.conn);
+    server.shards[1].remove_connection(client.conn);
+    server.run();
+    let shard = &server.shards[1];
+    assert!(shard.connections.is_empty() && shard.pending.is_empty());
+}
+
+#[test]
+fn admin_routes_make_and_revoke_keys() {
+    let mut server = Server::start(VirtualDisk::new(&[6; 32]), 2, 1);
+    let mut first = server.first.take().expect("the first start");
+    let (admin, data) = (server.connect(0, Door::Admin), server.connect(1, Door::Data));
+    let path = format!("/admin/apps/{}/keys", first.app);
+    let ask = |method: &str, path: &str, body: &str| {
+        format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        )
+    };
+    server.send(admin, ask("POST", &path, r#"{"name":"second"}"#).as_bytes());
+    server.run();
+    let answer = server.receive(admin);
+    assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
+    let key = answer.split("\"key\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    first.api_key = Secret::for_test(key.expect("a key"));
+    assert!(server.execute(data, &first, SELECT).starts_with("HTTP/1.1 200 "));
+    server.send(admin, ask("DELETE", &format!("{path}/second"), "").as_bytes());
+    server.run();
+    assert!(server.receive(admin).starts_with("HTTP/1.1 200 "));
+    assert!(server.execute(data, &first, SELECT).starts_with("HTTP/1.1 401 "));
+}
+
+#[test]
+fn a_draining_server_answers_what_was_asked_and_seals_the_log() {
+    let mut server = Server::start(VirtualDisk::new(&[7; 32]), 3, 1);
+    let first = server.first.take().expect("the first start");
+    let (busy, idle) = (server.connect(1, Door::Data), server.connect(2, Door::Data));
+    server.send(busy, request(&first, INSERT).as_bytes());
+    server.run_with(false);
+    for shard in &mut server.shards {
+        shard.begin_turn(server.now, WALL);
+        shard.drain();
+        assert!(shard.open_connection(Door::Data).is_none());
+    }
+    assert!(server.shards[2].is_closed(idle.conn) && !server.shards[1].is_closed(busy.conn));
+    server.shards[2].remove_connection(idle.conn);
+    server.run();
+    assert_eq!(server.stopped, 0, "a client waits for its answer");
+    let answer = server.receive(busy);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.contains("Connection: close"),
+        "{answer}"
+    );
+    assert!(server.shards[1].is_closed(busy.conn));
+    server.shards[1].remove_connection(busy.conn);
+    server.run();
+    assert_eq!(server.stopped, 3);
+}
