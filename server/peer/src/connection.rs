@@ -196,7 +196,7 @@ impl Connection {
             match self.socket.read(&mut chunk) {
                 Ok(0) => return either!(&mut self.machine, it => it.handle_eof(now)),
                 Ok(count) => {
-                    either!(&mut self.machine, it => it.handle_bytes(&chunk[..count], now))
+                    either!(&mut self.machine, it => it.handle_bytes(&chunk[..count], now));
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,

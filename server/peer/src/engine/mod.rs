@@ -117,7 +117,7 @@ impl Engine {
         match command {
             Command::Execute { statement, args, reply } => self.execute(statement, args, reply),
             Command::Subscribe { id, query, args, reply } => {
-                self.subscribe(id, query, args, &reply)
+                self.subscribe(id, query, args, &reply);
             }
             Command::Unsubscribe { id } => self.unsubscribe(id),
             Command::Observe { id, observed } => self.observe(id, *observed),

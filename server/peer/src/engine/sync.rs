@@ -404,7 +404,8 @@ impl Engine {
         let now = self.now;
         let probes = &mut self.link.probes;
         let is_urgent = probes.is_ready && probes.asked.is_none() && !probes.waiting.is_empty();
-        if !is_urgent && !(probes.wants_one() && probes.next_at <= now.mono) {
+        let is_due = probes.wants_one() && probes.next_at <= now.mono;
+        if !is_urgent && !is_due {
             return;
         }
         probes.next_at = now.mono.after(PROBE_PACE);
