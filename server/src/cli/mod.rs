@@ -1,4 +1,4 @@
-//! The client's side of the binary `bigpeer`: commands that talk to a server over HTTP, and `doctor`.
+//! The client's side of the binary `bigpeer`: commands that talk to a server over HTTP, `peer` and `doctor`.
 //!
 //! A command parses its arguments, talks through [`http`], and ends with one of four exit codes: 0 done, 1 failed,
 //! 2 usage, 3 refused by the server. What the answers mean is the business of [`api`]; starting a server is not done
@@ -12,6 +12,7 @@ mod export;
 mod http;
 mod import;
 mod json;
+mod peer;
 mod query;
 mod spool;
 mod statement;
@@ -24,6 +25,7 @@ pub use admin::{AppArgs, KeyArgs};
 pub use doctor::DoctorArgs;
 pub use export::ExportArgs;
 pub use import::ImportArgs;
+pub use peer::PeerArgs;
 pub use query::QueryArgs;
 
 /// The commands of the client's side. Flatten it into the binary's own set, or use the parts one by one.
@@ -39,6 +41,8 @@ pub enum Command {
     App(AppArgs),
     /// Create, list and revoke API keys.
     Key(KeyArgs),
+    /// Run a Small Peer: documents in a directory, in sync with a server when one is there.
+    Peer(PeerArgs),
     /// Check this machine: kernel, limits, disk.
     Doctor(DoctorArgs),
 }
@@ -53,6 +57,7 @@ impl Command {
             Self::Export(args) => args.run(),
             Self::App(args) => args.run(),
             Self::Key(args) => args.run(),
+            Self::Peer(args) => args.run(),
             Self::Doctor(args) => args.run(),
         }
     }

@@ -1,0 +1,199 @@
+//! Opening: the log is read to its end before the peer takes its first command.
+
+use std::sync::Arc;
+use std::sync::mpsc::Receiver;
+
+use bigpeer_core::ident::{AppId, BootId, PartitionId, Txn, Uuid};
+use bigpeer_core::log::{LogConfig, LogOpened};
+use bigpeer_core::node::{
+    Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput, RackOutput,
+    SyncIdentity,
+};
+use bigpeer_core::rng::{Rng, Seed};
+use bigpeer_core::seam::Now;
+use bigpeer_core::sync::{BootRow, BootTable};
+
+use super::observers::Observers;
+use super::statements::Statements;
+use super::sync::SyncLink;
+use super::{Engine, Phase};
+use crate::clock::Clock;
+use crate::command::{Command, Inbox};
+use crate::directory::Directory;
+use crate::disk::Disk;
+use crate::endpoint::Endpoint;
+use crate::error::PeerError;
+use crate::random;
+use crate::status::StatusCell;
+use crate::wake::Sleeper;
+
+/// A device's documents are one partition: it has one thread.
+const PARTITIONS: u16 = 1;
+
+/// Bytes of a segment of the log. Small beside a server's: two of them are written full before the first document.
+const SEGMENT_BYTES: u64 = 4 << 20;
+
+/// What an engine is made of.
+pub(crate) struct OpenParts {
+    pub(crate) directory: Directory,
+    pub(crate) app: AppId,
+    pub(crate) name: Box<str>,
+    pub(crate) endpoint: Option<Endpoint>,
+    pub(crate) token: Option<Box<str>>,
+    pub(crate) commands: Receiver<Command>,
+    pub(crate) inbox: Inbox,
+    pub(crate) sleeper: Sleeper,
+    pub(crate) status: Arc<StatusCell>,
+}
+
+/// What is new at every start: no two starts share a boot, an epoch or a stream of randomness.
+#[derive(Clone, Copy, Debug)]
+struct Fresh {
+    boot: BootId,
+    epoch: u64,
+    seed: Seed,
+}
+
+impl Fresh {
+    fn draw() -> Result<Self, PeerError> {
+        let boot = BootId(Uuid(random::bytes()?));
+        let epoch = u64::from_le_bytes(random::bytes()?);
+        Ok(Self { boot, epoch, seed: random::bytes()? })
+    }
+}
+
+impl Engine {
+    /// Opens the log and replays it.
+    pub(crate) fn open(parts: OpenParts) -> Result<Self, PeerError> {
+        let OpenParts { directory, app, name, endpoint, token, .. } = parts;
+        let fresh = Fresh::draw()?;
+        let disk = Disk::start(&directory.path, parts.inbox.clone())?;
+        let clock = Clock::start();
+        let mut now = Now { mono: clock.mono(), wall: Clock::wall(), ..Now::default() };
+        let config =
+            LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::new(fresh.boot, fresh.seed) };
+        let mut opening = Opening {
+            journal: Journal::open(config, PARTITIONS, now),
+            rack: None,
+            fresh,
+            directory: &directory,
+            name,
+            changed: Txn(0),
+        };
+        while !opening.advance(&disk, &mut now)? {
+            let command = parts.commands.recv().expect("the inbox is ours as well");
+            now.mono = clock.mono();
+            // Nobody else has the inbox yet.
+            let Command::Disk(done) = command else { continue };
+            opening.journal.handle_disk(done, now);
+        }
+        let Opening { journal, rack, changed, .. } = opening;
+        parts.status.update(|status| status.changed = changed);
+
+        let mut rng = Rng::new(&fresh.seed, "peer");
+        Ok(Self {
+            commands: parts.commands,
+            inbox: parts.inbox.clone(),
+            sleeper: parts.sleeper,
+            clock,
+            now,
+            app,
+            journal,
+            is_log_failed: false,
+            rack: rack.expect("a log that was replayed was opened before"),
+            statements: Statements::default(),
+            observers: Observers::default(),
+            link: SyncLink::new(app, endpoint, token, parts.inbox, rng.split(), changed),
+            status: parts.status,
+            phase: Phase::Running,
+            disk,
+            _directory: directory,
+        })
+    }
+}
+
+/// A log on its way from its first byte to its end.
+struct Opening<'a> {
+    journal: Journal,
+    rack: Option<Rack>,
+    fresh: Fresh,
+    directory: &'a Directory,
+    name: Box<str>,
+    /// The last position that changed a document.
+    changed: Txn,
+}
+
+impl Opening<'_> {
+    /// Carries outputs; true once everything that was there has been replayed.
+    fn advance(&mut self, disk: &Disk, now: &mut Now) -> Result<bool, PeerError> {
+        let mut is_replayed = false;
+        while let Some(output) = self.journal.poll_output() {
+            match output {
+                JournalOutput::Disk(op, command) => disk.submit(op, command),
+                JournalOutput::Opened(opened) => {
+                    self.rack = Some(make_rack(self.fresh, self.directory, &self.name, &opened));
+                }
+                JournalOutput::Committed { first, records, upto } => {
+                    now.durable = upto;
+                    now.oldest_read = upto;
+                    let rack = self.rack.as_mut().expect("a log gives records once it is open");
+                    rack.handle_input(RackInput::Committed { first, records, upto }, *now);
+                    self.take_rack_outputs()?;
+                }
+                JournalOutput::Replayed => is_replayed = true,
+                JournalOutput::Failed(error) => return Err(PeerError::Log(error)),
+                JournalOutput::Appended { .. } | JournalOutput::Sealed => {}
+            }
+        }
+        Ok(is_replayed)
+    }
+
+    fn take_rack_outputs(&mut self) -> Result<(), PeerError> {
+        let rack = self.rack.as_mut().expect("it has just taken an input");
+        while let Some(output) = rack.poll_output() {
+            match output {
+                RackOutput::Changed { upto, .. } => self.changed = self.changed.max(upto),
+                RackOutput::Damaged { txn, cause } => {
+                    let cause = format!("record {txn} of the log is damaged: {cause}");
+                    return Err(PeerError::Stopped(cause));
+                }
+                // A rack that is only given records has nothing else to say.
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn make_rack(fresh: Fresh, directory: &Directory, name: &str, opened: &LogOpened) -> Rack {
+    let identity = directory.identity;
+    let sync = SyncIdentity {
+        store: identity.store,
+        boots: boot_table(opened),
+        peer_key: identity.peer_key,
+        name: name.into(),
+    };
+    let node = NodeConfig {
+        partition: PartitionId(0),
+        partitions: PARTITIONS,
+        boot: fresh.boot,
+        site: identity.peer_key.site(),
+        epoch: fresh.epoch,
+        seed: fresh.seed,
+        pretend_cold: false,
+        limits: NodeLimits::default(),
+        identity: Arc::new(sync),
+        is_device: true,
+    };
+    Rack::new(RackConfig { thread: 0, threads: 1, node, seed: fresh.seed })
+}
+
+fn boot_table(opened: &LogOpened) -> BootTable {
+    let entries = opened.boots.entries();
+    let rows = entries.iter().enumerate().map(|(index, entry)| BootRow {
+        boot: entry.boot,
+        first: entry.first,
+        end: entries.get(index + 1).map(|next| Txn(next.first.0 - 1)),
+    });
+    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
+}
