@@ -75,6 +75,15 @@ pub(crate) struct LinkEnd {
     pub(crate) cause: String,
     /// The server does not want us as we are: to come back soon is of no use.
     pub(crate) is_refusal: bool,
+    /// The server meant to close it, for a reason that it does not say.
+    pub(crate) is_orderly: bool,
+}
+
+impl LinkEnd {
+    /// Something failed that may go well the next time.
+    pub(crate) fn failure(cause: &str) -> Self {
+        Self { cause: cause.to_owned(), is_refusal: false, is_orderly: false }
+    }
 }
 
 #[derive(Debug)]
@@ -304,12 +313,17 @@ impl Connection {
         if self.refusal.is_some() {
             self.on_refused();
         }
-        self.end(&reason.to_string(), false);
+        let is_orderly =
+            matches!(reason, CloseReason::PeerClosed | CloseReason::WebSocketClosed(NORMAL));
+        self.push_end(LinkEnd { is_orderly, ..LinkEnd::failure(&reason.to_string()) });
     }
 
     fn end(&mut self, cause: &str, is_refusal: bool) {
+        self.push_end(LinkEnd { is_refusal, ..LinkEnd::failure(cause) });
+    }
+
+    fn push_end(&mut self, end: LinkEnd) {
         if !matches!(self.events.back(), Some(LinkEvent::Ended(_))) {
-            let end = LinkEnd { cause: cause.to_owned(), is_refusal };
             self.events.push_back(LinkEvent::Ended(end));
         }
     }

@@ -296,7 +296,7 @@ impl Engine {
         self.link.attempt += 1;
         self.link.state = State::Dialing;
         if let Err(error) = dial(endpoint, self.link.attempt, self.link.inbox.clone()) {
-            self.retry(LinkEnd { cause: error.to_string(), is_refusal: false });
+            self.retry(LinkEnd::failure(&error.to_string()));
         }
     }
 
@@ -307,7 +307,7 @@ impl Engine {
         let connection = result.and_then(|socket| self.connect(socket));
         match connection {
             Ok(connection) => self.link.state = State::Up(Box::new(connection)),
-            Err(error) => self.retry(LinkEnd { cause: error.to_string(), is_refusal: false }),
+            Err(error) => self.retry(LinkEnd::failure(&error.to_string())),
         }
     }
 
@@ -336,8 +336,8 @@ impl Engine {
         self.forget_probes();
         if was_ready {
             self.link.backoff.reset();
-        } else if !end.is_refusal {
-            end.cause.push_str(" (before the session began)");
+        } else if end.is_orderly {
+            end.cause.push_str(" before the session began: are the app and the token right?");
         }
         self.retry(end);
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bigpeer_core::auth::{CatalogOp, hash};
+use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::{LogConfig, LogOpened};
@@ -15,11 +15,15 @@ use bigpeer_core::node::{
 use bigpeer_core::seam::Now;
 use bigpeer_core::sync::{BootRow, BootTable};
 use bigpeer_core::time::{Instant, WallMs};
+use bigpeer_core::value::json;
 use bigpeer_peer::Object;
 use bytes::Bytes;
 
 pub(crate) const APP: AppId = AppId(Uuid([0xA0; 16]));
 pub(crate) const TOKEN: &str = "dev";
+
+/// Reads everything, and writes boats.
+pub(crate) const BOATS_KEY: &str = "abcdefghij-boats";
 
 const SEED: [u8; 32] = [1; 32];
 
@@ -56,6 +60,7 @@ impl ServerEngine {
         let development_token = Some(hash(TOKEN));
         let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token };
         engine.ask(Request::Catalog(put));
+        engine.ask(Request::Catalog(CatalogOp::PutKey { app: APP, key: boats_key() }));
         engine
     }
 
@@ -173,6 +178,20 @@ impl ServerEngine {
             RackOutput::Message { .. } => panic!("there is one thread"),
             RackOutput::Damaged { txn, cause } => panic!("record {txn} is damaged: {cause}"),
         }
+    }
+}
+
+fn boats_key() -> ApiKey {
+    let text = br#"{"read":{"everything":true,"queriesByCollection":{}},
+        "write":{"everything":false,"queriesByCollection":{"boats":["true"]}}}"#;
+    let permissions = json::parse(text, json::Limits::default()).expect("it is JSON");
+    ApiKey {
+        name: "boats".into(),
+        description: None,
+        prefix: key_prefix(BOATS_KEY).into(),
+        hash: hash(BOATS_KEY),
+        expires: WallMs(u64::MAX),
+        permissions: Arc::new(Permissions::from_value(&permissions).expect("they are permissions")),
     }
 }
 
