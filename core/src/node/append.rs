@@ -118,7 +118,8 @@ pub(crate) struct Pending {
 /// The appends of one node between `Output::Append` and their commit.
 #[derive(Debug, Default)]
 pub(crate) struct Appends {
-    waiting: BTreeMap<Ticket, Pending>,
+    /// Each with the epoch that it was sent in.
+    waiting: BTreeMap<Ticket, (u32, Pending)>,
     placed: BTreeMap<Txn, Pending>,
     ticket_next: u64,
     pub(crate) epoch: u32,
@@ -128,7 +129,7 @@ impl Appends {
     pub(crate) fn add(&mut self, pending: Pending) -> Ticket {
         self.ticket_next += 1;
         let ticket = Ticket(self.ticket_next);
-        self.waiting.insert(ticket, pending);
+        self.waiting.insert(ticket, (self.epoch, pending));
         ticket
     }
 
@@ -143,18 +144,28 @@ impl Appends {
 
     /// The append got its position; it ends when that is committed.
     pub(crate) fn place(&mut self, ticket: Ticket, txn: Txn) {
-        if let Some(pending) = self.waiting.remove(&ticket) {
+        if let Some((_, pending)) = self.waiting.remove(&ticket) {
             self.placed.insert(txn, pending);
         }
     }
 
-    /// The append was refused. The epoch rises, so that what follows is admitted again.
-    pub(crate) fn refuse(&mut self, ticket: Ticket, why: AppendRefused) -> Option<Pending> {
-        let pending = self.waiting.remove(&ticket);
-        if why != AppendRefused::Superseded {
-            self.epoch += 1;
+    /// The append was refused: gives back all that ends with it. What was sent after it in the same epoch will be
+    /// superseded at the gate; it ends here already, or something could be authored on top of it and be
+    /// admitted. The epoch rises, so that what follows is admitted again.
+    pub(crate) fn refuse(
+        &mut self,
+        ticket: Ticket,
+        why: AppendRefused,
+    ) -> Vec<(Pending, AppendRefused)> {
+        let Some((epoch, pending)) = self.waiting.remove(&ticket) else { return Vec::new() };
+        let mut ended = vec![(pending, why)];
+        if why == AppendRefused::Superseded || why == AppendRefused::OutcomeUnknown {
+            return ended;
         }
-        pending
+        self.epoch = self.epoch.max(epoch + 1);
+        let later = self.waiting.extract_if(ticket.., |_, (sent, _)| *sent == epoch);
+        ended.extend(later.map(|(_, (_, pending))| (pending, AppendRefused::Superseded)));
+        ended
     }
 
     /// The log failed: appends that had got a position will never be reported as committed.

@@ -428,7 +428,7 @@ impl Node {
                 self.finish_appends(self.store.applied());
             }
             Err(why) => {
-                if let Some(pending) = self.appends.refuse(ticket, why) {
+                for (pending, why) in self.appends.refuse(ticket, why) {
                     self.fail_append(pending, why);
                 }
                 if why == AppendRefused::OutcomeUnknown {

@@ -1,15 +1,15 @@
 use super::*;
 
 /// Two nodes whose appends the test decides about.
-struct Appending {
-    nodes: Vec<Node>,
-    now: Now,
-    appends: VecDeque<Append>,
+pub(super) struct Appending {
+    pub(super) nodes: Vec<Node>,
+    pub(super) now: Now,
+    pub(super) appends: VecDeque<Append>,
     replies: Vec<(RequestId, Reply)>,
 }
 
 impl Appending {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let process = Process::new(&Options { partitions: 2, device: true, ..Options::default() });
         let config = |partition| {
             let mut config = process.racks[0].nodes()[0].config.clone();
@@ -24,7 +24,7 @@ impl Appending {
         }
     }
 
-    fn input(&mut self, at: u16, input: Input) {
+    pub(super) fn input(&mut self, at: u16, input: Input) {
         let mut queue = VecDeque::from([(at, input)]);
         while let Some((at, input)) = queue.pop_front() {
             self.now.mono.ns += 1;
@@ -43,19 +43,19 @@ impl Appending {
         }
     }
 
-    fn execute(&mut self, at: u16, request: u64, text: &str) {
+    pub(super) fn execute(&mut self, at: u16, request: u64, text: &str) {
         let mut execute = Process::statement(text, "{}");
         execute.credential = Credential::Local;
         let body = Request::Execute(execute);
         self.input(at, Input::Request { request: RequestId(request), body });
     }
 
-    fn refuse(&mut self, append: &Append) {
+    pub(super) fn refuse(&mut self, append: &Append) {
         let (ticket, result) = (append.ticket, Err(AppendRefused::Busy));
         self.input(append.from.0, Input::Appended { ticket, result });
     }
 
-    fn commit(&mut self, append: &Append) {
+    pub(super) fn commit(&mut self, append: &Append) {
         let txn = self.now.durable.next();
         self.input(append.from.0, Input::Appended { ticket: append.ticket, result: Ok(txn) });
         self.now.durable = txn;
@@ -67,7 +67,7 @@ impl Appending {
         }
     }
 
-    fn outcome(&self, request: u64) -> Option<&Outcome> {
+    pub(super) fn outcome(&self, request: u64) -> Option<&Outcome> {
         self.replies.iter().find_map(|(id, reply)| match reply {
             Reply::Done(outcome) if *id == RequestId(request) => Some(outcome),
             _ => None,
@@ -75,7 +75,7 @@ impl Appending {
     }
 
     /// An integer id that falls to this partition.
-    fn id_of(partition: u16) -> i64 {
+    pub(super) fn id_of(partition: u16) -> i64 {
         let owner = |id: &i64| {
             let id = crate::value::canonical::encode_id(&Value::from(*id)).expect("it is an id");
             Slot::of(APP, "c", &id).partition(2)
