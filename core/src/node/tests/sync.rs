@@ -131,3 +131,19 @@ fn both_sides_agree_after_a_time_without_connection() {
     let husk = r#"[{"_id":7,"seen":"server"}]"#;
     assert_eq!(pair.server.rows("SELECT * FROM cars WHERE _id = 7"), husk);
 }
+
+#[test]
+fn a_device_hears_what_its_own_document_was_merged_with() {
+    let mut pair = Pair::new();
+    pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+    pair.server.now.wall.0 += 60_000;
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'USA'})");
+    pair.probe();
+    // The device never held the document of the server, whose cursor has passed it, and makes the same one.
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'Japan', 'km': 5})");
+    pair.probe();
+    pair.probe();
+    let merged = r#"[{"_id":1,"km":5,"o":"USA"}]"#;
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), merged);
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), merged);
+}
