@@ -15,6 +15,7 @@ use crate::dql::ast::Conflict;
 use crate::dql::{DqlError, Insert};
 use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, Held, InFlight, LockOwner, Read};
 use crate::value::{Object, json};
@@ -70,7 +71,8 @@ impl Node {
             }
             task.resident += 1;
         }
-        if task.ids.iter().any(|id| self.tips.is_locked(&task.mutation.key(id))) {
+        let held = task.ids.iter().any(|id| self.tips.is_locked(&task.mutation.key(id)));
+        if held && !is_planted(Plant::LockIgnored) {
             return Progress::Locked;
         }
         match self.author(&task.mutation, &task.ids, now) {
@@ -109,7 +111,9 @@ impl Node {
 
     /// The newest appended state; an empty document when there is none.
     pub(crate) fn newest(&self, key: &DocKey) -> Arc<Document> {
-        if let Some(document) = self.tips.newest(key) {
+        if let Some(document) = self.tips.newest(key)
+            && !is_planted(Plant::DotsOutOfOrder)
+        {
             return document.clone();
         }
         match self.store.held(key) {
@@ -119,7 +123,8 @@ impl Node {
     }
 
     pub(crate) fn actor(&self) -> Actor {
-        Actor::new(self.config.site, self.config.epoch, self.config.partition.0)
+        let epoch = if is_planted(Plant::ClockNotRestored) { 0 } else { self.config.epoch };
+        Actor::new(self.config.site, epoch, self.config.partition.0)
     }
 
     /// Appends what was authored, or hands it to the coordinator and holds the documents.

@@ -222,7 +222,7 @@ impl Ledger {
                 return Err(Failure::new("acknowledged write lost", text));
             }
         }
-        row.map_or(Ok(()), |row| self.judge_present(document, row, site))
+        row.map_or(Ok(()), |row| self.judge_present(document, row, site, asked_ns))
     }
 
     /// What is there was written, was not refused, and was not deleted by somebody who had seen it.
@@ -231,6 +231,7 @@ impl Ledger {
         document: &str,
         row: &Object,
         site: Option<SiteId>,
+        asked_ns: u64,
     ) -> Result<(), Failure> {
         for (name, value) in row.iter() {
             let Some(writer) = name.strip_prefix('w').and_then(|text| text.parse().ok()) else { continue };
@@ -252,24 +253,31 @@ impl Ledger {
             }
             // Elsewhere the deletion may not have arrived.
             if site.is_none_or(|site| site == operation.site) {
-                self.judge_not_deleted(document, *id, name, number)?;
+                self.judge_not_deleted(document, *id, name, asked_ns)?;
             }
         }
         Ok(())
     }
 
-    fn judge_not_deleted(&self, document: &str, id: OpId, name: &str, number: u64) -> Result<(), Failure> {
+    fn judge_not_deleted(
+        &self,
+        document: &str,
+        id: OpId,
+        name: &str,
+        asked_ns: u64,
+    ) -> Result<(), Failure> {
         let operation = &self.operations[id];
         let Status::Acknowledged { ended_ns } = operation.status else { return Ok(()) };
         for delete in self.of_document.get(document).into_iter().flatten() {
             let delete = &self.operations[*delete];
+            let Status::Acknowledged { ended_ns: deleted_ns } = delete.status else { continue };
             let had_seen = delete.effect == Effect::Delete
-                && matches!(delete.status, Status::Acknowledged { .. })
+                && deleted_ns <= asked_ns
                 && delete.site == operation.site
                 && delete.submitted_ns >= ended_ns;
             if had_seen {
                 let text = format!(
-                    "{document}.{name} is {number} again, deleted at {:.6} s",
+                    "{document}.{name} is there again, deleted at {:.6} s",
                     delete.submitted_ns as f64 / 1e9
                 );
                 return Err(Failure::new("deleted value came back", text));

@@ -272,7 +272,7 @@ impl World {
     /// A session was closed by one of our own: sometimes that is nobody's fault, sometimes a bug.
     pub(crate) fn judge_close(&mut self, process: ProcessId, reason: &str) {
         const HARMLESS: [&str; 8] = [
-            "replaced", "shutdown", "Shutdown", "outcome is unknown", "nothing was written", "silent",
+            "Replaced", "replaced", "Shutdown", "outcome is unknown", "nothing was written", "silent",
             "goodbye", "remote",
         ];
         if !HARMLESS.iter().any(|known| reason.contains(known)) {

@@ -160,8 +160,12 @@ impl World {
         }
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let (is_open, wants) = match to {
-            Side::Far => (connection.is_far_open, connection.far.wants_read()),
-            Side::Near => (connection.is_near_open, connection.near.wants_read()),
+            Side::Far => {
+                (connection.is_far_open && !connection.far.is_closed(), connection.far.wants_read())
+            }
+            Side::Near => {
+                (connection.is_near_open && !connection.near.is_closed(), connection.near.wants_read())
+            }
         };
         if is_open && !wants {
             return self.clock.after(MS, Event::Bytes { connection: id, to, bytes });

@@ -5,6 +5,7 @@ use bytes::Bytes;
 
 use super::{Outcome, Recovery, Stage};
 use crate::disk::DiskCommand;
+use crate::plant::{Plant, is_planted};
 use crate::log::group::{BLOCK_BYTES, GroupKind};
 use crate::log::reader::READ_BYTES;
 use crate::log::search::TailSearch;
@@ -80,7 +81,7 @@ impl Recovery {
         let Some(&(number, _, to_bytes)) = self.cuts.get(index) else {
             return self.sync_cuts(0, io);
         };
-        if offset_bytes >= to_bytes {
+        if offset_bytes >= to_bytes || is_planted(Plant::TornTailKept) {
             let next_bytes = self.cuts.get(index + 1).map_or(0, |cut| cut.1);
             return self.overwrite(index + 1, next_bytes, io);
         }

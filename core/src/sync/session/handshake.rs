@@ -6,6 +6,7 @@
 //! takes a new epoch before it sends anything.
 
 use crate::ident::{Actor, LogId};
+use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 use crate::sync::error::{CloseReason, ProtocolError};
 use crate::sync::frame::{
@@ -189,7 +190,8 @@ impl Session {
         };
         let is_same_store = record.store == Some(hello.store);
         let is_known = |kept| hello.nonces_before.contains(&kept) || hello.nonce == kept;
-        let stale = is_same_store && record.theirs.is_some_and(|kept| !is_known(kept));
+        let stale = !is_planted(Plant::NonceIgnored)
+            && is_same_store && record.theirs.is_some_and(|kept| !is_known(kept));
         let of_actor = |(actor, hlc): (Actor, Hlc)| (actor == hello.actor).then_some(hlc);
         handshake.verdict = Some((stale, record.seen.and_then(of_actor)));
         self.receiving.load_cursor(record.cursor, hello.log);
