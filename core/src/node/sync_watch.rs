@@ -201,8 +201,8 @@ impl RemoteFilter {
         Arc::new(Self {
             peer: PeerKey::default(),
             permissions: Arc::default(),
-            theirs: super::sync_ask::CompiledInterest::Queries(Vec::new()),
-            ours: super::sync_ask::CompiledInterest::Queries(Vec::new()),
+            theirs: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
+            ours: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
         })
     }
 }

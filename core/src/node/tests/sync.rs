@@ -147,3 +147,19 @@ fn a_device_hears_what_its_own_document_was_merged_with() {
     assert_eq!(pair.server.rows("SELECT * FROM cars"), merged);
     assert_eq!(pair.device.local_rows("SELECT * FROM cars"), merged);
 }
+
+#[test]
+fn what_leaves_is_judged_by_the_newest_subscriptions() {
+    let mut pair = Pair::new();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'USA'}), ({'_id': 2, 'o': 'Japan'})");
+    pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+    pair.probe();
+    let usa = vec![("SELECT * FROM cars WHERE o = 'USA'".into(), Object::default())];
+    let session = pair.session;
+    pair.device.session(session, SessionInput::Subscribe(usa));
+    pair.probe();
+    pair.server.rows("UPDATE cars SET o = 'Cuba'");
+    pair.probe();
+    // The document that matched the former subscription may stay as it was; the other may not.
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars WHERE _id = 1"), r#"[{"_id":1,"o":"Cuba"}]"#);
+}
