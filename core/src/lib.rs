@@ -12,6 +12,8 @@ pub mod ident;
 
 pub mod rng;
 
+pub mod plant;
+
 pub mod map;
 
 pub mod seam;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// A module may name those before it, never those after it.
 const ORDER: &[&str] = &[
-    "time", "ident", "rng", "map", "seam", "disk", "disk_sim", "value", "codec", "document", "log",
-    "store", "dql", "auth", "sync", "node",
+    "time", "ident", "rng", "plant", "map", "seam", "disk", "disk_sim", "value", "codec",
+    "document", "log", "store", "dql", "auth", "sync", "node",
 ];
 
 /// What would tie the engine to a runtime, a clock or a device.

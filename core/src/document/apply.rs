@@ -7,6 +7,7 @@ use super::leaf::insert_entry;
 use super::leaves::Leaves;
 use super::{Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Path, Vector};
 use crate::ident::{Actor, Dot};
+use crate::plant::{Plant, is_planted};
 use crate::time::Hlc;
 
 /// Why a delta cannot be applied. The document is as before.
@@ -73,7 +74,9 @@ impl Document {
         if self.is_blank() {
             self.leaves = delta.listed_leaves();
         } else {
-            self.drop_unlisted(delta, &sender);
+            if !is_planted(Plant::UnlistedKept) {
+                self.drop_unlisted(delta, &sender);
+            }
             for listed in &delta.listed {
                 self.merge_listed(listed, &sender);
             }
@@ -87,6 +90,9 @@ impl Document {
         for increment in &delta.increments {
             let author = delta.author.expect("only authored deltas hold increments");
             self.add(increment, author);
+            if is_planted(Plant::IncrementTwice) {
+                self.add(increment, author);
+            }
         }
         if delta.holds_initial() || (!deleted_before && self.was_deleted()) {
             self.drop_initial_if_deleted();
@@ -161,6 +167,12 @@ impl Document {
             merged.push(Entry::new(theirs.dot, content));
         }
         merged.sort_by_key(|entry| entry.dot);
+        if is_planted(Plant::SingleRegisterEntry)
+            && listed.kind == Kind::REGISTER
+            && merged.len() > 1
+        {
+            merged.drain(..merged.len() - 1);
+        }
         if merged[..] != *own {
             self.leaves.set(&listed.path, listed.kind, merged);
         }

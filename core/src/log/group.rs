@@ -30,6 +30,7 @@ use bytes::{Bytes, BytesMut};
 use super::LogRecord;
 use super::boots::BootTable;
 use crate::ident::{BootId, LogId, Txn, Uuid};
+use crate::plant::{Plant, is_planted};
 
 /// Groups start at multiples of this: the sector that a disk writes whole or not at all.
 pub(crate) const BLOCK_BYTES: u64 = 512;
@@ -248,7 +249,8 @@ impl GroupHeader {
                 return None;
             }
             let record = LogRecord::new(entry[8], group.slice(start..end));
-            if record.checksum() != u32_at(entry, 4) {
+            let wrong = record.checksum() != u32_at(entry, 4);
+            if wrong && !is_planted(Plant::RecordChecksumIgnored) {
                 return None;
             }
             records.push(record);

@@ -11,6 +11,7 @@ use super::segment::{LOG_DIR, SPARE_TMP, segment_file};
 use super::{Io, LogConfig, LogError, disk_error};
 use crate::disk::{DiskCommand, DiskError, DiskOp, DiskReply, FileName};
 use crate::ident::Txn;
+use crate::plant::{Plant, is_planted};
 use crate::time::Instant;
 
 /// After the disk was full, another segment is tried this much later.
@@ -178,6 +179,10 @@ impl Shelf {
             }
             (Step::Renaming { len_bytes }, Ok(_)) => {
                 self.step = Step::SyncingSpare { len_bytes };
+                if is_planted(Plant::SegmentNameNotSynced) {
+                    let file = segment_file(current.number + 1);
+                    return Ok(Some(io.disk(DiskCommand::Sync { file })));
+                }
                 Ok(Some(io.disk(DiskCommand::SyncDir { dir: LOG_DIR.into() })))
             }
             (Step::SyncingSpare { len_bytes }, Ok(_)) => {

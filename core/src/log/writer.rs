@@ -15,11 +15,12 @@ use super::group::{
     record_cost,
 };
 use super::recovery::{Recovered, Segment};
-use super::segment::{SEGMENT_HEADER_BYTES, SegmentHeader, segment_file};
+use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file};
 use super::shelf::Shelf;
 use super::{Io, LogOutput, LogRecord, RESTORE_GAP};
 use crate::disk::{DiskCommand, DiskOp};
 use crate::ident::{BootId, LogId, Txn};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
 
@@ -401,6 +402,9 @@ impl Writer {
         }
         self.sync_to = None;
         self.sync = Some(SyncInFlight { covers, started: now });
+        if is_planted(Plant::WrongSync) {
+            return Some(io.disk(DiskCommand::SyncDir { dir: LOG_DIR.into() }));
+        }
         Some(io.disk(DiskCommand::Sync { file: segment_file(self.current.number) }))
     }
 

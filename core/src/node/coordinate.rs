@@ -16,6 +16,7 @@ use crate::dql::Statement;
 use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::map::Map;
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
 use crate::value::Value;
@@ -295,14 +296,23 @@ impl Node {
             self.send(owner, Body::Prepare { call, txn_id, mutation, ids });
             return;
         }
-        let ops = std::mem::take(&mut mutate.ops);
+        let mut ops = std::mem::take(&mut mutate.ops);
         let (txn_id, app) = (mutate.txn_id, mutate.mutation.app);
         if ops.is_empty() {
             let at = self.last_now.durable;
             return self.finish_mutation(call, at, &BTreeSet::new());
         }
-        let transaction =
+        let mut rest = Vec::new();
+        if is_planted(Plant::TransactionHalved) {
+            rest = ops.split_off(ops.len() / 2);
+        }
+        let mut transaction =
             Transaction { id: txn_id, app, origin: Origin::Http, wall: self.last_now.wall, ops };
+        if !rest.is_empty() {
+            let then = Then::Finish { call: CallId(0) };
+            let _ = self.append(&transaction, Pending { txn_id, keys: Vec::new(), then });
+            transaction.ops = rest;
+        }
         let pending = Pending { txn_id, keys: Vec::new(), then: Then::Finish { call } };
         if let Err(error) = self.append(&transaction, pending) {
             self.abandon(call);
@@ -425,7 +435,8 @@ impl Node {
         match result {
             Ok(txn) => {
                 self.appends.place(ticket, txn);
-                self.finish_appends(self.store.applied());
+                let early = is_planted(Plant::AckBeforeSync);
+                self.finish_appends(if early { txn } else { self.store.applied() });
             }
             Err(why) => {
                 for (pending, why) in self.appends.refuse(ticket, why) {
@@ -463,7 +474,7 @@ impl Node {
     }
 
     fn fail_append(&mut self, pending: Pending, why: AppendRefused) {
-        for key in &pending.keys {
+        for key in pending.keys.iter().filter(|_| !is_planted(Plant::RefusedWriteKept)) {
             self.settle(key, pending.txn_id);
         }
         let error = why.to_error();

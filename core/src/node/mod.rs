@@ -52,6 +52,7 @@ use tasks::{TaskId, Tasks};
 use crate::auth::{Catalog, CatalogOp};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
 use crate::log::transaction::{Op, Transaction};
+use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::{BlockId, DocKey, Store, Tips};
@@ -425,7 +426,9 @@ impl Node {
         let applied = self.store.apply(txn, transaction, |key| {
             Slot::of(key.app, &key.collection, &key.id).partition(partitions) == partition
         });
-        self.clock.receive(applied.newest_hlc);
+        if !is_planted(Plant::ClockNotRestored) {
+            self.clock.receive(applied.newest_hlc);
+        }
         for (index, _) in &applied.outcomes {
             let (Op::Merge { collection, id, .. } | Op::Evict { collection, id }) =
                 &transaction.ops[*index as usize]
@@ -491,7 +494,7 @@ impl Node {
     /// True once for each message: a duplicate is dropped.
     fn is_fresh(&mut self, message: &Message) -> bool {
         let link = &mut self.links[usize::from(message.from.0)];
-        let fresh = message.sequence > link.received;
+        let fresh = message.sequence > link.received || is_planted(Plant::MessageTwice);
         link.received = link.received.max(message.sequence);
         fresh
     }

@@ -15,6 +15,7 @@ use crate::dql::ast::Conflict;
 use crate::dql::{DqlError, Insert};
 use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, Held, InFlight, LockOwner, Read};
 use crate::value::{Object, json};
@@ -77,7 +78,9 @@ impl Node {
             }
             task.resident += 1;
         }
-        if task.ids.iter().any(|id| self.must_wait_for(&task.mutation.key(id), task.prepare)) {
+        let held =
+            task.ids.iter().any(|id| self.must_wait_for(&task.mutation.key(id), task.prepare));
+        if held && !is_planted(Plant::LockIgnored) {
             if let Some(txn_id) = task.prepare {
                 self.tips.reserve(&task.keys(), txn_id);
             }
@@ -166,7 +169,9 @@ impl Node {
 
     /// The newest appended state; an empty document when there is none.
     pub(crate) fn newest(&self, key: &DocKey) -> Arc<Document> {
-        if let Some(document) = self.tips.newest(key) {
+        if let Some(document) = self.tips.newest(key)
+            && !is_planted(Plant::DotsOutOfOrder)
+        {
             return document.clone();
         }
         match self.store.held(key) {
@@ -176,7 +181,8 @@ impl Node {
     }
 
     pub(crate) fn actor(&self) -> Actor {
-        Actor::new(self.config.site, self.config.epoch, self.config.partition.0)
+        let epoch = if is_planted(Plant::ClockNotRestored) { 0 } else { self.config.epoch };
+        Actor::new(self.config.site, epoch, self.config.partition.0)
     }
 
     /// Appends what was authored, or hands it to the coordinator and holds the documents.

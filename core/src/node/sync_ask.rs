@@ -134,9 +134,9 @@ pub struct RemoteFilter {
     /// What it may read and write here.
     pub permissions: SharedPermissions,
     /// What it asks for.
-    pub theirs: CompiledInterest,
+    pub theirs: Arc<CompiledInterest>,
     /// What we ask of it.
-    pub ours: CompiledInterest,
+    pub ours: Arc<CompiledInterest>,
 }
 
 /// An interest whose queries are parsed.

@@ -11,6 +11,7 @@ use super::sync_host::{AppendAnswer, SessionId};
 use crate::document::Delta;
 use crate::ident::{DocId, PartitionId};
 use crate::log::transaction::Op;
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
 use crate::sync::{
@@ -288,7 +289,8 @@ impl Node {
         deltas: Vec<Option<Arc<Delta>>>,
         now: Now,
     ) {
-        let settled = outcomes.iter().all(|outcome| *outcome == Outcome::Accepted);
+        let settled = outcomes.iter().all(|outcome| *outcome == Outcome::Accepted)
+            || is_planted(Plant::CursorBeforeAck);
         let newest = deltas
             .iter()
             .flatten()

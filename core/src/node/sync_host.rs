@@ -341,7 +341,31 @@ impl Node {
     fn subscribe(&mut self, id: SessionId, queries: Vec<(Box<str>, Object)>, now: Now) {
         let subscriptions = compiled_texts(&queries);
         self.sync.subscriptions = queries;
+        self.renew_filters();
         self.with_session(id, now, |session| session.set_subscriptions(subscriptions, now));
+    }
+
+    /// What we ask for has changed: what remotes send is judged by it from now on.
+    fn renew_filters(&mut self) {
+        let Ok(interest) = self.our_interest() else { return };
+        let ours = Arc::new(interest);
+        for watch in self.sync.sessions.values_mut().flat_map(|hosted| hosted.watches.values_mut())
+        {
+            watch.filter = Arc::new(RemoteFilter {
+                peer: watch.filter.peer,
+                permissions: watch.filter.permissions.clone(),
+                theirs: watch.filter.theirs.clone(),
+                ours: ours.clone(),
+            });
+        }
+    }
+
+    fn our_interest(&self) -> Result<CompiledInterest, String> {
+        if self.config.is_device {
+            CompiledInterest::compile(&Interest::of(compiled_texts(&self.sync.subscriptions)))
+        } else {
+            Ok(CompiledInterest::Everything)
+        }
     }
 
     /// Acts on a session and carries out what it asks for.
@@ -637,16 +661,11 @@ impl Node {
         let Some(hosted) = self.sync.sessions.get(&id) else {
             return Err("the session is over".to_owned());
         };
-        let ours = if self.config.is_device {
-            CompiledInterest::compile(&Interest::of(compiled_texts(&self.sync.subscriptions)))?
-        } else {
-            CompiledInterest::Everything
-        };
         Ok(Arc::new(RemoteFilter {
             peer: hosted.peer,
             permissions: hosted.permissions.clone(),
-            theirs: CompiledInterest::compile(theirs)?,
-            ours,
+            theirs: Arc::new(CompiledInterest::compile(theirs)?),
+            ours: Arc::new(self.our_interest()?),
         }))
     }
 

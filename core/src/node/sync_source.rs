@@ -12,6 +12,7 @@ use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSessio
 use super::sync_wire::{decode_vector, encode_vector};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{AppId, DocId, PartitionId, Txn};
+use crate::plant::{Plant, is_planted};
 use crate::store::{ChangeCursor, DocKey, Held};
 use crate::sync::{
     Digest, DocKey as SyncKey, ItemBody, Offered, Outcome, Part, RejectReason, UpdateItem, Verdict,
@@ -135,9 +136,13 @@ impl Node {
         let body = if document.is_visible() {
             if filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document)) {
                 delta_body(document, news.base.as_ref())
+            } else if is_planted(Plant::LeftNotSent) {
+                return None;
             } else {
                 ItemBody::Left { digest: digest(document) }
             }
+        } else if is_planted(Plant::TombstoneNotSent) {
+            return None;
         } else {
             tombstone_body(document)
         };
@@ -304,7 +309,8 @@ impl RemoteFilter {
     }
 
     fn may_write(&self, key: &DocKey) -> bool {
-        self.permissions.write.is_everything()
+        is_planted(Plant::SyncPermissionIgnored)
+            || self.permissions.write.is_everything()
             || self.permissions.write.covers(&key.collection, &key.id)
     }
 }

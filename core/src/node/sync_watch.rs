@@ -7,6 +7,7 @@ use super::sync_ask::{Ask, RemoteFilter};
 use super::sync_gather::Gather;
 use super::sync_host::SessionId;
 use crate::ident::{PartitionId, PeerKey, Txn};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
 use crate::sync::{CommandId, HostEvent, UpdateItem};
@@ -109,7 +110,8 @@ impl Node {
                 group.from = ChangeCursor::after(group.after);
             }
         }
-        if group.partition.0 == partitions {
+        let skipped = u16::from(partitions > 1 && is_planted(Plant::PartitionSkipped));
+        if group.partition.0 == partitions - skipped {
             return self.close_group(session, id, wish, now);
         }
         if next.is_some() {
@@ -199,8 +201,8 @@ impl RemoteFilter {
         Arc::new(Self {
             peer: PeerKey::default(),
             permissions: Arc::default(),
-            theirs: super::sync_ask::CompiledInterest::Queries(Vec::new()),
-            ours: super::sync_ask::CompiledInterest::Queries(Vec::new()),
+            theirs: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
+            ours: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
         })
     }
 }

@@ -107,6 +107,8 @@ impl Store {
         if raised.is_empty() {
             return Outcome::Applied;
         }
+        // A peer that lacks something of the result has to hear of it, although the change is its own.
+        let origin = origin.filter(|_| is_covered(document.vector(), delta));
         let document = Arc::new(document);
         self.change(key, |entry| {
             entry.replace(txn, document, origin, raised.into_iter());
@@ -138,6 +140,16 @@ impl Store {
         self.changes.touch(key.clone(), txn, index);
         self.folds.push_back((txn, key.clone()));
     }
+}
+
+/// True when the sender of a delta has seen all that the document has seen after it.
+fn is_covered(vector: &Vector, delta: &Delta) -> bool {
+    let Some(base) = delta.base() else { return true };
+    vector.iter().all(|dot| {
+        let raised =
+            || delta.raised().iter().any(|seen| seen.actor == dot.actor && seen.hlc >= dot.hlc);
+        base.seen(dot) || raised()
+    })
 }
 
 fn key(app: AppId, collection: &Arc<str>, id: &crate::ident::DocId) -> DocKey {

@@ -24,6 +24,7 @@ pub use tips::{InFlight, LockOwner, Tips};
 
 use crate::document::Document;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
+use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 
 /// Where a document lives: the boundary, the collection, the id.
@@ -161,6 +162,7 @@ impl Store {
         let Some(found) = self.collection(app, collection).and_then(|c| c.after(after)) else {
             return Read::Ready(ScanStep::End);
         };
+        let at = if is_planted(Plant::SnapshotIgnored) { Txn::MAX } else { at };
         let (id, document) = (found.0.clone(), found.1.at(at).cloned());
         if let Some(block) = self.residency.check(&id) {
             return Read::Blocked(block);

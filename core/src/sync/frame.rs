@@ -2,10 +2,12 @@
 
 pub(crate) mod codec;
 pub(crate) mod compact;
+mod facts;
 #[cfg(test)]
 mod tests;
 
 use bytes::Bytes;
+pub use facts::FrameFacts;
 
 use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId};
 use crate::time::Hlc;

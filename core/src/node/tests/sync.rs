@@ -228,3 +228,39 @@ fn a_document_that_a_device_may_not_write_is_refused_with_a_reason() {
     assert!(pair.device.reports.iter().any(refused), "{:?}", pair.device.reports);
     assert_eq!(pair.device.local_rows("SELECT COUNT(*) AS n FROM cars"), r#"[{"n":2}]"#);
 }
+
+#[test]
+fn a_device_hears_what_its_own_document_was_merged_with() {
+    let mut pair = Pair::new();
+    pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+    pair.server.now.wall.0 += 60_000;
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'USA'})");
+    pair.probe();
+    // The device never held the document of the server, whose cursor has passed it, and makes the same one.
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'Japan', 'km': 5})");
+    pair.probe();
+    pair.probe();
+    let merged = r#"[{"_id":1,"km":5,"o":"USA"}]"#;
+    assert_eq!(pair.server.rows("SELECT * FROM cars"), merged);
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), merged);
+}
+
+#[test]
+fn what_leaves_is_judged_by_the_newest_subscriptions() {
+    let mut pair = Pair::new();
+    pair.server
+        .rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'o': 'USA'}), ({'_id': 2, 'o': 'Japan'})");
+    pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+    pair.probe();
+    let usa = vec![("SELECT * FROM cars WHERE o = 'USA'".into(), Object::default())];
+    let session = pair.session;
+    pair.device.session(session, SessionInput::Subscribe(usa));
+    pair.probe();
+    pair.server.rows("UPDATE cars SET o = 'Cuba'");
+    pair.probe();
+    // The document that matched the former subscription may stay as it was; the other may not.
+    assert_eq!(
+        pair.device.local_rows("SELECT * FROM cars WHERE _id = 1"),
+        r#"[{"_id":1,"o":"Cuba"}]"#
+    );
+}

@@ -9,6 +9,7 @@
 //! side offers it everything, also what it once sent itself and may have lost.
 
 use crate::ident::{Actor, LogId};
+use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 use crate::sync::error::{CloseReason, ProtocolError};
 use crate::sync::frame::{
@@ -228,7 +229,8 @@ impl Session {
             return;
         };
         let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
-        handshake.is_stale = kept.is_some_and(|(_, kept)| !handshake.confirm(kept));
+        handshake.is_stale = !is_planted(Plant::NonceIgnored)
+            && kept.is_some_and(|(_, kept)| !handshake.confirm(kept));
         let cursor = handshake.record.as_ref().and_then(|record| record.cursor);
         self.receiving.load_cursor(cursor, hello.log);
         let (peer, store, theirs) = (self.config.remote, hello.store, hello.nonce);

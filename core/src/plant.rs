@@ -1,0 +1,109 @@
+//! Planted bugs: known mistakes that the simulator must find, each by what it does and not by its name.
+//!
+//! Without the feature `planted-bugs` nothing is planted, and the compiler removes every hook.
+
+/// One known mistake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    /// A write is acknowledged once it has a position, before it is durable.
+    AckBeforeSync,
+    /// The log syncs its directory where it should sync the file.
+    WrongSync,
+    /// The checksum of a record is not compared.
+    RecordChecksumIgnored,
+    /// A torn tail is cut in memory and left on the disk.
+    TornTailKept,
+    /// A new segment is entered before its name is durable.
+    SegmentNameNotSynced,
+    /// A partition goes on with its actor after a restart, and does not take up what its clock had issued.
+    ClockNotRestored,
+    /// A message between partitions that arrives twice is acted on twice.
+    MessageTwice,
+    /// A cursor moves on with an update of which something was not taken.
+    CursorBeforeAck,
+    /// Deletions are not sent to peers.
+    TombstoneNotSent,
+    /// A statement over several partitions is logged as two records.
+    TransactionHalved,
+    /// A mutation is evaluated against the committed state, and not against what is in flight.
+    DotsOutOfOrder,
+    /// An increment is added once more when it is applied.
+    IncrementTwice,
+    /// A sender goes on from where it believes the receiver to be.
+    SenderCursorTrusted,
+    /// A register holds only its greatest entry.
+    SingleRegisterEntry,
+    /// A cursor is taken for one of the present interest, whatever it was of.
+    InterestIgnored,
+    /// A document that leaves a peer's interest is not mentioned to it.
+    LeftNotSent,
+    /// Nobody notices that a store was rolled back or cloned.
+    NonceIgnored,
+    /// A refused write stays in what later statements are evaluated against.
+    RefusedWriteKept,
+    /// A scan reads what is newest instead of its snapshot.
+    SnapshotIgnored,
+    /// A document that another statement holds is written all the same.
+    LockIgnored,
+    /// An update for a peer is closed before the last partition has given its part.
+    PartitionSkipped,
+    /// What a peer may not write is taken from it.
+    SyncPermissionIgnored,
+    /// What the sender of a delta had seen and does not list is kept.
+    UnlistedKept,
+}
+
+impl Plant {
+    /// All of them.
+    pub const ALL: &[Self] = &[
+        Self::AckBeforeSync,
+        Self::WrongSync,
+        Self::RecordChecksumIgnored,
+        Self::TornTailKept,
+        Self::SegmentNameNotSynced,
+        Self::ClockNotRestored,
+        Self::MessageTwice,
+        Self::CursorBeforeAck,
+        Self::TombstoneNotSent,
+        Self::TransactionHalved,
+        Self::DotsOutOfOrder,
+        Self::IncrementTwice,
+        Self::SenderCursorTrusted,
+        Self::SingleRegisterEntry,
+        Self::InterestIgnored,
+        Self::LeftNotSent,
+        Self::NonceIgnored,
+        Self::RefusedWriteKept,
+        Self::SnapshotIgnored,
+        Self::LockIgnored,
+        Self::PartitionSkipped,
+        Self::SyncPermissionIgnored,
+        Self::UnlistedKept,
+    ];
+}
+
+/// Whether the mistake is made on this thread.
+#[cfg(feature = "planted-bugs")]
+#[must_use]
+pub fn is_planted(plant: Plant) -> bool {
+    SELECTED.get() == Some(plant)
+}
+
+/// Nothing is planted in this build.
+#[cfg(not(feature = "planted-bugs"))]
+#[must_use]
+#[inline]
+pub const fn is_planted(_plant: Plant) -> bool {
+    false
+}
+
+/// Chooses the mistake that is made on this thread from now on.
+#[cfg(feature = "planted-bugs")]
+pub fn select(plant: Option<Plant>) {
+    SELECTED.set(plant);
+}
+
+#[cfg(feature = "planted-bugs")]
+thread_local! {
+    static SELECTED: std::cell::Cell<Option<Plant>> = const { std::cell::Cell::new(None) };
+}

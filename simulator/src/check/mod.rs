@@ -1,0 +1,186 @@
+//! The judges: what must hold in every run.
+
+pub(crate) mod ledger;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bigpeer_core::document::Document;
+use bigpeer_core::ident::DocId;
+use bigpeer_core::node::Node;
+use bigpeer_core::store::Held;
+use bigpeer_core::value::{Object, Value};
+
+use crate::workload::device::Device;
+use crate::world::World;
+use crate::world::process::{APP, SERVER};
+
+/// What did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    /// The rule.
+    pub(crate) rule: &'static str,
+    /// The case.
+    pub(crate) text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(rule: &'static str, text: String) -> Self {
+        Self { rule, text }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "[{}] {}", self.rule, self.text)
+    }
+}
+
+/// Everything that one process holds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Documents {
+    documents: BTreeMap<(Arc<str>, DocId), Arc<Document>>,
+}
+
+impl Documents {
+    pub(crate) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
+        let mut documents = BTreeMap::new();
+        for node in nodes {
+            let store = node.store();
+            for (collection, _) in store.collections(APP) {
+                let mut last = None;
+                while let Some((id, held)) = store.held_after(APP, collection, last.as_ref()) {
+                    if let Held::Document(document) = held {
+                        documents.insert((collection.clone(), id.clone()), document);
+                    }
+                    last = Some(id);
+                }
+            }
+        }
+        Self { documents }
+    }
+
+    /// The fields of a visible document, by the text of its id.
+    pub(crate) fn object(&self, id: &str) -> Option<Object> {
+        let found = self.documents.iter().find(|((_, key), _)| text_of(key) == id);
+        found
+            .filter(|(_, document)| document.is_visible())
+            .map(|(_, document)| document.to_object())
+    }
+}
+
+/// The text of an `_id`; the workload uses no other.
+pub(crate) fn text_of(id: &DocId) -> String {
+    match id.to_value() {
+        Value::String(text) => text.into(),
+        other => format!("{other:?}"),
+    }
+}
+
+/// Devices and server hold equal bytes of what the devices ask for, and nothing that is deleted.
+pub(crate) fn converged(world: &World, held: &[Documents]) -> Result<(), Failure> {
+    let server = &held[SERVER];
+    for (index, device) in world.devices.iter().enumerate() {
+        let local = &held[index + 1];
+        for ((collection, id), document) in &server.documents {
+            let text = text_of(id);
+            if device.has_evicted(&text)
+                || !document.is_visible()
+                || !device.asks_for(collection, document)
+            {
+                continue;
+            }
+            if collection.as_ref() == "misc" {
+                continue;
+            }
+            let there = local.documents.get(&(collection.clone(), id.clone()));
+            check_equal(index + 1, &text, Some(document), there)?;
+        }
+        check_device(index + 1, device, local, server)?;
+    }
+    Ok(())
+}
+
+/// What a device shows is what the server has.
+fn check_device(
+    number: usize,
+    device: &Device,
+    local: &Documents,
+    server: &Documents,
+) -> Result<(), Failure> {
+    for ((collection, id), document) in &local.documents {
+        let text = text_of(id);
+        if !document.is_visible() || collection.as_ref() == "misc" {
+            continue;
+        }
+        let there = server.documents.get(&(collection.clone(), id.clone()));
+        if collection.as_ref() == "secret" {
+            if device.is_restricted() && there.is_some() && text.starts_with(&format!("s{number}-"))
+            {
+                return Err(Failure::new(
+                    "permission",
+                    format!("{text} of a restricted device is on the server"),
+                ));
+            }
+            continue;
+        }
+        if device.asks_for(collection, document) {
+            check_equal(number, &text, there, Some(document))?;
+        }
+        let is_known = there.is_some_and(|there| document.vector().leq(there.vector()));
+        if !is_known {
+            let text = format!("{text} of device {number} has not reached the server");
+            return Err(Failure::new("convergence", text));
+        }
+        let is_deleted = there.is_some_and(|there| !there.is_visible());
+        if is_deleted && device.has_collection(collection) {
+            let text = format!("{text} is deleted, and device {number} shows it");
+            return Err(Failure::new("deleted value came back", text));
+        }
+    }
+    Ok(())
+}
+
+fn check_equal(
+    number: usize,
+    id: &str,
+    server: Option<&Arc<Document>>,
+    device: Option<&Arc<Document>>,
+) -> Result<(), Failure> {
+    let bytes =
+        |document: Option<&Arc<Document>>| document.map(|document| document.canonical_bytes());
+    if bytes(server) == bytes(device) {
+        return Ok(());
+    }
+    let show = |document: Option<&Arc<Document>>| match document {
+        None => "nothing".to_owned(),
+        Some(document) => format!(
+            "{:?} visible {} vector {:?}",
+            document.to_object(),
+            document.is_visible(),
+            document.vector()
+        ),
+    };
+    let text = format!(
+        "{id} differs: the server has {}; device {number} has {}",
+        show(server),
+        show(device)
+    );
+    Err(Failure::new("convergence", text))
+}
+
+/// The same documents before and after a restart.
+pub(crate) fn same(before: &Documents, after: &Documents) -> Result<(), Failure> {
+    for (key, document) in &before.documents {
+        let there = after.documents.get(key);
+        if there.map(|there| there.canonical_bytes()) != Some(document.canonical_bytes()) {
+            let text = format!("{} is another document after a restart", text_of(&key.1));
+            return Err(Failure::new("durability", text));
+        }
+    }
+    if before.documents.len() != after.documents.len() {
+        return Err(Failure::new("durability", "there are more documents after a restart".into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! HTTP clients that remember what was acknowledged.
+
+use bigpeer_connection::{ClientRequest, Event as NetEvent, Method};
+use bigpeer_core::node::{Credential, ErrorKind, Execute, ObjectMode};
+use bigpeer_core::rng::Rng;
+use bigpeer_core::time::Instant;
+use bigpeer_core::value::{Object, Value};
+
+use super::documents::KEPT;
+use super::statement::{Pen, Read, Statement};
+use super::{KEY, RESTRICTED_KEY};
+use crate::check::Failure;
+use crate::check::ledger::{End, Ledger, OpId, SERVER_SITE, SiteId, WriterId, judge_whole};
+use crate::coverage::Seen;
+use crate::world::api::{self, Answer};
+use crate::world::clock::MS;
+use crate::world::network::{ConnectionId, Owner};
+use crate::world::process::{APP, SERVER};
+use crate::world::{Event, World};
+
+/// One client: it asks one thing at a time.
+#[derive(Debug)]
+pub(crate) struct Client {
+    connection: Option<ConnectionId>,
+    asked: Option<Asked>,
+    pen: Pen,
+    /// Writers of documents that are written together, all of this server.
+    rng: Rng,
+    body: Vec<u8>,
+    last_txn: u64,
+}
+
+/// What waits for an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) op: OpId,
+    pub(crate) statement: Statement,
+    pub(crate) asked_ns: u64,
+    /// The greatest transaction that anybody had been served when it was asked.
+    pub(crate) newest_txn: u64,
+}
+
+impl Client {
+    pub(crate) fn new(ledger: &mut Ledger, rng: Rng) -> Self {
+        let pen = Pen::new(ledger);
+        Self { connection: None, asked: None, pen, rng, body: Vec::new(), last_txn: 0 }
+    }
+
+    pub(crate) fn whole_writer(&self) -> WriterId {
+        self.pen.whole
+    }
+}
+
+/// A statement of the process itself.
+pub(crate) fn local(text: &str, deadline: Instant) -> Execute {
+    Execute {
+        app: APP,
+        credential: Credential::Local,
+        statement: text.into(),
+        args: Object::default(),
+        mode: ObjectMode::Map,
+        min_txn: None,
+        deadline,
+    }
+}
+
+impl World {
+    /// A client asks the next thing.
+    pub(crate) fn client_turn(&mut self, index: usize) {
+        if !self.is_working() || self.clients[index].asked.is_some() {
+            return;
+        }
+        let Some(connection) = self.clients[index].connection else {
+            if self.is_ready(SERVER) {
+                let connection = self.connect(Owner::Client(index));
+                self.clients[index].connection = Some(connection);
+            }
+            let delay_ns = 5 * MS + self.delays.below(40 * MS);
+            return self.clock.after(delay_ns, Event::ClientTurn(index));
+        };
+        let client = &mut self.clients[index];
+        let statement = Statement::for_client(&mut client.pen, &mut client.rng);
+        let now_ns = self.clock.now_ns();
+        let op = self.ledger.begin(SERVER_SITE, statement.effect, statement.target.clone(), now_ns);
+        let key = if statement.is_forbidden { RESTRICTED_KEY } else { KEY };
+        let token = format!("Bearer {key}");
+        let txn = client.last_txn.to_string();
+        let with_txn = client.rng.one_in(4);
+        let headers = [("Authorization", &*token), ("X-DITTO-TXN-ID", &*txn)];
+        let request = ClientRequest {
+            method: Method::Post,
+            target: if statement.is_v4 { api::V4 } else { api::V5 },
+            host: "server",
+            headers: if with_txn { &headers } else { &headers[..1] },
+            body: api::request_body(&statement.text).into(),
+        };
+        self.line(format!("client {index} asks {}", statement.text));
+        let newest_txn = self.ledger.newest_txn();
+        self.clients[index].asked = Some(Asked { op, statement, asked_ns: now_ns, newest_txn });
+        self.clients[index].body.clear();
+        if let Some(found) = self.connections.get_mut(&connection)
+            && found.near.request(&request).is_ok()
+        {
+            return self.pump(connection);
+        }
+        self.on_client_lost(index, connection);
+    }
+
+    pub(crate) fn on_client_event(
+        &mut self,
+        index: usize,
+        connection: ConnectionId,
+        event: NetEvent,
+    ) {
+        match event {
+            NetEvent::ResponseBody { bytes, .. } => {
+                self.clients[index].body.extend_from_slice(&bytes);
+            }
+            NetEvent::ResponseEnd { .. } => {
+                let body = std::mem::take(&mut self.clients[index].body);
+                self.on_client_answer(index, &body);
+            }
+            NetEvent::Closed { .. } => self.on_client_lost(index, connection),
+            _ => {}
+        }
+    }
+
+    fn on_client_answer(&mut self, index: usize, body: &[u8]) {
+        let Some(asked) = self.clients[index].asked.take() else { return };
+        let Some(answer) = api::read(body) else {
+            let text = String::from_utf8_lossy(body).into_owned();
+            return self
+                .fail(Failure::new("answers", format!("an answer that is no JSON: {text}")));
+        };
+        self.judge_answer(&format!("client {index}"), SERVER_SITE, &asked, &answer);
+        if let Some(txn) = answer.txn {
+            self.clients[index].last_txn = self.clients[index].last_txn.max(txn);
+            if let Err(failure) = self.ledger.note_txn(asked.newest_txn, txn) {
+                self.fail(failure);
+            }
+        }
+        let delay_ns = self.delays.below(80 * MS);
+        self.clock.after(delay_ns, Event::ClientTurn(index));
+    }
+
+    /// The connection is gone: what was asked may or may not have happened.
+    pub(crate) fn on_client_lost(&mut self, index: usize, connection: ConnectionId) {
+        if self.clients[index].connection != Some(connection) {
+            return;
+        }
+        self.clients[index].connection = None;
+        if let Some(asked) = self.clients[index].asked.take() {
+            self.saw(Seen::AnswerUnknown);
+            self.line(format!("client {index} will never know"));
+            self.ledger.end(asked.op, End::Unknown, self.clock.now_ns());
+            // What was asked may still be written, after what is asked next.
+            self.clients[index].pen = Pen::new(&mut self.ledger);
+        }
+        let delay_ns = MS + self.delays.below(100 * MS);
+        self.clock.after(delay_ns, Event::ClientTurn(index));
+    }
+
+    /// Writes an answer into the ledger, and judges what was read.
+    pub(crate) fn judge_answer(&mut self, who: &str, site: SiteId, asked: &Asked, answer: &Answer) {
+        let now_ns = self.clock.now_ns();
+        let mutated: Vec<String> =
+            answer.mutated.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
+        match &answer.error {
+            None => {
+                self.line(format!(
+                    "{who} has {:?}: {} rows, wrote {mutated:?}",
+                    answer.txn,
+                    answer.rows.len()
+                ));
+                if asked.statement.is_forbidden {
+                    let text = format!("{who} may not, but did: {}", asked.statement.text);
+                    self.fail(Failure::new("permission", text));
+                }
+                if let Some(seen) = asked.statement.seen.filter(|_| !mutated.is_empty()) {
+                    self.saw(seen);
+                }
+                self.ledger.end(asked.op, End::Acknowledged(mutated), now_ns);
+                self.judge_rows(site, asked, answer);
+            }
+            Some((kind, message)) => {
+                self.line(format!("{who} is refused: {kind:?} {message}"));
+                let end = match kind {
+                    ErrorKind::OutcomeUnknown => End::Unknown,
+                    _ => End::Refused,
+                };
+                match kind {
+                    ErrorKind::Conflict => self.saw(Seen::Conflict),
+                    ErrorKind::Forbidden => self.saw(Seen::Forbidden),
+                    ErrorKind::Invalid if !asked.statement.text.contains("obj") => {
+                        let text = format!("{}: {message}", asked.statement.text);
+                        self.fail(Failure::new("answers", text));
+                    }
+                    _ => {}
+                }
+                self.ledger.end(asked.op, end, now_ns);
+            }
+        }
+    }
+
+    fn judge_rows(&mut self, site: SiteId, asked: &Asked, answer: &Answer) {
+        let Some(read) = &asked.statement.read else { return };
+        let rows: Vec<Object> =
+            answer.rows.iter().filter_map(|row| row.as_object().cloned()).collect();
+        let result = match read {
+            Read::Point(id) if rows.len() <= 1 => {
+                self.judge_one(site, id, rows.first(), asked.asked_ns)
+            }
+            Read::Point(id) => Err(Failure::new("answers", format!("{id} twice in one answer"))),
+            Read::Scan => self.judge_scan(site, &rows, asked.asked_ns),
+            Read::Some(limit) if rows.len() > *limit => {
+                Err(Failure::new("answers", format!("{} rows for LIMIT {limit}", rows.len())))
+            }
+            Read::Some(_) => {
+                let ids: Vec<&str> = rows.iter().filter_map(id_of).collect();
+                if ids.windows(2).all(|pair| pair[0] > pair[1]) {
+                    Ok(())
+                } else {
+                    Err(Failure::new("answers", format!("not in order: {ids:?}")))
+                }
+            }
+        };
+        if let Err(failure) = result {
+            self.fail(failure);
+        }
+    }
+
+    fn judge_one(
+        &self,
+        site: SiteId,
+        id: &str,
+        row: Option<&Object>,
+        asked_ns: u64,
+    ) -> Result<(), Failure> {
+        if self.is_evicted_at(site, id) {
+            return Ok(());
+        }
+        self.ledger.judge_read(site, id, row, asked_ns)
+    }
+
+    fn judge_scan(&self, site: SiteId, rows: &[Object], asked_ns: u64) -> Result<(), Failure> {
+        let found = |id: &str| rows.iter().find(|row| id_of(row) == Some(id));
+        let ids = (0..KEPT)
+            .map(|index| format!("k{index}"))
+            .chain((0..24).map(|index| format!("d{index}")));
+        for id in ids {
+            self.judge_one(site, &id, found(&id), asked_ns)?;
+        }
+        if site != SERVER_SITE {
+            return Ok(());
+        }
+        let kept: Vec<Object> = rows
+            .iter()
+            .filter(|row| id_of(row).is_some_and(|id| id.starts_with('k')))
+            .cloned()
+            .collect();
+        if kept.len() != KEPT as usize {
+            let text = format!("{} of {KEPT} documents that nobody deletes", kept.len());
+            return Err(Failure::new("acknowledged write lost", text));
+        }
+        let writers: Vec<WriterId> = self.clients.iter().map(Client::whole_writer).collect();
+        judge_whole(&kept, &writers)
+    }
+}
+
+fn id_of(row: &Object) -> Option<&str> {
+    row.get("_id").and_then(Value::as_str)
+}

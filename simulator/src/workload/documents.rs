@@ -1,0 +1,37 @@
+//! The documents of a run. Their first letter says what may happen to them: `k` is never deleted, `d` is
+//! inserted and deleted by anybody, `e` is evicted on the server as well, `s` may be written by few.
+
+use bigpeer_core::rng::Rng;
+
+/// How many documents are never deleted.
+pub(crate) const KEPT: u64 = 5;
+
+/// Ids that are inserted and deleted.
+const DELETED: u64 = 24;
+
+/// Values of the field that subscriptions ask for.
+pub(crate) const GROUPS: u64 = 3;
+
+/// Inserts all documents that are never deleted.
+pub(crate) fn first_insert() -> String {
+    let documents: Vec<String> = (0..KEPT)
+        .map(|index| format!("({{'_id': 'k{index}', 'kind': 'k', 'grp': {}}})", index % GROUPS))
+        .collect();
+    format!("INSERT INTO cars DOCUMENTS {}", documents.join(", "))
+}
+
+pub(crate) fn kept(rng: &mut Rng) -> String {
+    format!("k{}", rng.below(KEPT))
+}
+
+pub(crate) fn deleted(rng: &mut Rng) -> String {
+    format!("d{}", rng.below(DELETED))
+}
+
+pub(crate) fn evicted(rng: &mut Rng) -> String {
+    format!("e{}", rng.below(6))
+}
+
+pub(crate) fn any(rng: &mut Rng) -> String {
+    if rng.one_in(2) { kept(rng) } else { deleted(rng) }
+}

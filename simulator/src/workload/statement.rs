@@ -1,0 +1,259 @@
+//! Statements, each with what it means for the ledger.
+
+use bigpeer_core::rng::Rng;
+
+use super::documents::{GROUPS, any, deleted, evicted, kept};
+use crate::check::ledger::{Effect, Ledger, WriterId};
+use crate::coverage::Seen;
+
+/// One statement to run.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) text: String,
+    pub(crate) effect: Effect,
+    /// The only document it may reach; none for any.
+    pub(crate) target: Option<String>,
+    pub(crate) read: Option<Read>,
+    /// Objects are written whole, as the older version of the API does.
+    pub(crate) is_v4: bool,
+    /// With the key that may not.
+    pub(crate) is_forbidden: bool,
+    pub(crate) seen: Option<Seen>,
+}
+
+/// What a read asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Read {
+    /// One document.
+    Point(String),
+    /// All documents of `cars`.
+    Scan,
+    /// At most this many.
+    Some(usize),
+}
+
+/// The fields of one writer: one for single documents, one for those that are written together.
+#[derive(Clone, Debug)]
+pub(crate) struct Pen {
+    pub(crate) single: WriterId,
+    pub(crate) whole: WriterId,
+    number: u64,
+}
+
+impl Pen {
+    pub(crate) fn new(ledger: &mut Ledger) -> Self {
+        Self { single: ledger.add_writer(), whole: ledger.add_writer(), number: 0 }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.number += 1;
+        self.number
+    }
+}
+
+impl Statement {
+    fn new(text: String, effect: Effect) -> Self {
+        Self {
+            text,
+            effect,
+            target: None,
+            read: None,
+            is_v4: false,
+            is_forbidden: false,
+            seen: None,
+        }
+    }
+
+    fn at(mut self, target: &str) -> Self {
+        self.target = Some(target.to_owned());
+        self
+    }
+
+    fn read(text: String, read: Read) -> Self {
+        Self { read: Some(read), ..Self::new(text, Effect::Other) }
+    }
+
+    /// What a client of the server does next.
+    pub(crate) fn for_client(pen: &mut Pen, rng: &mut Rng) -> Self {
+        match rng.below(100) {
+            0..=3 => evict(rng),
+            4..=6 => forbidden(rng),
+            _ => Self::common(pen, rng),
+        }
+    }
+
+    /// What the application on a device does next.
+    pub(crate) fn for_device(pen: &mut Pen, number: usize, rng: &mut Rng) -> Self {
+        match rng.below(100) {
+            0..=2 => {
+                let text = format!(
+                    "INSERT INTO secret DOCUMENTS ({{'_id': 's{number}-{}', 'v': 1}})",
+                    rng.below(40)
+                );
+                Self::new(text, Effect::Other)
+            }
+            3 => {
+                let text = format!("EVICT FROM misc WHERE _id = '{}'", evicted(rng));
+                Self { seen: Some(Seen::LocalEvict), ..Self::new(text, Effect::Other) }
+            }
+            4..=5 => Self::new(
+                format!("UPDATE misc SET v = {} WHERE _id = '{}'", rng.below(100), evicted(rng)),
+                Effect::Other,
+            ),
+            _ => Self::common(pen, rng),
+        }
+    }
+
+    fn common(pen: &mut Pen, rng: &mut Rng) -> Self {
+        match rng.below(100) {
+            0..=17 => set(pen, rng),
+            18..=25 => set_and_move(pen, rng),
+            26..=36 => set_together(pen),
+            37..=46 => increment(rng),
+            47..=58 => insert(pen, rng),
+            59..=62 => upsert(pen, rng),
+            63..=66 => delete_one(rng),
+            67..=68 => delete_some(rng),
+            69..=72 => set_some(pen, rng),
+            73..=78 => objects(rng),
+            79..=81 => initial(rng),
+            82..=89 => {
+                let id = any(rng);
+                Self::read(format!("SELECT * FROM cars WHERE _id = '{id}'"), Read::Point(id))
+            }
+            90..=96 => Self::read("SELECT * FROM cars".into(), Read::Scan),
+            _ => {
+                let limit = 1 + rng.below(6) as usize;
+                let text =
+                    format!("SELECT * FROM cars WHERE grp < 2 ORDER BY _id DESC LIMIT {limit}");
+                Self::read(text, Read::Some(limit))
+            }
+        }
+    }
+}
+
+fn single(pen: &mut Pen) -> (Effect, String) {
+    let (writer, number) = (pen.single, pen.next());
+    (Effect::Set { writer, number }, format!("w{writer} = {number}"))
+}
+
+fn set(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let id = any(rng);
+    let (effect, assignment) = single(pen);
+    let text = format!("UPDATE cars SET {assignment} WHERE _id = '{id}'");
+    Statement { is_v4: rng.one_in(3), ..Statement::new(text, effect).at(&id) }
+}
+
+fn set_and_move(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let id = any(rng);
+    let (effect, assignment) = single(pen);
+    let group = rng.below(GROUPS);
+    let text = format!("UPDATE cars SET {assignment}, grp = {group} WHERE _id = '{id}'");
+    Statement::new(text, effect).at(&id)
+}
+
+/// All documents that are never deleted, in one statement.
+fn set_together(pen: &mut Pen) -> Statement {
+    let (writer, number) = (pen.whole, pen.next());
+    let text = format!("UPDATE cars SET w{writer} = {number} WHERE kind = 'k'");
+    let effect = Effect::Set { writer, number };
+    Statement { seen: Some(Seen::MultiPartitionCommit), ..Statement::new(text, effect) }
+}
+
+fn increment(rng: &mut Rng) -> Statement {
+    if rng.one_in(4) {
+        let text = "UPDATE cars APPLY n INCREMENT BY 1 WHERE kind = 'k'".to_owned();
+        return Statement::new(text, Effect::Increment);
+    }
+    let id = kept(rng);
+    let text = format!("UPDATE cars APPLY n INCREMENT BY 1 WHERE _id = '{id}'");
+    Statement::new(text, Effect::Increment).at(&id)
+}
+
+fn insert(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let (writer, number) = (pen.single, pen.next());
+    let mut ids: Vec<String> = (0..1 + rng.below(3)).map(|_| deleted(rng)).collect();
+    ids.sort();
+    ids.dedup();
+    let documents: Vec<String> = ids
+        .iter()
+        .map(|id| {
+            let group = rng.below(GROUPS);
+            format!("({{'_id': '{id}', 'kind': 'd', 'grp': {group}, 'w{writer}': {number}}})")
+        })
+        .collect();
+    let text = format!("INSERT INTO cars DOCUMENTS {}", documents.join(", "));
+    let statement = Statement::new(text, Effect::Set { writer, number });
+    if ids.len() == 1 { statement.at(&ids[0]) } else { statement }
+}
+
+fn upsert(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let id = deleted(rng);
+    let (writer, number) = (pen.single, pen.next());
+    let conflict = ["DO UPDATE", "DO NOTHING", "DO UPDATE_LOCAL_DIFF"][rng.below(3) as usize];
+    let group = rng.below(GROUPS);
+    let text = format!(
+        "INSERT INTO cars DOCUMENTS ({{'_id': '{id}', 'kind': 'd', 'grp': {group}, 'w{writer}': {number}}}) \
+         ON ID CONFLICT {conflict}"
+    );
+    Statement::new(text, Effect::Set { writer, number }).at(&id)
+}
+
+fn delete_one(rng: &mut Rng) -> Statement {
+    let id = deleted(rng);
+    Statement::new(format!("DELETE FROM cars WHERE _id = '{id}'"), Effect::Delete).at(&id)
+}
+
+fn delete_some(rng: &mut Rng) -> Statement {
+    let group = rng.below(GROUPS);
+    let text =
+        format!("DELETE FROM cars WHERE kind = 'd' AND grp = {group} ORDER BY _id DESC LIMIT 2");
+    Statement::new(text, Effect::Delete)
+}
+
+fn set_some(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let (effect, assignment) = single(pen);
+    let group = rng.below(GROUPS);
+    let text = format!(
+        "UPDATE cars SET {assignment} WHERE grp = {group} AND kind = 'd' ORDER BY _id LIMIT 3"
+    );
+    Statement::new(text, effect)
+}
+
+fn objects(rng: &mut Rng) -> Statement {
+    let (id, number) = (any(rng), rng.below(1_000));
+    let change = match rng.below(5) {
+        0 => format!("SET obj = {{'x': {number}, 'z': {{'deep': true}}}}"),
+        1 => format!("SET obj.y = {number}"),
+        2 => "UNSET obj".to_owned(),
+        3 => format!("SET list = [{number}, {number}]"),
+        _ => "UNSET obj.x".to_owned(),
+    };
+    let text = format!("UPDATE cars {change} WHERE _id = '{id}'");
+    Statement { is_v4: rng.one_in(2), ..Statement::new(text, Effect::Other).at(&id) }
+}
+
+fn initial(rng: &mut Rng) -> Statement {
+    let id = deleted(rng);
+    let text =
+        format!("INSERT INTO cars INITIAL DOCUMENTS ({{'_id': '{id}', 'kind': 'd', 'grp': 1}})");
+    Statement { seen: Some(Seen::Initial), ..Statement::new(text, Effect::Other).at(&id) }
+}
+
+fn evict(rng: &mut Rng) -> Statement {
+    let id = evicted(rng);
+    if rng.one_in(3) {
+        let text = format!("EVICT FROM misc WHERE _id = '{id}'");
+        return Statement { seen: Some(Seen::ServerEvict), ..Statement::new(text, Effect::Other) };
+    }
+    let text = format!(
+        "INSERT INTO misc DOCUMENTS ({{'_id': '{id}', 'v': {}}}) ON ID CONFLICT DO UPDATE",
+        rng.below(100)
+    );
+    Statement::new(text, Effect::Other)
+}
+
+fn forbidden(rng: &mut Rng) -> Statement {
+    let text = format!("INSERT INTO secret DOCUMENTS ({{'_id': 's0-{}'}})", rng.below(1_000_000));
+    Statement { is_forbidden: true, ..Statement::new(text, Effect::Other) }
+}

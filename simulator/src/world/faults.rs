@@ -1,0 +1,174 @@
+//! What goes wrong while clients and devices work.
+
+use bigpeer_core::disk_sim::FaultOdds;
+
+use super::clock::{MS, SECOND};
+use super::network::Owner;
+use super::process::{ProcessId, SERVER};
+use super::{Event, World};
+use crate::coverage::Seen;
+
+impl World {
+    /// One fault, and a date for the next.
+    pub(crate) fn next_fault(&mut self) {
+        if !self.is_working() {
+            return;
+        }
+        let pause_ns = 20 * MS + self.faults.below(700 * MS);
+        self.clock.after(pause_ns, Event::Fault);
+        let device = 1 + self.faults.below(self.devices.len() as u64) as usize;
+        match self.faults.below(100) {
+            0..=11 => self.crash(SERVER),
+            12..=25 => self.crash(device),
+            26..=45 => self.cut_some(),
+            46..=55 => self.partition(device),
+            56..=61 => self.jump_clock(device),
+            62..=64 => self.jump_clock(SERVER),
+            65..=69 => self.fill_disk(device),
+            70..=77 => self.upset_disk(device),
+            78..=83 => self.restore(device),
+            84..=87 => self.clone_device(device),
+            88..=95 => self.copy(device),
+            _ => self.change_subscription(device),
+        }
+    }
+
+    fn crash(&mut self, process: ProcessId) {
+        if self.processes[process].running.is_some() {
+            let power = self.faults.one_in(2);
+            self.stop(process, power);
+            let pause_ns =
+                MS + self.faults.below(if process == SERVER { SECOND } else { 3 * SECOND });
+            self.clock.after(pause_ns, Event::Start(process));
+        }
+    }
+
+    fn cut_some(&mut self) {
+        if let Some((id, owner)) = self.random_connection() {
+            self.saw(Seen::ConnectionCut);
+            self.line(format!("the connection {id} of {owner:?} is cut"));
+            self.cut(id);
+        }
+    }
+
+    fn partition(&mut self, device: ProcessId) {
+        let blocked = match self.faults.below(3) {
+            0 => [true, false],
+            1 => [false, true],
+            _ => [true, true],
+        };
+        self.saw(if blocked == [true; 2] {
+            Seen::PartitionBothWays
+        } else {
+            Seen::PartitionOneWay
+        });
+        self.line(format!("device {device} is partitioned: {blocked:?}"));
+        self.devices[device - 1].blocked = blocked;
+        let pause_ns = 100 * MS + self.faults.below(4 * SECOND);
+        self.clock.after(pause_ns, Event::Unblock(device));
+    }
+
+    pub(crate) fn unblock(&mut self, device: ProcessId) {
+        self.devices[device - 1].blocked = [false; 2];
+    }
+
+    fn jump_clock(&mut self, process: ProcessId) {
+        self.saw(Seen::WallClockJump);
+        let offset_ms = self.faults.below(200_000) as i64 - 100_000;
+        self.line(format!("the clock of {} jumps to {offset_ms} ms", self.name(process)));
+        self.processes[process].wall_offset_ms = offset_ms;
+    }
+
+    fn fill_disk(&mut self, device: ProcessId) {
+        let process = if self.faults.one_in(2) { SERVER } else { device };
+        self.saw(Seen::DiskFull);
+        self.line(format!("the disk of {} is full", self.name(process)));
+        self.processes[process].disk.set_capacity(1);
+        let pause_ns = 10 * MS + self.faults.below(SECOND);
+        self.clock.after(pause_ns, Event::FreeDisk(process));
+    }
+
+    fn upset_disk(&mut self, device: ProcessId) {
+        let process = if self.faults.one_in(2) { SERVER } else { device };
+        let odds = match self.faults.below(5) {
+            0 => FaultOdds { sync: 60, ..FaultOdds::default() },
+            1 => FaultOdds { write: 100, ..FaultOdds::default() },
+            2 => FaultOdds { read: 20, ..FaultOdds::default() },
+            3 => FaultOdds { name: 10, ..FaultOdds::default() },
+            _ => FaultOdds::default(),
+        };
+        self.line(format!("the disk of {}: {odds:?}", self.name(process)));
+        self.processes[process].disk.set_faults(odds);
+    }
+
+    /// Keeps a copy of a device's disk, as a backup of a machine that is off.
+    fn copy(&mut self, device: ProcessId) {
+        let mut disk = self.processes[device].disk.clone();
+        disk.kill();
+        let now_ns = self.clock.now_ns();
+        self.line(format!("device {device} is backed up"));
+        self.devices[device - 1].backup = Some((disk, now_ns));
+    }
+
+    /// Puts a device's backup back: what it wrote since is lost.
+    fn restore(&mut self, device: ProcessId) {
+        let Some((disk, at_ns)) = self.devices[device - 1].backup.clone() else { return };
+        if self.processes[device].running.is_some() {
+            self.stop(device, false);
+        }
+        self.saw(Seen::DeviceRestored);
+        self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
+        self.processes[device].disk = disk;
+        self.processes[device].disk.set_faults(FaultOdds::default());
+        self.processes[device].disk.set_capacity(u64::MAX);
+        self.processes[device].is_restored = self.faults.one_in(2);
+        let site = self.devices[device - 1].site;
+        self.ledger.rolled_back(site, at_ns);
+        let site = self.ledger.add_site();
+        self.devices[device - 1].begin_site(site, &mut self.ledger);
+        let pause_ns = MS + self.faults.below(SECOND);
+        self.clock.after(pause_ns, Event::Start(device));
+    }
+
+    /// A second device comes up with a copy of this one's disk, its identity included.
+    fn clone_device(&mut self, device: ProcessId) {
+        if self.devices.len() >= DEVICES_MAX {
+            return;
+        }
+        let Some((disk, _)) = self.devices[device - 1].backup.clone() else { return };
+        let (partitions, is_cold) =
+            (self.processes[device].partitions, self.processes[device].is_cold);
+        let id = self.add_process(true, partitions, is_cold);
+        let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
+        let clone = &mut self.processes[id];
+        clone.peer_key = peer_key;
+        clone.store = store;
+        clone.disk = disk;
+        clone.disk.set_faults(FaultOdds::default());
+        clone.disk.set_capacity(u64::MAX);
+        self.saw(Seen::DeviceCloned);
+        self.line(format!("device {id} is a clone of device {device}"));
+        let site = self.ledger.add_site();
+        let rng = self.split();
+        let twin = self.devices[device - 1].twin(site, id, &mut self.ledger, rng);
+        self.devices.push(twin);
+        self.clock.after(MS, Event::Start(id));
+    }
+
+    fn change_subscription(&mut self, device: ProcessId) {
+        self.saw(Seen::SubscriptionChanged);
+        let mut rng = self.split();
+        self.devices[device - 1].choose_interest(&mut rng);
+        let text = format!("device {device} asks for {:?}", self.devices[device - 1].interest);
+        self.line(text);
+        let queries = self.devices[device - 1].queries();
+        if let Some(id) = self.devices[device - 1].connection
+            && self.connections.get(&id).is_some_and(|c| c.owner == Owner::Device(device))
+        {
+            self.session(device, 0, id, bigpeer_core::node::SessionInput::Subscribe(queries));
+        }
+    }
+}
+
+/// Devices of one world, clones included.
+const DEVICES_MAX: usize = 6;

@@ -1,0 +1,320 @@
+//! The phases of a run, and its end: faults stop, devices sync in turns, everybody must agree.
+
+use std::collections::BTreeMap;
+
+use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
+use bigpeer_core::disk_sim::FaultOdds;
+use bigpeer_core::ident::{PeerKey, Txn};
+use bigpeer_core::node::{Outcome, Rack, Request, SessionInput};
+use bigpeer_core::time::WallMs;
+use bigpeer_core::value::{Value, json};
+
+use super::clock::{MS, SECOND};
+use super::network::ConnectionId;
+use super::process::{APP, ProcessId, SERVER};
+use super::{Asker, Event, World};
+use crate::check::{Documents, Failure};
+use crate::workload::{KEY, RESTRICTED_KEY, client, documents};
+
+/// Where a run stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The app, its keys and the first documents are made: so many steps are done.
+    SettingUp(u32),
+    /// Clients and devices work, faults happen.
+    Working,
+    /// Faults have stopped. Devices sync, one round after the other.
+    Syncing(u32),
+    /// The server has lost power once more and comes back.
+    Reopening,
+    /// Nothing was wrong.
+    Over,
+}
+
+impl World {
+    pub(crate) fn set_up(&mut self) {
+        let Phase::SettingUp(step) = self.phase else { return };
+        let op = match step {
+            0 => CatalogOp::PutApp {
+                app: APP,
+                name: "shop".into(),
+                development_token: Some(hash("dev")),
+            },
+            1 => CatalogOp::PutKey { app: APP, key: key("k", KEY, Permissions::everything()) },
+            2 => CatalogOp::PutKey { app: APP, key: key("r", RESTRICTED_KEY, restricted()) },
+            3 => {
+                let execute =
+                    client::local(&documents::first_insert(), self.deadline(SERVER, SECOND));
+                self.ask(SERVER, 0, Request::Execute(execute), Asker::Setup);
+                return;
+            }
+            _ => return self.begin_work(),
+        };
+        self.ask(SERVER, 0, Request::Catalog(op), Asker::Setup);
+    }
+
+    pub(crate) fn on_setup_answer(&mut self, outcome: &Outcome) {
+        if let Some(error) = &outcome.error {
+            return self.fail(Failure::new("setup", error.to_string()));
+        }
+        if let Phase::SettingUp(step) = self.phase {
+            self.phase = Phase::SettingUp(step + 1);
+            self.set_up();
+        }
+    }
+
+    fn begin_work(&mut self) {
+        self.phase = Phase::Working;
+        self.line("the work begins".into());
+        for client in 0..self.clients.len() {
+            let delay_ns = self.delays.below(50 * MS);
+            self.clock.after(delay_ns, Event::ClientTurn(client));
+        }
+        for device in 1..=self.devices.len() {
+            let delay_ns = self.delays.below(50 * MS);
+            self.clock.after(delay_ns, Event::DeviceTurn(device));
+            self.clock.after(delay_ns, Event::Connect(device));
+        }
+        self.clock.after(100 * MS, Event::Fault);
+        self.clock.after(WORK_NS, Event::PhaseEnds(1));
+    }
+
+    pub(crate) fn on_phase_ends(&mut self, phase: u32) {
+        match (phase, self.phase) {
+            (0, Phase::SettingUp(_)) => {
+                self.fail(Failure::new("progress", "the set-up does not end".into()));
+            }
+            (1, Phase::Working) => self.heal(),
+            (2, Phase::Syncing(round)) => {
+                let waiting: Vec<String> = self
+                    .devices
+                    .iter()
+                    .enumerate()
+                    .filter(|(_, device)| device.is_active && !device.is_synced)
+                    .map(|(index, device)| format!("device {} {:?}", index + 1, device.connection))
+                    .collect();
+                let text = format!("round {round} of syncing does not end: {}", waiting.join(", "));
+                self.fail(Failure::new("progress", text));
+            }
+            (3, Phase::Reopening) => {
+                self.fail(Failure::new("progress", "the server does not come back".into()));
+            }
+            _ => {}
+        }
+    }
+
+    /// Faults stop: every disk works, every process runs, every connection may live.
+    fn heal(&mut self) {
+        self.line("faults stop".into());
+        for id in 0..self.processes.len() {
+            self.processes[id].disk.set_faults(FaultOdds::default());
+            self.processes[id].disk.set_capacity(u64::MAX);
+            let has_failed =
+                self.processes[id].running.as_ref().is_some_and(|running| running.has_failed);
+            if has_failed {
+                self.stop(id, false);
+            }
+            self.clock.after(MS, Event::Start(id));
+        }
+        for device in &mut self.devices {
+            device.blocked = [false; 2];
+        }
+        self.begin_round(0);
+        self.clock.after(CONVERGE_WITHIN_NS, Event::PhaseEnds(2));
+    }
+
+    /// Devices with one identity take turns: in each round one of them is connected.
+    fn begin_round(&mut self, round: u32) {
+        self.phase = Phase::Syncing(round);
+        self.line(format!("round {round}"));
+        let mut groups: BTreeMap<PeerKey, Vec<ProcessId>> = BTreeMap::new();
+        for id in 1..=self.devices.len() {
+            groups.entry(self.processes[id].peer_key).or_default().push(id);
+        }
+        for members in groups.values() {
+            for (place, id) in members.iter().enumerate() {
+                let is_active = round as usize % members.len() == place;
+                let device = &mut self.devices[id - 1];
+                device.is_active = is_active;
+                device.is_synced = false;
+                match (is_active, device.connection) {
+                    (true, None) => {
+                        let delay_ns = self.delays.below(100 * MS);
+                        self.clock.after(delay_ns, Event::Connect(*id));
+                    }
+                    (true, Some(connection)) if self.devices[id - 1].ready == Some(connection) => {
+                        self.session(*id, 0, connection, SessionInput::Probe);
+                    }
+                    (true, Some(_)) => {}
+                    (false, Some(connection)) => self.cut(connection),
+                    (false, None) => {}
+                }
+            }
+        }
+    }
+
+    /// How many rounds bring everything to everybody: one to bring it up, one to bring it down, for each of the
+    /// devices that share an identity; and one more, that must change nothing.
+    fn rounds(&self) -> u32 {
+        let mut groups: BTreeMap<PeerKey, u32> = BTreeMap::new();
+        for id in 1..=self.devices.len() {
+            *groups.entry(self.processes[id].peer_key).or_default() += 1;
+        }
+        2 * groups.values().max().copied().unwrap_or(1) + 1
+    }
+
+    /// Introductions are over. In the last phase the device asks at once when it is in sync.
+    pub(crate) fn on_session_ready(&mut self, process: ProcessId, connection: ConnectionId) {
+        if process == SERVER || self.devices[process - 1].connection != Some(connection) {
+            return;
+        }
+        self.devices[process - 1].ready = Some(connection);
+        if matches!(self.phase, Phase::Syncing(_)) && self.devices[process - 1].is_active {
+            self.session(process, 0, connection, SessionInput::Probe);
+        }
+    }
+
+    /// Whether a device should have a connection.
+    pub(crate) fn wants_connection(&self, device: ProcessId) -> bool {
+        match self.phase {
+            Phase::Working => true,
+            Phase::Syncing(_) => self.devices[device - 1].is_active,
+            Phase::SettingUp(_) | Phase::Reopening | Phase::Over => false,
+        }
+    }
+
+    pub(crate) fn on_synced(&mut self, process: ProcessId, connection: ConnectionId) {
+        let Phase::Syncing(round) = self.phase else { return };
+        if process == SERVER || self.devices[process - 1].connection != Some(connection) {
+            return;
+        }
+        self.devices[process - 1].is_synced = true;
+        self.line(format!("device {process} is in sync"));
+        if self.devices.iter().any(|device| device.is_active && !device.is_synced) {
+            return;
+        }
+        if round + 1 < self.rounds() {
+            self.begin_round(round + 1);
+        } else {
+            // What was sent last may still be on its way through mailboxes.
+            self.clock.after(SETTLE_NS, Event::Check);
+        }
+    }
+
+    pub(crate) fn on_ready_in_phase(&mut self, process: ProcessId) {
+        match self.phase {
+            Phase::Working if process != SERVER => {
+                self.clock.after(MS, Event::DeviceTurn(process));
+                self.clock.after(MS, Event::Connect(process));
+            }
+            Phase::Syncing(_) if process != SERVER => {
+                self.clock.after(MS, Event::Connect(process));
+            }
+            Phase::Reopening if process == SERVER => self.check_after_cut(),
+            _ => {}
+        }
+    }
+
+    /// Everybody is in sync: judge, then take the power from the server.
+    pub(crate) fn on_check(&mut self) {
+        let held: Vec<Documents> = (0..self.processes.len()).map(|id| self.documents(id)).collect();
+        if let Err(failure) = crate::check::converged(self, &held) {
+            return self.fail(failure);
+        }
+        if let Err(failure) = self.ledger.judge_final(&held[SERVER]) {
+            return self.fail(failure);
+        }
+        if let Err(failure) = self.check_quiet() {
+            return self.fail(failure);
+        }
+        self.before_cut = held.into_iter().next();
+        self.phase = Phase::Reopening;
+        for device in &mut self.devices {
+            device.is_active = false;
+        }
+        self.stop(SERVER, true);
+        self.clock.after(MS, Event::Start(SERVER));
+        self.clock.after(60 * SECOND, Event::PhaseEnds(3));
+    }
+
+    fn check_after_cut(&mut self) {
+        let after = self.documents(SERVER);
+        let before = self.before_cut.take().expect("it was kept before the power was cut");
+        if let Err(failure) = crate::check::same(&before, &after) {
+            return self.fail(failure);
+        }
+        self.line("all is well".into());
+        self.phase = Phase::Over;
+    }
+
+    /// Nothing is in progress when nobody asks for anything.
+    fn check_quiet(&self) -> Result<(), Failure> {
+        for (id, process) in self.processes.iter().enumerate() {
+            let Some(running) = &process.running else { continue };
+            let load: usize =
+                running.racks.iter().flat_map(Rack::nodes).map(|node| node.load()).sum();
+            if load > 0 || !running.askers.is_empty() {
+                let text = format!("{}: {load} pieces of work never end", self.name(id));
+                return Err(Failure::new("progress", text));
+            }
+        }
+        Ok(())
+    }
+
+    /// Everything that a process holds.
+    fn documents(&self, id: ProcessId) -> Documents {
+        let Some(running) = &self.processes[id].running else { return Documents::default() };
+        Documents::of(running.racks.iter().flat_map(Rack::nodes))
+    }
+
+    /// The log was opened again: what was durable before must still be there.
+    pub(crate) fn check_reopened(&mut self, id: ProcessId, durable: Txn) {
+        self.trace.mix(41, id as u64, durable.0);
+    }
+
+    /// A session was closed by one of our own: sometimes that is nobody's fault, sometimes a bug.
+    pub(crate) fn judge_close(&mut self, process: ProcessId, reason: &str) {
+        const HARMLESS: [&str; 8] = [
+            "Replaced",
+            "replaced",
+            "Shutdown",
+            "outcome is unknown",
+            "nothing was written",
+            "silent",
+            "goodbye",
+            "remote",
+        ];
+        if !HARMLESS.iter().any(|known| reason.contains(known)) {
+            let text = format!("{} closed a session: {reason}", self.name(process));
+            self.fail(Failure::new("protocol", text));
+        }
+    }
+}
+
+fn key(name: &str, text: &str, permissions: Permissions) -> ApiKey {
+    ApiKey {
+        name: name.into(),
+        description: None,
+        prefix: key_prefix(text).into(),
+        hash: hash(text),
+        expires: WallMs(u64::MAX),
+        permissions: std::sync::Arc::new(permissions),
+    }
+}
+
+/// Reads everything, writes two of the three collections.
+fn restricted() -> Permissions {
+    let text = r#"{"read":{"everything":true},"write":{"everything":false,
+        "queriesByCollection":{"cars":["true"],"misc":["true"]}}}"#;
+    let value = json::parse(text.as_bytes(), json::Limits::default()).unwrap_or(Value::Null);
+    Permissions::from_value(&value).expect("the text above is a permission")
+}
+
+/// How long clients and devices work.
+const WORK_NS: u64 = 12 * SECOND;
+
+/// Everybody agrees within this time after faults have stopped.
+const CONVERGE_WITHIN_NS: u64 = 400 * SECOND;
+
+/// How long mailboxes may take to run empty.
+const SETTLE_NS: u64 = SECOND;

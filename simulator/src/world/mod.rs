@@ -1,0 +1,365 @@
+//! The virtual world: one server, devices, clients, their disks and the network between them.
+//!
+//! Everything follows from the seed. A run has four phases: the app is set up; clients and devices work while
+//! faults happen; faults stop and the devices sync in turns until all agree; at last the server loses power
+//! once more, and what it then holds is compared with what it held.
+
+pub(crate) mod api;
+pub(crate) mod clock;
+mod faults;
+mod final_phase;
+pub(crate) mod network;
+pub(crate) mod process;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bigpeer_connection::RequestId as HttpId;
+use bigpeer_core::disk::DiskOp;
+use bigpeer_core::disk_sim::VirtualDisk;
+use bigpeer_core::ident::{PeerKey, StoreId, Uuid};
+use bigpeer_core::node::{Append, RackInput, Reply, RequestId};
+use bigpeer_core::rng::Rng;
+
+use crate::check::ledger::Ledger;
+use crate::check::{Documents, Failure};
+use crate::coverage::{Coverage, Seen};
+use crate::trace::Trace;
+use crate::workload::client::Client;
+use crate::workload::device::Device;
+use clock::{Clock, MS, SECOND, US};
+use final_phase::Phase;
+use network::{Connection, ConnectionId, Owner, Side};
+use process::{Process, ProcessId, SERVER};
+
+/// Something that happens at a moment of virtual time.
+#[derive(Debug)]
+pub(crate) enum Event {
+    Mail { process: ProcessId, boot: u64, from: Option<u16>, thread: u16, input: RackInput },
+    Append { process: ProcessId, boot: u64, thread: u16, append: Append },
+    Disk { process: ProcessId, boot: u64, op: DiskOp },
+    Wake { process: ProcessId, boot: u64, thread: u16 },
+    Ready { process: ProcessId, boot: u64 },
+    Restart { process: ProcessId, boot: u64 },
+    Start(ProcessId),
+    Bytes { connection: ConnectionId, to: Side, bytes: Vec<u8> },
+    End { connection: ConnectionId, to: Side },
+    Cut { connection: ConnectionId },
+    Pump(ConnectionId),
+    ConnectionWake(ConnectionId),
+    ClientTurn(usize),
+    DeviceTurn(ProcessId),
+    Connect(ProcessId),
+    Fault,
+    Unblock(ProcessId),
+    FreeDisk(ProcessId),
+    PhaseEnds(u32),
+    Check,
+}
+
+/// Who waits for the answer to a request.
+#[derive(Debug)]
+pub(crate) enum Asker {
+    /// A client, over its connection.
+    Http { connection: ConnectionId, http: HttpId, rows: Vec<u8> },
+    /// The application on a device.
+    Local { rows: Vec<u8> },
+    /// The operator, at the beginning.
+    Setup,
+}
+
+/// One run. See the module.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) clock: Clock<Event>,
+    /// Identities and seeds.
+    pub(crate) rng: Rng,
+    /// How long things take.
+    pub(crate) delays: Rng,
+    /// Whether rare things happen.
+    pub(crate) odds: Rng,
+    /// Which faults happen.
+    pub(crate) faults: Rng,
+    pub(crate) trace: Trace,
+    pub(crate) coverage: Coverage,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    connection_next: u64,
+    armed: BTreeSet<ConnectionId>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) ledger: Ledger,
+    pub(crate) phase: Phase,
+    pub(crate) failure: Option<Failure>,
+    pub(crate) is_loud: bool,
+    /// What the server held before its last power cut.
+    pub(crate) before_cut: Option<Documents>,
+    /// How often each process was checked for its invariants.
+    events_until_check: u32,
+}
+
+impl World {
+    /// The world of a seed.
+    pub(crate) fn new(seed: u64, is_loud: bool) -> Self {
+        let mut root = [0; 32];
+        root[..8].copy_from_slice(&seed.to_le_bytes());
+        let mut shape = Rng::new(&root, "shape");
+        let mut world = Self {
+            clock: Clock::new(),
+            rng: Rng::new(&root, "identities"),
+            delays: Rng::new(&root, "delays"),
+            odds: Rng::new(&root, "odds"),
+            faults: Rng::new(&root, "faults"),
+            trace: Trace::new(is_loud),
+            coverage: Coverage::default(),
+            processes: Vec::new(),
+            connections: BTreeMap::new(),
+            connection_next: 0,
+            armed: BTreeSet::new(),
+            clients: Vec::new(),
+            devices: Vec::new(),
+            ledger: Ledger::default(),
+            phase: Phase::SettingUp(0),
+            failure: None,
+            is_loud,
+            before_cut: None,
+            events_until_check: CHECK_EVERY,
+        };
+        let partitions = [1, 2, 4, 8][shape.below(4) as usize];
+        world.add_process(false, partitions, shape.one_in(2));
+        for _ in 0..1 + shape.below(4) {
+            let partitions = 1 + shape.below(2) as u16;
+            let id = world.add_process(true, partitions, shape.one_in(3));
+            let site = world.ledger.add_site();
+            let device = Device::new(site, id, &mut world.ledger, shape.split());
+            world.devices.push(device);
+        }
+        for _ in 0..1 + shape.below(4) {
+            let client = Client::new(&mut world.ledger, shape.split());
+            world.clients.push(client);
+        }
+        world
+    }
+
+    fn add_process(&mut self, is_device: bool, partitions: u16, is_cold: bool) -> ProcessId {
+        let mut disk_seed = [0; 32];
+        disk_seed[..16].copy_from_slice(&self.rng.bytes16());
+        let mut key = [0; 32];
+        key[..16].copy_from_slice(&self.rng.bytes16());
+        let process = Process {
+            is_device,
+            partitions,
+            peer_key: PeerKey(key),
+            store: StoreId(Uuid(self.rng.bytes16())),
+            disk: VirtualDisk::new(&disk_seed),
+            is_cold,
+            wall_offset_ms: self.rng.below(120_000) as i64 - 60_000,
+            is_restored: false,
+            boot: 0,
+            running: None,
+        };
+        self.processes.push(process);
+        self.processes.len() - 1
+    }
+
+    /// Runs to the end, or to the first failure.
+    pub(crate) fn run(&mut self) {
+        for id in 0..self.processes.len() {
+            self.clock.after(0, Event::Start(id));
+        }
+        self.clock.after(SETUP_WITHIN_NS, Event::PhaseEnds(0));
+        while self.failure.is_none() && self.phase != Phase::Over {
+            let Some(event) = self.clock.pop() else {
+                return self.fail(Failure::new("progress", "nothing is left to happen".into()));
+            };
+            if self.clock.len() > EVENTS_WAITING_MAX || self.trace.events() > EVENTS_MAX {
+                let text =
+                    format!("{} events wait after {}", self.clock.len(), self.trace.events());
+                return self.fail(Failure::new("bounds", text));
+            }
+            self.dispatch(event);
+            self.sample_invariants();
+        }
+    }
+
+    fn dispatch(&mut self, event: Event) {
+        let now_ns = self.clock.now_ns();
+        match event {
+            Event::Mail { process, boot, from, thread, input } => {
+                if self.is_boot(process, boot) {
+                    self.trace.mix(1, now_ns, u64::from(thread));
+                    self.on_mail(process, from, thread, input);
+                }
+            }
+            Event::Append { process, boot, thread, append } => {
+                if self.is_boot(process, boot) {
+                    self.trace.mix(2, now_ns, append.record.len() as u64);
+                    self.on_append(process, thread, append);
+                }
+            }
+            Event::Disk { process, boot, op } => {
+                if self.is_boot(process, boot) {
+                    self.trace.mix(3, now_ns, op.0);
+                    self.on_disk(process, op);
+                }
+            }
+            Event::Wake { process, boot, thread } => {
+                if self.is_boot(process, boot) {
+                    self.trace.mix(4, now_ns, u64::from(thread));
+                    self.on_wake(process, thread);
+                }
+            }
+            Event::Ready { process, boot } => {
+                if self.is_boot(process, boot) {
+                    self.on_ready(process);
+                }
+            }
+            Event::Restart { process, boot } => {
+                if self.is_boot(process, boot) {
+                    let power = self.faults.one_in(2);
+                    self.stop(process, power);
+                    self.clock.after(MS, Event::Start(process));
+                }
+            }
+            Event::Start(process) => self.start(process),
+            Event::Bytes { connection, to, bytes } => {
+                self.trace.mix(5, now_ns, bytes.len() as u64);
+                self.on_bytes(connection, to, bytes);
+            }
+            Event::End { connection, to } => self.on_end(connection, to),
+            Event::Cut { connection } => self.on_cut(connection),
+            Event::Pump(connection) => self.pump(connection),
+            Event::ConnectionWake(connection) => self.on_connection_wake(connection),
+            Event::ClientTurn(client) => self.client_turn(client),
+            Event::DeviceTurn(device) => self.device_turn(device),
+            Event::Connect(device) => self.device_connects(device),
+            Event::Fault => self.next_fault(),
+            Event::Unblock(device) => self.unblock(device),
+            Event::FreeDisk(process) => self.processes[process].disk.set_capacity(u64::MAX),
+            Event::PhaseEnds(phase) => self.on_phase_ends(phase),
+            Event::Check => self.on_check(),
+        }
+    }
+
+    fn is_boot(&self, process: ProcessId, boot: u64) -> bool {
+        let process = &self.processes[process];
+        process.boot == boot && process.running.is_some()
+    }
+
+    pub(crate) fn fail(&mut self, failure: Failure) {
+        if self.failure.is_none() {
+            self.line(format!("FAILED {failure}"));
+            self.failure = Some(failure);
+        }
+    }
+
+    pub(crate) fn line(&mut self, text: String) {
+        let now_ns = self.clock.now_ns();
+        self.trace.mix_bytes(text.as_bytes());
+        self.trace.line(now_ns, &text);
+    }
+
+    pub(crate) fn name(&self, process: ProcessId) -> String {
+        if process == SERVER { "server".into() } else { format!("device {process}") }
+    }
+
+    fn sample_invariants(&mut self) {
+        self.events_until_check -= 1;
+        if self.events_until_check > 0 {
+            return;
+        }
+        self.events_until_check = CHECK_EVERY;
+        for process in &self.processes {
+            let Some(running) = &process.running else { continue };
+            running.racks.iter().flat_map(bigpeer_core::node::Rack::nodes).for_each(|node| {
+                node.check_invariants();
+            });
+            running.journal.log().check_invariants();
+            let fill = running.journal.log().fill();
+            let load: usize =
+                running.racks.iter().flat_map(|rack| rack.nodes()).map(|n| n.load()).sum();
+            if load > LOAD_MAX || fill.pending_bytes > 4 << 20 {
+                let text = format!("{load} pieces of work and {} bytes wait", fill.pending_bytes);
+                return self.fail(Failure::new("bounds", text));
+            }
+        }
+    }
+
+    fn on_reply(&mut self, process: ProcessId, thread: u16, request: RequestId, reply: Reply) {
+        let Some(running) = self.processes[process].running.as_mut() else { return };
+        match reply {
+            Reply::Rows(bytes) => {
+                let count = bytes.len() as u64;
+                if let Some(Asker::Http { rows, .. } | Asker::Local { rows }) =
+                    running.askers.get_mut(&request)
+                {
+                    if !rows.is_empty() {
+                        rows.push(b',');
+                    }
+                    rows.extend_from_slice(&bytes);
+                }
+                let boot = self.processes[process].boot;
+                let input = RackInput::Drained { request, bytes: count };
+                let mail = Event::Mail { process, boot, from: None, thread, input };
+                let delay_ns = US + self.delays.below(200 * US);
+                self.clock.after(delay_ns, mail);
+            }
+            Reply::Done(outcome) => match running.askers.remove(&request) {
+                Some(Asker::Http { connection, http, rows }) => {
+                    self.respond(connection, http, api::response(&rows, &outcome));
+                }
+                Some(Asker::Local { rows }) => {
+                    self.on_local_answer(process, api::local(&rows, &outcome));
+                }
+                Some(Asker::Setup) => self.on_setup_answer(&outcome),
+                None => {
+                    self.fail(Failure::new("answers", format!("{request:?} was answered twice")))
+                }
+            },
+        }
+    }
+
+    /// The process of a request is gone before it answered.
+    fn on_vanished(&mut self, process: ProcessId, asker: Asker) {
+        match asker {
+            Asker::Http { .. } | Asker::Setup => {}
+            Asker::Local { .. } => self.on_local_vanished(process),
+        }
+    }
+
+    fn on_process_ready(&mut self, process: ProcessId) {
+        if process == SERVER && self.phase == Phase::SettingUp(0) {
+            return self.set_up();
+        }
+        self.on_ready_in_phase(process);
+    }
+
+    /// True while clients and devices work and faults happen.
+    pub(crate) fn is_working(&self) -> bool {
+        self.phase == Phase::Working
+    }
+
+    pub(crate) fn random_connection(&mut self) -> Option<(ConnectionId, Owner)> {
+        let count = self.connections.len() as u64;
+        let index = self.faults.below(count) as usize;
+        self.connections.iter().nth(index).map(|(id, connection)| (*id, connection.owner))
+    }
+
+    pub(crate) fn saw(&mut self, seen: Seen) {
+        self.coverage.saw(seen);
+    }
+}
+
+/// How often invariants are walked, in events.
+const CHECK_EVERY: u32 = 400;
+
+/// Requests and tasks in progress in one process: clients and devices ask one thing at a time.
+const LOAD_MAX: usize = 400;
+
+/// The set-up ends within this time.
+const SETUP_WITHIN_NS: u64 = 20 * SECOND;
+
+/// Events that may wait at once; more is a leak or a storm.
+const EVENTS_WAITING_MAX: usize = 100_000;
+
+/// Events of one run; more is a livelock.
+const EVENTS_MAX: u64 = 3_000_000;

@@ -1,0 +1,485 @@
+//! One process: racks on threads, a journal beside the first of them, a virtual disk, and mailboxes that delay.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bigpeer_core::disk::DiskCommand;
+use bigpeer_core::disk_sim::VirtualDisk;
+use bigpeer_core::ident::{AppId, BootId, PartitionId, PeerKey, StoreId, Txn, Uuid};
+use bigpeer_core::log::{LogConfig, LogOpened};
+use bigpeer_core::node::{
+    Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput, RackOutput,
+    Request, RequestId, SyncIdentity,
+};
+use bigpeer_core::rng::Rng;
+use bigpeer_core::seam::Now;
+use bigpeer_core::sync::{BootRow, BootTable};
+use bigpeer_core::time::{Instant, WallMs};
+
+use super::clock::{MS, SECOND, US};
+use super::{Asker, Event, Failure, World};
+use crate::coverage::Seen;
+
+/// Names a process: the server is the first.
+pub(crate) type ProcessId = usize;
+
+/// The server.
+pub(crate) const SERVER: ProcessId = 0;
+
+/// The app of all documents.
+pub(crate) const APP: AppId = AppId(Uuid([0xA0; 16]));
+
+/// The mailbox lane of the journal.
+const JOURNAL: u16 = u16::MAX;
+
+/// What a process is, whether it runs or not.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) is_device: bool,
+    pub(crate) partitions: u16,
+    pub(crate) peer_key: PeerKey,
+    pub(crate) store: StoreId,
+    pub(crate) disk: VirtualDisk,
+    pub(crate) is_cold: bool,
+    /// What the wall clock shows beyond the virtual time.
+    pub(crate) wall_offset_ms: i64,
+    /// The next opening is of a directory that was put back from a copy.
+    pub(crate) is_restored: bool,
+    /// Counts openings, so that what was meant for an earlier one is dropped.
+    pub(crate) boot: u64,
+    pub(crate) running: Option<Box<Running>>,
+}
+
+/// A process that runs, or opens its log.
+#[derive(Debug)]
+pub(crate) struct Running {
+    started_ns: u64,
+    pub(crate) racks: Vec<Rack>,
+    pub(crate) journal: Journal,
+    durable: Txn,
+    /// The log is replayed: requests and connections are taken.
+    pub(crate) is_ready: bool,
+    /// The log has failed: the process will be started again.
+    pub(crate) has_failed: bool,
+    wakes: BTreeMap<u16, u64>,
+    lanes: BTreeMap<(u16, u16), Lane>,
+    pub(crate) askers: BTreeMap<RequestId, Asker>,
+    request_next: u64,
+    seed: [u8; 32],
+    boot_id: BootId,
+    threads: u16,
+}
+
+/// One mailbox, from one thread to another: what was put in first comes out first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Lane {
+    last_ns: u64,
+    in_flight: u32,
+}
+
+impl World {
+    /// Begins to open the log of a process.
+    pub(crate) fn start(&mut self, id: ProcessId) {
+        if self.processes[id].running.is_some() {
+            return;
+        }
+        let mut seed = [0; 32];
+        seed[..16].copy_from_slice(&self.rng.bytes16());
+        seed[16..].copy_from_slice(&self.rng.bytes16());
+        let boot_id = BootId(self.rng.uuid());
+        let threads = match self.processes[id].is_device {
+            true => 1,
+            false => 1 + self.rng.below(4) as u16,
+        };
+        let segment_bytes = [4 << 10, 16 << 10, 64 << 10][self.rng.below(3) as usize];
+        let process = &mut self.processes[id];
+        process.boot += 1;
+        let config = LogConfig {
+            segment_bytes,
+            pending_bytes_max: 1 << 20,
+            restored: std::mem::take(&mut process.is_restored),
+            ..LogConfig::new(boot_id, seed)
+        };
+        let now = Now { wall: wall(process.wall_offset_ms, self.clock.now_ns()), ..Now::default() };
+        process.running = Some(Box::new(Running {
+            started_ns: self.clock.now_ns(),
+            racks: Vec::new(),
+            journal: Journal::open(config, process.partitions, now),
+            durable: Txn(0),
+            is_ready: false,
+            has_failed: false,
+            wakes: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            askers: BTreeMap::new(),
+            request_next: 0,
+            seed,
+            boot_id,
+            threads: threads.min(process.partitions),
+        }));
+        self.line(format!("{} starts, boot {}", self.name(id), self.processes[id].boot));
+        self.drain_journal(id);
+    }
+
+    /// The process is gone. With `power` the machine is gone as well, and what was not synced is lost in part.
+    pub(crate) fn stop(&mut self, id: ProcessId, power: bool) {
+        let how = if power { "loses power" } else { "is killed" };
+        self.line(format!("{} {how}", self.name(id)));
+        self.coverage.saw(if power { Seen::PowerCut } else { Seen::Kill });
+        if power {
+            self.processes[id].disk.crash();
+        } else {
+            self.processes[id].disk.kill();
+        }
+        let Some(running) = self.processes[id].running.take() else { return };
+        for asker in running.askers.into_values() {
+            self.on_vanished(id, asker);
+        }
+        self.drop_connections_of(id);
+    }
+
+    pub(crate) fn is_ready(&self, id: ProcessId) -> bool {
+        self.processes[id].running.as_ref().is_some_and(|running| running.is_ready)
+    }
+
+    pub(crate) fn threads(&self, id: ProcessId) -> u16 {
+        self.processes[id].running.as_ref().map_or(0, |running| running.threads)
+    }
+
+    /// The moment as the process sees it.
+    fn now_of(&mut self, id: ProcessId) -> Now {
+        let now_ns = self.clock.now_ns();
+        let process = &self.processes[id];
+        let running = process.running.as_ref().expect("only a running process is asked");
+        let oldest = running.racks.iter().filter_map(Rack::oldest_read).min();
+        Now {
+            mono: Instant { ns: now_ns - running.started_ns },
+            wall: wall(process.wall_offset_ms, now_ns),
+            durable: running.durable,
+            oldest_read: oldest.unwrap_or(running.durable),
+        }
+    }
+
+    /// Hands a request to a thread of a process that is ready.
+    pub(crate) fn ask(
+        &mut self,
+        id: ProcessId,
+        thread: u16,
+        body: Request,
+        asker: Asker,
+    ) -> RequestId {
+        let running = self.processes[id].running.as_mut().expect("only a running process is asked");
+        running.request_next += 1;
+        let request = RequestId(running.request_next);
+        running.askers.insert(request, asker);
+        self.rack(id, thread, RackInput::Request { request, body });
+        request
+    }
+
+    /// The deadline of a request that may take this long.
+    pub(crate) fn deadline(&mut self, id: ProcessId, within_ns: u64) -> Instant {
+        Instant { ns: self.now_of(id).mono.ns + within_ns }
+    }
+
+    /// Gives an input to a rack and carries out what it asks for.
+    pub(crate) fn rack(&mut self, id: ProcessId, thread: u16, input: RackInput) {
+        let now = self.now_of(id);
+        let running = self.processes[id].running.as_mut().expect("only a running process is asked");
+        running.racks[usize::from(thread)].handle_input(input, now);
+        self.drain_rack(id, thread);
+    }
+
+    fn drain_rack(&mut self, id: ProcessId, thread: u16) {
+        while let Some(output) = self.processes[id]
+            .running
+            .as_mut()
+            .and_then(|running| running.racks[usize::from(thread)].poll_output())
+        {
+            self.on_rack_output(id, thread, output);
+        }
+        let timeout = self.processes[id]
+            .running
+            .as_ref()
+            .and_then(|running| running.racks[usize::from(thread)].poll_timeout());
+        self.wake_at(id, thread, timeout);
+    }
+
+    fn wake_at(&mut self, id: ProcessId, thread: u16, timeout: Option<Instant>) {
+        let Some(timeout) = timeout else { return };
+        let now_ns = self.clock.now_ns();
+        let boot = self.processes[id].boot;
+        let Some(running) = self.processes[id].running.as_mut() else { return };
+        let at_ns = (running.started_ns.saturating_add(timeout.ns)).max(now_ns + 2 * US);
+        let known = running.wakes.get(&thread).copied();
+        if known.is_none_or(|known| known > at_ns) && timeout.ns < u64::MAX / 2 {
+            running.wakes.insert(thread, at_ns);
+            self.clock.at(at_ns, Event::Wake { process: id, boot, thread });
+        }
+    }
+
+    pub(crate) fn on_wake(&mut self, id: ProcessId, thread: u16) {
+        let now = self.now_of(id);
+        let now_ns = self.clock.now_ns();
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        if running.wakes.get(&thread).is_some_and(|at| *at <= now_ns) {
+            running.wakes.remove(&thread);
+        }
+        if thread == JOURNAL {
+            if running.journal.poll_timeout().is_some_and(|at| at <= now.mono) {
+                running.journal.handle_timeout(now);
+            }
+            return self.drain_journal(id);
+        }
+        let rack = &mut running.racks[usize::from(thread)];
+        if rack.poll_timeout().is_some_and(|at| at <= now.mono) {
+            rack.handle_input(RackInput::Time, now);
+        }
+        self.drain_rack(id, thread);
+    }
+
+    fn on_rack_output(&mut self, id: ProcessId, thread: u16, output: RackOutput) {
+        match output {
+            RackOutput::Reply { request, reply } => self.on_reply(id, thread, request, reply),
+            RackOutput::Append(append) => {
+                let boot = self.processes[id].boot;
+                let at_ns = self.lane(id, thread, JOURNAL);
+                self.clock.at(at_ns, Event::Append { process: id, boot, thread, append });
+            }
+            RackOutput::Message { thread: to, message } => {
+                if self.odds.one_in(20) {
+                    self.coverage.saw(Seen::DuplicateMessage);
+                    self.mail(id, thread, to, RackInput::Message(message.clone()));
+                }
+                self.mail(id, thread, to, RackInput::Message(message));
+            }
+            RackOutput::FetchBlock { partition, block } => {
+                self.coverage.saw(Seen::SuspendedRead);
+                let delay_ns = 5 * US + self.delays.below(300 * US);
+                let boot = self.processes[id].boot;
+                let input = RackInput::BlockArrived { partition, block };
+                let mail = Event::Mail { process: id, boot, from: None, thread, input };
+                self.clock.after(delay_ns, mail);
+            }
+            RackOutput::Frame { session, frame } => self.on_frame_out(id, session, frame),
+            RackOutput::CloseSession { session, reason } => {
+                self.on_close_session(id, session, &reason);
+            }
+            RackOutput::SessionReport { session, report } => self.on_report(id, session, &report),
+            RackOutput::Changed { .. } => {}
+            RackOutput::Damaged { txn, cause } => {
+                self.fail(Failure::new("durability", format!("record {txn} is damaged: {cause}")));
+            }
+        }
+    }
+
+    /// Puts something into a mailbox.
+    fn mail(&mut self, id: ProcessId, from: u16, to: u16, input: RackInput) {
+        let at_ns = self.lane(id, from, to);
+        let boot = self.processes[id].boot;
+        self.clock
+            .at(at_ns, Event::Mail { process: id, boot, from: Some(from), thread: to, input });
+    }
+
+    /// When what is put into a mailbox now comes out. A full one makes its sender wait.
+    fn lane(&mut self, id: ProcessId, from: u16, to: u16) -> u64 {
+        let slow = self.odds.one_in(50);
+        let delay_ns = 2 * US + self.delays.below(if slow { 3 * MS } else { 30 * US });
+        let now_ns = self.clock.now_ns();
+        let running = self.processes[id].running.as_mut().expect("only a running process sends");
+        let lane = running.lanes.entry((from, to)).or_default();
+        lane.in_flight += 1;
+        let mut at_ns = (now_ns + delay_ns).max(lane.last_ns);
+        if lane.in_flight > MAILBOX_CAPACITY {
+            self.coverage.saw(Seen::FullMailbox);
+            at_ns += 20 * US;
+        }
+        lane.last_ns = at_ns;
+        at_ns
+    }
+
+    pub(crate) fn on_mail(
+        &mut self,
+        id: ProcessId,
+        from: Option<u16>,
+        thread: u16,
+        input: RackInput,
+    ) {
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        if let Some(from) = from
+            && let Some(lane) = running.lanes.get_mut(&(from, thread))
+        {
+            lane.in_flight -= 1;
+        }
+        self.rack(id, thread, input);
+    }
+
+    pub(crate) fn on_append(
+        &mut self,
+        id: ProcessId,
+        thread: u16,
+        append: bigpeer_core::node::Append,
+    ) {
+        let now = self.now_of(id);
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        if let Some(lane) = running.lanes.get_mut(&(thread, JOURNAL)) {
+            lane.in_flight -= 1;
+        }
+        running.journal.append(append, now);
+        self.drain_journal(id);
+    }
+
+    pub(crate) fn on_disk(&mut self, id: ProcessId, op: bigpeer_core::disk::DiskOp) {
+        let Some(done) = self.processes[id].disk.complete(op) else { return };
+        let now = self.now_of(id);
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        running.journal.handle_disk(done, now);
+        self.drain_journal(id);
+    }
+
+    fn drain_journal(&mut self, id: ProcessId) {
+        while let Some(output) =
+            self.processes[id].running.as_mut().and_then(|running| running.journal.poll_output())
+        {
+            self.on_journal(id, output);
+        }
+        let timeout =
+            self.processes[id].running.as_ref().and_then(|running| running.journal.poll_timeout());
+        self.wake_at(id, JOURNAL, timeout);
+    }
+
+    fn on_journal(&mut self, id: ProcessId, output: JournalOutput) {
+        match output {
+            JournalOutput::Disk(op, command) => {
+                let delay_ns = self.disk_delay(&command);
+                let boot = self.processes[id].boot;
+                if matches!(&command, DiskCommand::Rename { .. }) {
+                    self.coverage.saw(Seen::SegmentSwitch);
+                }
+                self.processes[id].disk.submit(op, command);
+                self.clock.after(delay_ns, Event::Disk { process: id, boot, op });
+            }
+            JournalOutput::Appended { from, ticket, result } => {
+                let thread = from.0 % self.threads(id);
+                self.mail(id, JOURNAL, thread, RackInput::Appended { from, ticket, result });
+            }
+            JournalOutput::Committed { first, records, upto } => {
+                self.trace.mix(40, self.clock.now_ns(), upto.0);
+                let threads = self.threads(id);
+                let running = self.processes[id].running.as_mut().expect("its journal speaks");
+                running.durable = upto;
+                for thread in 0..threads {
+                    let records = records.clone();
+                    self.mail(id, JOURNAL, thread, RackInput::Committed { first, records, upto });
+                }
+            }
+            JournalOutput::Opened(opened) => self.on_opened(id, &opened),
+            JournalOutput::Replayed => {
+                // The records are on their way to the threads; questions queue behind them.
+                let boot = self.processes[id].boot;
+                self.clock.after(10 * MS, Event::Ready { process: id, boot });
+            }
+            JournalOutput::Failed(error) => self.on_log_failed(id, &error.to_string()),
+            JournalOutput::Sealed => {}
+        }
+    }
+
+    fn disk_delay(&mut self, command: &DiskCommand) -> u64 {
+        let usual_ns = match command {
+            DiskCommand::Sync { .. } | DiskCommand::SyncDir { .. } => 400 * US,
+            DiskCommand::Create { .. } => 200 * US,
+            _ => 40 * US,
+        };
+        let slow = self.odds.one_in(40);
+        10 * US + self.delays.below(if slow { 20 * usual_ns } else { 2 * usual_ns })
+    }
+
+    fn on_opened(&mut self, id: ProcessId, opened: &LogOpened) {
+        if let Some(cut) = &opened.cut {
+            self.coverage.saw(Seen::TailCut);
+            self.line(format!("{} cuts {} bytes off its log", self.name(id), cut.len_bytes));
+        }
+        if opened.seal_seen {
+            self.coverage.saw(Seen::SealFound);
+        }
+        self.check_reopened(id, opened.durable);
+        let epoch = self.rng.next_u64();
+        let process = &mut self.processes[id];
+        let running = process.running.as_mut().expect("its journal speaks");
+        let node = NodeConfig {
+            partition: PartitionId(0),
+            partitions: process.partitions,
+            boot: running.boot_id,
+            site: process.peer_key.site(),
+            epoch,
+            seed: running.seed,
+            pretend_cold: process.is_cold,
+            limits: NodeLimits { reply_bytes_max: 700, rows_per_turn: 8, ..NodeLimits::default() },
+            identity: Arc::new(SyncIdentity {
+                store: process.store,
+                boots: boot_table(opened),
+                peer_key: process.peer_key,
+                name: "simulated".into(),
+            }),
+            is_device: process.is_device,
+        };
+        running.racks = (0..running.threads)
+            .map(|thread| {
+                let (threads, seed) = (running.threads, running.seed);
+                Rack::new(RackConfig { thread, threads, node: node.clone(), seed })
+            })
+            .collect();
+    }
+
+    fn on_log_failed(&mut self, id: ProcessId, error: &str) {
+        let is_damage = error.contains("damaged");
+        self.line(format!("{}: the log failed: {error}", self.name(id)));
+        let boot = self.processes[id].boot;
+        let running = self.processes[id].running.as_mut().expect("its journal speaks");
+        running.has_failed = true;
+        let is_open = running.is_ready;
+        self.coverage.saw(if is_open { Seen::SyncFailed } else { Seen::OpenFailed });
+        if is_damage {
+            return self.fail(Failure::new("durability", format!("{}: {error}", self.name(id))));
+        }
+        let delay_ns = MS + self.delays.below(2 * SECOND);
+        self.clock.after(delay_ns, Event::Restart { process: id, boot });
+    }
+
+    pub(crate) fn on_ready(&mut self, id: ProcessId) {
+        let durable = self.processes[id].running.as_ref().map_or(Txn(0), |running| running.durable);
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        if running.racks.iter().any(|rack| rack.applied() < durable) {
+            let boot = self.processes[id].boot;
+            return self.clock.after(5 * MS, Event::Ready { process: id, boot });
+        }
+        running.is_ready = true;
+        self.line(format!("{} is ready at {durable}", self.name(id)));
+        self.on_process_ready(id);
+    }
+
+    /// A stream of randomness for somebody who needs one.
+    pub(crate) fn split(&mut self) -> Rng {
+        self.rng.split()
+    }
+}
+
+fn boot_table(opened: &LogOpened) -> BootTable {
+    let entries: Vec<_> =
+        opened.boots.entries().iter().map(|entry| (entry.boot, entry.first)).collect();
+    let end = |index: usize| entries.get(index + 1).map(|(_, next)| Txn(next.0 - 1));
+    let rows = entries.iter().enumerate().map(|(index, (boot, first))| BootRow {
+        boot: *boot,
+        first: *first,
+        end: end(index),
+    });
+    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
+}
+
+fn wall(offset_ms: i64, now_ns: u64) -> WallMs {
+    WallMs((WALL_START_MS + now_ns / MS).saturating_add_signed(offset_ms))
+}
+
+/// What wall clocks show at the start.
+const WALL_START_MS: u64 = 1_700_000_000_000;
+
+/// What a mailbox holds before its sender has to wait.
+const MAILBOX_CAPACITY: u32 = 12;
