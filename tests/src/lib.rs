@@ -1,1 +1,48 @@
-//! placeholder
+//! The harness of the end-to-end tests: it builds `bigpeer` once, starts it, speaks HTTP and WebSocket with it as
+//! plain bytes over a socket, kills it, and takes the disk away from under it.
+//!
+//! Each file in `tests/tests` is one theme, and each of its tests runs once for each driver (see [`suite`]).
+//! What can be set from outside:
+//!
+//! | Variable | Meaning |
+//! | --- | --- |
+//! | `BIGPEER_TEST_DRIVERS` | The drivers to test, separated by commas. A driver that does not start is a failure |
+//! | `BIGPEER_TEST_BINARY` | A built `bigpeer` to test in place of the one that the harness builds |
+//! | `BIGPEER_TEST_CACHE` | Where the data sets lie |
+//! | `BIGPEER_TEST_KILL_CYCLES` | How often `kill -9` strikes each driver |
+//! | `BIGPEER_TEST_POWER_CUTS` | How often the power fails for each driver |
+//! | `BIGPEER_TEST_POWER_CUT` | `off` leaves out what needs root and loop devices, and says so |
+//! | `BIGPEER_TEST_FULL` | `1` runs the races at their full length |
+//! | `BIGPEER_TEST_SEED` | The seed of the random moments, as a failure printed it |
+
+pub mod binary;
+pub mod data;
+pub mod http;
+pub mod ledger;
+pub mod load;
+pub mod random;
+pub mod scratch;
+pub mod server;
+pub mod suite;
+pub mod system;
+pub mod volume;
+pub mod websocket;
+
+/// The value of an environment variable, or the default.
+///
+/// # Panics
+///
+/// When the variable holds something else than a value of this type.
+#[must_use]
+pub fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`: not understood")),
+        Err(_) => default,
+    }
+}
+
+/// True when the races run at their full length.
+#[must_use]
+pub fn is_full_run() -> bool {
+    setting("BIGPEER_TEST_FULL", 0) == 1
+}

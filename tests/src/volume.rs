@@ -1,0 +1,135 @@
+//! File systems of our own: an ext4 whose power can be cut, and a small one that can be filled.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::scratch::Scratch;
+use crate::{setting, system};
+
+/// A mounted file system, unmounted when it is dropped.
+#[derive(Debug)]
+pub struct Volume {
+    mount: PathBuf,
+    /// The file that an ext4 lies in.
+    image: Option<PathBuf>,
+    _scratch: Scratch,
+}
+
+/// True when what needs mounts is left out by `BIGPEER_TEST_POWER_CUT=off`; says so.
+#[must_use]
+pub fn is_left_out(what: &str) -> bool {
+    let is_off = setting("BIGPEER_TEST_POWER_CUT", String::new()) == "off";
+    if is_off {
+        eprintln!("LEFT OUT, as BIGPEER_TEST_POWER_CUT is off: {what}");
+    }
+    is_off
+}
+
+impl Volume {
+    /// An ext4 on a loop device.
+    ///
+    /// # Panics
+    ///
+    /// When this machine does not allow it.
+    #[must_use]
+    pub fn ext4(mib: u64) -> Self {
+        let scratch = Scratch::new();
+        let (image, mount) = (scratch.join("image"), scratch.join("mount"));
+        let file = std::fs::File::create(&image).expect("temporary files can be written");
+        file.set_len(mib << 20).expect("a sparse file");
+        std::fs::create_dir(&mount).expect("temporary files can be written");
+        tool(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
+        let volume = Self { mount, image: Some(image), _scratch: scratch };
+        volume.mount();
+        volume
+    }
+
+    /// A file system in memory that takes `mib` MiB.
+    ///
+    /// # Panics
+    ///
+    /// When this machine does not allow it.
+    #[must_use]
+    pub fn in_memory(mib: u64) -> Self {
+        let scratch = Scratch::new();
+        let mount = scratch.join("mount");
+        std::fs::create_dir(&mount).expect("temporary files can be written");
+        let size = format!("size={mib}m");
+        tool(Command::new("mount").args(["-t", "tmpfs", "-o", &size, "bigpeer"]).arg(&mount));
+        Self { mount, image: None, _scratch: scratch }
+    }
+
+    /// Where it is mounted.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.mount
+    }
+
+    /// Cuts the power: what the device does not hold by this moment is lost.
+    ///
+    /// # Panics
+    ///
+    /// When the file system does not know the call.
+    pub fn cut_power(&self) {
+        system::shut_down_ext4(&self.mount).expect("ext4 can be shut down");
+    }
+
+    /// Mounts again after a cut. Nobody may have a file open.
+    ///
+    /// # Panics
+    ///
+    /// When it does not mount.
+    pub fn power_on(&self) {
+        system::unmount(&self.mount).expect("no process uses the volume");
+        self.mount();
+    }
+
+    /// How many flushes the volume's device has been asked for.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not count them.
+    #[must_use]
+    pub fn flushes(&self) -> u64 {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("Linux");
+        let device = mounts.lines().find_map(|line| {
+            let (device, rest) = line.split_once(' ')?;
+            rest.starts_with(&format!("{} ", self.mount.display())).then_some(device)
+        });
+        let device = device.and_then(|device| device.strip_prefix("/dev/"));
+        let device = device.expect("the volume is mounted from a device");
+        let stats = std::fs::read_to_string("/proc/diskstats").expect("Linux");
+        let line = stats.lines().find(|line| line.split_whitespace().nth(2) == Some(device));
+        let line = line.expect("every block device has a line");
+        // The 19th field, from Linux 5.5: flush requests completed.
+        let count = line.split_whitespace().nth(18).and_then(|count| count.parse().ok());
+        count.expect("this kernel counts flushes: it is 5.5 or later")
+    }
+
+    fn mount(&self) {
+        let image = self.image.as_ref().expect("only an ext4 is mounted again");
+        tool(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(image).arg(&self.mount));
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if let Err(error) = system::unmount(&self.mount) {
+            eprintln!("{} stays mounted: {error}", self.mount.display());
+        }
+    }
+}
+
+fn tool(command: &mut Command) {
+    let output = command.output();
+    let result = match &output {
+        Ok(output) if output.status.success() => return,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let who = if system::is_root() { "root" } else { "not root" };
+    panic!(
+        "{command:?} failed ({who}): {result}\nThis test mounts a file system, which needs root, mkfs.ext4 and loop \
+         devices. BIGPEER_TEST_POWER_CUT=off leaves such tests out"
+    );
+}

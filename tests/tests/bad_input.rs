@@ -1,0 +1,372 @@
+//! What clients should not send: a clear JSON error with the right status, and a server that goes on unharmed.
+
+use bigpeer_tests::http::{Answer, Connection, is_hang_up, request};
+use bigpeer_tests::scratch::Scratch;
+use bigpeer_tests::server::{Client, Options, Server};
+use bigpeer_tests::suite;
+use bigpeer_tests::suite::Driver;
+use bigpeer_tests::websocket::{
+    BINARY, BINARY_BEGINS, CONTINUATION_ENDS, PING, TEXT, WebSocket, upgrade,
+};
+use serde_json::{Value, json};
+
+suite!(
+    "the file system of temporary files",
+    bodies_that_are_no_request_are_refused,
+    statements_that_are_wrong_say_where,
+    values_that_cannot_be_ids_are_refused,
+    bodies_beyond_the_limit_are_refused_unread,
+    wrong_methods_and_routes_say_which_are_right,
+    credentials_that_do_not_open_are_refused,
+    a_key_reaches_only_its_collections,
+    garbage_behind_a_good_request_does_not_hurt_it,
+    a_head_that_never_ends_is_given_up,
+    a_client_that_never_reads_costs_little,
+    wrong_websocket_frames_close_the_socket,
+    a_wrong_token_opens_no_session,
+);
+
+/// A server, its first client, and a document that must outlive everything.
+struct Setting {
+    server: Server,
+    client: Client,
+    _scratch: Scratch,
+}
+
+impl Setting {
+    fn new(driver: Driver) -> Self {
+        let scratch = Scratch::new();
+        let server = Options::new(driver, scratch.path()).start();
+        let mut client = server.client();
+        client.run("INSERT INTO cars DOCUMENTS (:doc)", &json!({"doc": {"_id": "kept"}}));
+        Self { server, client, _scratch: scratch }
+    }
+
+    /// Sends bytes on a connection of their own.
+    fn send(&self, bytes: &[u8]) -> Answer {
+        let mut connection = Connection::open(self.server.address()).expect("the server runs");
+        connection.exchange(bytes).expect("an answer")
+    }
+
+    /// The server answers as if nothing had been.
+    fn check_unharmed(mut self) {
+        let rows = self.server.client().select("SELECT * FROM cars", &json!({}));
+        assert_eq!(rows, [json!({"_id": "kept"})]);
+        let (status, log) = self.server.terminate();
+        assert!(status.success(), "{status}: {log}");
+        assert!(!log.contains("panicked") && !log.contains("\"level\":\"error\""), "{log}");
+    }
+}
+
+#[track_caller]
+fn check_refused(answer: &Answer, status: u16, part: &str) {
+    let complaint = answer.complaint();
+    assert_eq!(answer.status, status, "{complaint}");
+    assert!(complaint.contains(part), "`{part}` is not in: {complaint}");
+}
+
+fn bodies_that_are_no_request_are_refused(driver: Driver) {
+    let setting = Setting::new(driver);
+    let deep_args = format!("{{\"statement\":\"SELECT * FROM cars\",\"args\":{}", "[".repeat(400_000));
+    let deep_object = format!("{{\"statement\":{}", "{\"a\":".repeat(400_000));
+    for (body, part) in [
+        (&b"{\"statement\":"[..], "line 1, column 14"),
+        (b"", "ends"),
+        (b"[]", "object"),
+        (b"{\"statement\":1}", "statement"),
+        (b"{\"args\":{}}", "statement"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"args\":[]}", "args"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"statement\":\"DELETE FROM cars\"}", "more than once"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"args\":{\"a\":1,\"a\":2}}", "more than once"),
+        (b"{\"statement\":\"SELECT * FROM cars\"} {}", "after the end"),
+        (b"{\"statement\":\"\xC3\x28\"}", "UTF-8"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"args\":{\"a\":\"\\ud800\"}}", "surrogate"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"args\":{\"a\":1e999}}", "range"),
+        (b"{\"statement\":\"SELECT * FROM cars\",\"args\":{\"a\":18446744073709551616}}", "range"),
+        (deep_args.as_bytes(), "nest"),
+        (deep_object.as_bytes(), "nest"),
+    ] {
+        let answer = setting.send(&setting.client.request_of_body(body));
+        check_refused(&answer, 400, part);
+    }
+    setting.check_unharmed();
+}
+
+fn statements_that_are_wrong_say_where(driver: Driver) {
+    let mut setting = Setting::new(driver);
+    let nested = format!("SELECT * FROM cars WHERE {}1", "(".repeat(200_000));
+    let negated = format!("SELECT * FROM cars WHERE {} true", "NOT ".repeat(100_000));
+    for (statement, part) in [
+        ("SELEC * FROM cars", "line 1, column 1"),
+        ("SELECT *\nFROM cars WHERE ?", "line 2, column 17"),
+        ("SELECT * FROM cars WHERE", "column 25"),
+        ("SELECT * FROM cars; DELETE FROM cars", "column 21"),
+        ("SELECT * FROM cars WHERE a = :missing", "missing"),
+        ("SELECT 1", "FROM"),
+        ("", "column 1"),
+        (&nested, "nest"),
+        (&negated, "nest"),
+    ] {
+        let answer = setting.client.execute(statement, &json!({})).expect("the server runs");
+        check_refused(&answer, 400, part);
+    }
+    setting.check_unharmed();
+}
+
+fn values_that_cannot_be_ids_are_refused(driver: Driver) {
+    let mut setting = Setting::new(driver);
+    for (id, part) in [
+        (json!(1.5), "Floats"),
+        (json!({"a": {"b": 2.0}}), "Floats"),
+        (json!(null), "null"),
+        (json!({"a": null}), "null"),
+        (json!([1]), "array"),
+    ] {
+        for client in [setting.server.client(), setting.server.client().strict()] {
+            let mut client = client;
+            let args = json!({"doc": {"_id": id}});
+            let answer = client.execute("INSERT INTO cars DOCUMENTS (:doc)", &args);
+            check_refused(&answer.expect("the server runs"), 400, part);
+        }
+    }
+    let statement = "UPDATE cars SET _id = 'other' WHERE _id = 'kept'";
+    let answer = setting.client.execute(statement, &json!({})).expect("the server runs");
+    check_refused(&answer, 400, "_id");
+    setting.check_unharmed();
+}
+
+fn bodies_beyond_the_limit_are_refused_unread(driver: Driver) {
+    let setting = Setting::new(driver);
+    let head = |fields: &str| format!("POST {} HTTP/1.1\r\nHost: x\r\n{fields}\r\n", setting.client.path);
+    for (fields, status, part) in [
+        ("Content-Length: 3221225472\r\n", 413, "limit"),
+        ("Content-Length: 99999999999999999999999\r\n", 413, "limit"),
+        ("Content-Length: -1\r\n", 400, "malformed"),
+        ("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", 400, "malformed"),
+        ("Content-Length: 3\r\nContent-Encoding: gzip\r\n", 415, "encoding"),
+    ] {
+        check_refused(&setting.send(head(fields).as_bytes()), status, part);
+    }
+    let long = format!("GET /health/live HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(20_000));
+    check_refused(&setting.send(long.as_bytes()), 431, "longer");
+    let resident_mib = setting.server.resident_bytes() >> 20;
+    assert!(resident_mib < 512, "a claim is not an allocation: {resident_mib} MiB");
+    setting.check_unharmed();
+}
+
+fn wrong_methods_and_routes_say_which_are_right(driver: Driver) {
+    let setting = Setting::new(driver);
+    let app = &setting.server.app;
+    let unknown_app = "/11111111-2222-4333-8444-555555555555/api/v5/store/execute";
+    let body = br#"{"statement":"SELECT * FROM cars"}"#;
+    let bearer = [("Authorization", &*setting.client.authorization)];
+    for (method, path, status, part) in [
+        ("GET", &*setting.client.path, 405, "POST"),
+        ("DELETE", &setting.client.path, 405, "POST"),
+        ("POST", "/health/live", 405, "GET"),
+        ("POST", "/api/v4/store/execute", 404, "first part of the path"),
+        ("POST", &format!("/{app}/api/v3/store/find"), 404, "v4 or v5"),
+        ("POST", &format!("/{app}/api/v5/store/nothing"), 404, "store/execute"),
+        ("GET", "/", 404, "nothing at"),
+        ("GET", "/admin/apps", 404, "nothing at"),
+        ("POST", "/shop/api/v5/store/execute", 404, "unknown app `shop`"),
+        ("POST", unknown_app, 404, "11111111-2222"),
+        ("GET", &format!("/{app}/_ditto"), 426, "WebSocket"),
+    ] {
+        check_refused(&setting.send(&request(method, path, &bearer, body)), status, part);
+    }
+    let answer = setting.send(&request("GET", &setting.client.path, &bearer, b""));
+    assert_eq!(answer.header("allow"), Some("POST"));
+    setting.check_unharmed();
+}
+
+fn credentials_that_do_not_open_are_refused(driver: Driver) {
+    let setting = Setting::new(driver);
+    let body = br#"{"statement":"SELECT * FROM cars"}"#;
+    let ask = |headers: &[(&str, &str)]| {
+        setting.send(&request("POST", &setting.client.path, headers, body))
+    };
+    let wrong = format!("{}x", setting.client.authorization);
+    for headers in [
+        &[][..],
+        &[("Authorization", "")],
+        &[("Authorization", "Bearer")],
+        &[("Authorization", "Bearer wrong")],
+        &[("Authorization", "Basic d2hvOndobw==")],
+        &[("Authorization", &wrong)],
+    ] {
+        let answer = ask(headers);
+        check_refused(&answer, 401, "");
+        assert!(!answer.complaint().is_empty());
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+    let answer = setting.server.admin("POST", "/admin/apps", &json!({"name": "other"}));
+    let other = answer.json()["id"].as_str().expect("an app has an id").to_owned();
+    let path = format!("/{other}/api/v5/store/execute");
+    let bearer = [("Authorization", &*setting.client.authorization)];
+    check_refused(&setting.send(&request("POST", &path, &bearer, body)), 401, "");
+
+    let revoked = format!("Bearer {}", setting.server.new_key(&json!({"name": "revoked"})));
+    assert_eq!(ask(&[("Authorization", &revoked)]).status, 200);
+    let path = format!("/admin/apps/{}/keys/revoked", setting.server.app);
+    assert_eq!(setting.server.admin("DELETE", &path, &Value::Null).status, 200);
+    check_refused(&ask(&[("Authorization", &revoked)]), 401, "");
+
+    // Asks until the key has expired: an answer every time, and no other than these two.
+    let expires = system_time_rfc3339(2);
+    let key = setting.server.new_key(&json!({"name": "short", "expiresAt": expires}));
+    let bearer = format!("Bearer {key}");
+    let begun = std::time::Instant::now();
+    let refusal = loop {
+        let answer = ask(&[("Authorization", &bearer)]);
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(begun.elapsed().as_secs() < 30, "a key outlives its expiry");
+    };
+    check_refused(&refusal, 401, "expire");
+    setting.check_unharmed();
+}
+
+/// The moment some seconds from the start of this one, as `date` writes it.
+fn system_time_rfc3339(seconds: u32) -> String {
+    let moment = format!("{seconds} seconds");
+    let output = std::process::Command::new("date")
+        .args(["--utc", "--date", &moment, "+%Y-%m-%dT%H:%M:%SZ"])
+        .output()
+        .expect("there is `date`");
+    String::from_utf8(output.stdout).expect("a timestamp").trim().to_owned()
+}
+
+fn a_key_reaches_only_its_collections(driver: Driver) {
+    let mut setting = Setting::new(driver);
+    let permissions = json!({
+        "read": {"everything": false, "queriesByCollection": {"cars": ["_id != 'hidden'"]}},
+        "write": {"everything": false, "queriesByCollection": {"boats": ["true"]}},
+    });
+    let key = setting.server.new_key(&json!({"name": "limited", "permissions": permissions}));
+    let args = json!({"doc": {"_id": "hidden"}});
+    setting.client.run("INSERT INTO cars DOCUMENTS (:doc)", &args);
+    let mut limited = setting.server.client();
+    limited.authorization = format!("Bearer {key}");
+    assert_eq!(limited.select("SELECT * FROM cars", &json!({})), [json!({"_id": "kept"})]);
+    limited.run("INSERT INTO boats DOCUMENTS (:doc)", &args);
+    for statement in [
+        "SELECT * FROM trucks",
+        "INSERT INTO cars DOCUMENTS (:doc)",
+        "UPDATE cars SET a = 1 WHERE _id = 'kept'",
+        "DELETE FROM cars WHERE _id = 'kept'",
+    ] {
+        let answer = limited.execute(statement, &args).expect("the server runs");
+        check_refused(&answer, 403, "");
+    }
+    setting.client.run("DELETE FROM cars WHERE _id = 'hidden'", &json!({}));
+    setting.check_unharmed();
+}
+
+fn garbage_behind_a_good_request_does_not_hurt_it(driver: Driver) {
+    let setting = Setting::new(driver);
+    let good = setting.client.request("SELECT * FROM cars", &json!({}));
+    let mut connection = Connection::open(setting.server.address()).expect("the server runs");
+    connection.send(&[&good[..], &good, b"\x00\xFFGARBAGE\r\n\r\n", &good].concat()).expect("sent");
+    for _ in 0..2 {
+        let answer = connection.receive().expect("good requests are answered");
+        assert_eq!((answer.status, &answer.json()["items"][0]["_id"]), (200, &json!("kept")));
+    }
+    check_refused(&connection.receive().expect("garbage is answered"), 400, "malformed");
+    assert!(connection.is_closed_in_silence().expect("a close"), "nothing after it is a request");
+    setting.check_unharmed();
+}
+
+fn a_head_that_never_ends_is_given_up(driver: Driver) {
+    let setting = Setting::new(driver);
+    let mut connection = Connection::open(setting.server.address()).expect("the server runs");
+    connection.send(b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Slow: ").expect("sent");
+    check_refused(&connection.receive().expect("an answer"), 408, "in time");
+    assert!(connection.is_closed_in_silence().expect("a close"));
+    setting.check_unharmed();
+}
+
+fn a_client_that_never_reads_costs_little(driver: Driver) {
+    const ROWS: usize = 200;
+    const REQUESTS: usize = 200;
+    let mut setting = Setting::new(driver);
+    let text = "x".repeat(10_000);
+    for number in 0..ROWS {
+        let args = json!({"doc": {"_id": number, "text": text}});
+        setting.client.run("INSERT INTO pages DOCUMENTS (:doc)", &args);
+    }
+    let before = setting.server.resident_bytes();
+    // Two megabytes of answer each, to four clients that read nothing.
+    let request = setting.client.request("SELECT * FROM pages", &json!({}));
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let mut connection = Connection::open(setting.server.address()).expect("the server runs");
+        connection.send(&request.repeat(REQUESTS)).expect("the sockets' buffers hold the requests");
+        silent.push(connection);
+    }
+    for _ in 0..20 {
+        let rows = setting.server.client().select("SELECT * FROM pages", &json!({}));
+        assert_eq!(rows.len(), ROWS, "everybody else is served");
+    }
+    let grown_mib = setting.server.resident_bytes().saturating_sub(before) >> 20;
+    assert!(grown_mib < 128, "{grown_mib} MiB for four clients that never read");
+    drop(silent);
+    setting.check_unharmed();
+}
+
+fn wrong_websocket_frames_close_the_socket(driver: Driver) {
+    type Send = fn(&mut WebSocket) -> std::io::Result<()>;
+    let setting = Setting::new(driver);
+    let cases: [(&str, Option<u16>, Send); 11] = [
+        ("text", Some(1003), |socket| socket.send(TEXT, b"{}")),
+        ("a continuation of nothing", Some(1002), |socket| socket.send(CONTINUATION_ENDS, b"x")),
+        ("a message inside another", Some(1002), |socket| {
+            socket.send(BINARY_BEGINS, b"x")?;
+            socket.send(BINARY, b"y")
+        }),
+        ("a reserved bit", Some(1002), |socket| socket.send(BINARY | 0x40, b"x")),
+        ("an unknown opcode", Some(1002), |socket| socket.send(0x83, b"x")),
+        ("a long ping", Some(1002), |socket| socket.send(PING, &[0; 126])),
+        ("no mask", Some(1002), |socket| socket.send_raw(b"\x82\x01x")),
+        ("a length not in its shortest form", Some(1002), |socket| {
+            socket.send_raw(b"\x82\xFE\x00\x01\x00\x00\x00\x00x")
+        }),
+        ("a message of 3 GB", Some(1009), |socket| {
+            socket.send_raw(b"\x82\xFF\x00\x00\x00\x00\xC0\x00\x00\x00\x00\x00\x00\x00")
+        }),
+        ("a message of 2^63 bytes", Some(1002), |socket| {
+            socket.send_raw(b"\x82\xFF\x80\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00")
+        }),
+        ("a frame of the session that is none", None, |socket| socket.send(BINARY, &[0xFF; 300])),
+    ];
+    for (what, code, send) in cases {
+        let mut socket = WebSocket::open(&setting.server);
+        send(&mut socket).expect("the socket is open");
+        let found = socket.close_code();
+        match code {
+            Some(code) => assert_eq!(found, Some(code), "{what}"),
+            None => assert!(found.is_some(), "{what}"),
+        }
+    }
+    // The connection ends without a word: nothing to answer, and nothing to fall over.
+    let mut socket = WebSocket::open(&setting.server);
+    socket.send_raw(b"\x82\xFF\x00\x00").expect("the socket is open");
+    drop(socket);
+    setting.check_unharmed();
+}
+
+fn a_wrong_token_opens_no_session(driver: Driver) {
+    let setting = Setting::new(driver);
+    for bearer in ["wrong", ""] {
+        let (mut connection, answer) = upgrade(&setting.server, bearer).expect("the server runs");
+        // Refused before the upgrade, or by the session's own last word.
+        if answer.status == 101 {
+            let end = connection.is_closed_in_silence();
+            assert!(end.is_ok() || end.is_err_and(|error| is_hang_up(&error)));
+        } else {
+            check_refused(&answer, 401, "");
+        }
+    }
+    setting.check_unharmed();
+}
