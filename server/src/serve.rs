@@ -90,6 +90,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         admin_token: directory.admin_token.clone(),
         random: os_random,
         connections_max: connections_max(limit, threads),
+        has_empty_handler: options.bench_empty_handler,
     };
     let running = start(&template, &directory, log, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);

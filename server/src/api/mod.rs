@@ -5,6 +5,7 @@
 //! [`reply`]. A request that cannot be a call is answered at once, with a text that says what to do instead.
 
 pub mod admin;
+pub mod bench;
 mod body;
 pub mod preamble;
 pub mod reply;

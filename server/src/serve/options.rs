@@ -45,4 +45,7 @@ pub struct ServeOptions {
     /// Say that the server is ready as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Answer `POST /{app}/api/v5/bench/empty` at once, for measurements
+    #[arg(long, hide = true)]
+    pub bench_empty_handler: bool,
 }

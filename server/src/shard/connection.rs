@@ -242,6 +242,11 @@ impl Shard {
     }
 
     fn on_request(&mut self, conn: ConnId, id: RequestId, request: &Request, is_upgrade: bool) {
+        if self.config.has_empty_handler
+            && let Some(response) = api::bench::answer(request)
+        {
+            return self.respond(conn, id, response);
+        }
         let Some(entry) = self.connections.get(conn.0) else { return };
         match api::route(request, is_upgrade, entry.door, &self.config.admin_token) {
             Call::Respond(response) => self.respond(conn, id, response),

@@ -63,6 +63,8 @@ pub struct ShardConfig {
     pub random: FillRandom,
     /// The most connections at once.
     pub connections_max: usize,
+    /// Serve the empty handler of [`crate::api::bench`].
+    pub has_empty_handler: bool,
 }
 
 /// Something the driver must do.

@@ -56,6 +56,7 @@ impl Server {
                 admin_token: Secret::for_test(ADMIN_TOKEN),
                 random,
                 connections_max: 8,
+                has_empty_handler: false,
             };
             let rack = RackConfig { thread, threads, node: node(boot), seed: [thread as u8; 32] };
             Shard::new(config, shared.clone(), Rack::new(rack), log.take(), now, WALL)
