@@ -95,7 +95,8 @@ pub fn check(notes: &mut [Notes], client: &mut Client) {
         check_groups(notes, &members);
         check_register(notes, client);
     }
-    let strange: Vec<_> = singles.difference(&known).chain(members.difference(&known_members)).collect();
+    let strange: Vec<_> =
+        singles.difference(&known).chain(members.difference(&known_members)).collect();
     assert!(strange.is_empty(), "nobody wrote {strange:?}");
     check_counter(notes, client);
 }

@@ -74,7 +74,8 @@ fn write_until_refused(mut client: Client, mut notes: Notes) -> Notes {
 
 fn insert_single(client: &mut Client, notes: &mut Notes) -> Fate {
     let id = next_id(notes);
-    let document = json!({"_id": id, "text": "a document of ordinary length, as those of users are"});
+    let document =
+        json!({"_id": id, "text": "a document of ordinary length, as those of users are"});
     let fate = write(client, "INSERT INTO singles DOCUMENTS (:doc)", &json!({"doc": document}));
     notes.singles.insert(id, fate);
     fate

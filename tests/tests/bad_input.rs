@@ -67,7 +67,8 @@ fn check_refused(answer: &Answer, status: u16, part: &str) {
 
 fn bodies_that_are_no_request_are_refused(driver: Driver) {
     let setting = Setting::new(driver);
-    let deep_args = format!("{{\"statement\":\"SELECT * FROM cars\",\"args\":{}", "[".repeat(400_000));
+    let deep_args =
+        format!("{{\"statement\":\"SELECT * FROM cars\",\"args\":{}", "[".repeat(400_000));
     let deep_object = format!("{{\"statement\":{}", "{\"a\":".repeat(400_000));
     for (body, part) in [
         (&b"{\"statement\":"[..], "line 1, column 14"),
@@ -76,7 +77,10 @@ fn bodies_that_are_no_request_are_refused(driver: Driver) {
         (b"{\"statement\":1}", "statement"),
         (b"{\"args\":{}}", "statement"),
         (b"{\"statement\":\"SELECT * FROM cars\",\"args\":[]}", "args"),
-        (b"{\"statement\":\"SELECT * FROM cars\",\"statement\":\"DELETE FROM cars\"}", "more than once"),
+        (
+            b"{\"statement\":\"SELECT * FROM cars\",\"statement\":\"DELETE FROM cars\"}",
+            "more than once",
+        ),
         (b"{\"statement\":\"SELECT * FROM cars\",\"args\":{\"a\":1,\"a\":2}}", "more than once"),
         (b"{\"statement\":\"SELECT * FROM cars\"} {}", "after the end"),
         (b"{\"statement\":\"\xC3\x28\"}", "UTF-8"),
@@ -137,7 +141,8 @@ fn values_that_cannot_be_ids_are_refused(driver: Driver) {
 
 fn bodies_beyond_the_limit_are_refused_unread(driver: Driver) {
     let setting = Setting::new(driver);
-    let head = |fields: &str| format!("POST {} HTTP/1.1\r\nHost: x\r\n{fields}\r\n", setting.client.path);
+    let head =
+        |fields: &str| format!("POST {} HTTP/1.1\r\nHost: x\r\n{fields}\r\n", setting.client.path);
     for (fields, status, part) in [
         ("Content-Length: 3221225472\r\n", 413, "limit"),
         ("Content-Length: 99999999999999999999999\r\n", 413, "limit"),

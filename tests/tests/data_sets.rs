@@ -94,7 +94,8 @@ fn check_cities(server: &Server, cities: &[Value]) {
     let mut client = server.client();
 
     let one = &cities[CITY_COUNT / 2];
-    let rows = client.select("SELECT * FROM cities WHERE _id = :id", &json!({"id": one["geonameid"]}));
+    let rows =
+        client.select("SELECT * FROM cities WHERE _id = :id", &json!({"id": one["geonameid"]}));
     let mut expected = one.clone();
     expected["_id"] = one["geonameid"].clone();
     assert_eq!(rows, [expected], "a point lookup gives back the whole document");
@@ -113,7 +114,8 @@ fn check_cities(server: &Server, cities: &[Value]) {
     let large = |city: &&Value| city["population"].as_u64() > Some(5_000_000);
     let mut expected: Vec<_> =
         cities.iter().filter(large).map(|city| city["geonameid"].to_string()).collect();
-    let rows = client.select("SELECT _id FROM cities WHERE population > :p", &json!({"p": 5_000_000}));
+    let rows =
+        client.select("SELECT _id FROM cities WHERE population > :p", &json!({"p": 5_000_000}));
     let mut found: Vec<_> = rows.iter().map(|row| row["_id"].to_string()).collect();
     expected.sort();
     found.sort();

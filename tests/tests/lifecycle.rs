@@ -153,8 +153,13 @@ fn a_full_disk_refuses_writes_and_nothing_else(driver: Driver) {
     };
     assert_eq!(refusal.status, 507, "{}", refusal.complaint());
     assert!(count > 0 && refusal.complaint().contains("space"), "{}", refusal.complaint());
-    let rows = |server: &Server| server.client().select("SELECT COUNT(*) AS n FROM pages", &json!({}));
-    assert_eq!(rows(&server), [json!({"n": count})], "reads go on, and the refused write is not there");
+    let rows =
+        |server: &Server| server.client().select("SELECT COUNT(*) AS n FROM pages", &json!({}));
+    assert_eq!(
+        rows(&server),
+        [json!({"n": count})],
+        "reads go on, and the refused write is not there"
+    );
 
     std::fs::remove_file(&ballast).expect("ours");
     let answer = insert(count);

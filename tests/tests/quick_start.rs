@@ -83,10 +83,8 @@ fn a_mutation_and_the_read_after_it_name_their_transactions(driver: Driver) {
         assert!(of(&read) >= of(&written), "the read includes the write");
         last = of(&written);
     }
-    let headers = [
-        ("Authorization", &*client.authorization),
-        ("X-DITTO-TXN-ID", &*format!("{last}")),
-    ];
+    let headers =
+        [("Authorization", &*client.authorization), ("X-DITTO-TXN-ID", &*format!("{last}"))];
     let body = br#"{"statement":"SELECT COUNT(*) AS n FROM steps"}"#;
     let request = bigpeer_tests::http::request("POST", &client.path, &headers, body);
     let answer = client.connection.exchange(&request).expect("the server runs");

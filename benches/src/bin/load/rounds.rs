@@ -197,7 +197,11 @@ impl Bench<'_> {
         };
         let mut known = Ids::Known { below: DOCUMENTS_READ, state: 88_172_645_463_325_252 };
         let ids = if workload == Insert { &mut self.fresh } else { &mut known };
-        let (server, process) = (&self.server, self.process(workload));
+        let server = &self.server;
+        let process = match workload {
+            BareInsert | BareRead => &self.bare,
+            EmptyInsert | Insert | EmptyRead | Read => &server.process,
+        };
         let address = process.address;
         let load = Load { address, connections, time, template: &mut template, ids };
         let (answered, first, last) = load.run(|| {

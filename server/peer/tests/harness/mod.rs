@@ -196,7 +196,7 @@ impl Loop {
             match guest.socket.read(&mut chunk) {
                 Ok(0) => either!(&mut guest.machine, it => it.handle_eof(now)),
                 Ok(count) => {
-                    either!(&mut guest.machine, it => it.handle_bytes(&chunk[..count], now))
+                    either!(&mut guest.machine, it => it.handle_bytes(&chunk[..count], now));
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(_) => either!(&mut guest.machine, it => it.handle_reset(now)),
