@@ -86,6 +86,8 @@ pub struct Store {
     /// Keys whose older versions may be dropped once no read is older than the transaction.
     folds: VecDeque<(Txn, DocKey)>,
     applied: Txn,
+    /// Parts of a snapshot as of this position have been taken back, perhaps not all of them yet.
+    restored: Txn,
     residency: Residency,
     /// What an EVICT leaves behind: a server remembers which versions it evicted, a device forgets them, because
     /// what it subscribes to shall come again.
@@ -107,6 +109,7 @@ impl Store {
             changes: ChangeIndex::default(),
             folds: VecDeque::new(),
             applied: Txn(0),
+            restored: Txn(0),
             residency: Residency::Memory,
             keeps_evict_markers: true,
         }
@@ -250,7 +253,7 @@ impl Store {
     pub fn check_invariants(&self) {
         for (app, collections) in &self.apps {
             for (name, collection) in collections {
-                collection.check_invariants(self.applied);
+                collection.check_invariants(self.applied.max(self.restored));
                 for (id, entry) in collection.iter() {
                     let key = DocKey { app: *app, collection: name.clone(), id: id.clone() };
                     assert!(

@@ -72,6 +72,7 @@ impl Store {
         let name: Arc<str> = from.text("collection")?.into();
         let table = Table::decode(&mut from)?;
         let count = from.count("entries", ENTRY_LEAST_BYTES)?;
+        self.restored = at;
         let mut newest = Txn(0);
         for _ in 0..count {
             let id = canonical::decode_id(from.bytes("id")?).map_err(|_| from.invalid("id"))?;
