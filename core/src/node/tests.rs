@@ -26,6 +26,9 @@ struct Process {
     disk: VirtualDisk,
     now: Now,
     mail: VecDeque<(u16, RackInput)>,
+    /// Messages to this thread are held back, in order.
+    slow_thread: Option<u16>,
+    held: VecDeque<(u16, RackInput)>,
     request_next: u64,
     replies: BTreeMap<RequestId, (Vec<u8>, Option<Outcome>)>,
     /// What sessions want sent, and what they report.
@@ -68,6 +71,8 @@ impl Process {
             disk,
             now,
             mail: VecDeque::new(),
+            slow_thread: None,
+            held: VecDeque::new(),
             request_next: 0,
             replies: BTreeMap::new(),
             frames: VecDeque::new(),
@@ -233,7 +238,9 @@ impl Process {
             }
             RackOutput::Append(append) => self.journal.append(append, self.now),
             RackOutput::Message { thread, message } => {
-                self.mail.push_back((thread, RackInput::Message(message)));
+                let is_slow = self.slow_thread == Some(thread);
+                let queue = if is_slow { &mut self.held } else { &mut self.mail };
+                queue.push_back((thread, RackInput::Message(message)));
             }
             RackOutput::FetchBlock { partition, block } => {
                 self.mail.push_back((thread, RackInput::BlockArrived { partition, block }));
