@@ -13,7 +13,7 @@ use crate::auth::{ApiKey, Permissions, hash, key_prefix};
 use crate::disk_sim::VirtualDisk;
 use crate::ident::{PeerKey, StoreId, Uuid};
 use crate::log::LogConfig;
-use crate::sync::{BootRow, BootTable};
+use crate::sync::BootTable;
 use crate::value::{Object, Value, json};
 
 const APP: AppId = AppId(Uuid([0xA0; 16]));
@@ -114,21 +114,7 @@ impl Process {
         opened: &crate::log::LogOpened,
     ) {
         let peer_key = PeerKey([options.seed; 32]);
-        let rows = opened.boots.entries().iter().map(|entry| (entry.boot, entry.first));
-        let rows: Vec<_> = rows.collect();
-        let boots = BootTable {
-            log: opened.log_id,
-            rows: rows
-                .iter()
-                .enumerate()
-                .map(|(index, (boot, first))| BootRow {
-                    boot: *boot,
-                    first: *first,
-                    end: rows.get(index + 1).map(|(_, next)| Txn(next.0 - 1)),
-                })
-                .collect(),
-            purge_floor: Txn(0),
-        };
+        let boots = BootTable::new(opened.log_id, &opened.boots);
         let node = NodeConfig {
             partition: PartitionId(0),
             partitions: options.partitions,
