@@ -455,7 +455,7 @@ impl World {
     ) {
         let id = session.0;
         self.line(format!("{} closes session {id}: {reason}", self.name(process)));
-        if reason.contains("replaced") {
+        if reason.contains("eplaced") {
             self.coverage.saw(Seen::ReplacedSession);
         }
         self.judge_close(process, reason);
