@@ -154,6 +154,9 @@ impl Process {
                         RackOutput::Reply { reply: Reply::Done(outcome), .. } => {
                             self.outcome = Some(outcome);
                         }
+                        RackOutput::Snapshot { partition, part } => {
+                            self.journal.snapshot_part(partition, part.as_ref(), self.now);
+                        }
                         _ => {}
                     }
                 }
@@ -199,7 +202,13 @@ impl Process {
                 self.rack = Some(Rack::new(config));
             }
             JournalOutput::Failed(error) => panic!("the log failed: {error}"),
-            JournalOutput::Replayed | JournalOutput::Sealed => {}
+            JournalOutput::Snapshot { partition, ask } => {
+                self.mail.push_back(RackInput::Snapshot { partition, ask });
+            }
+            JournalOutput::Restore { .. }
+            | JournalOutput::Checkpoint(_)
+            | JournalOutput::Replayed
+            | JournalOutput::Sealed => {}
         }
     }
 }

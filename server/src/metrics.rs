@@ -27,6 +27,7 @@ pub enum Metric {
     LogSegmentBytes,
     LogPendingRecords,
     LogSyncNanos,
+    Checkpoints,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,7 +37,7 @@ enum Kind {
 }
 
 /// In the order of [`Metric`].
-const TABLE: [(Metric, &str, Kind, &str); 18] = {
+const TABLE: [(Metric, &str, Kind, &str); 19] = {
     use Kind::{Counter, Gauge};
     use Metric::*;
     [
@@ -58,6 +59,7 @@ const TABLE: [(Metric, &str, Kind, &str); 18] = {
         (LogSegmentBytes, "log_segment_bytes", Gauge, "Bytes of all segment files."),
         (LogPendingRecords, "log_pending_records", Gauge, "Records that are not durable."),
         (LogSyncNanos, "log_sync_nanoseconds", Gauge, "How long the last sync took."),
+        (Checkpoints, "checkpoints_total", Counter, "Checkpoints that were made."),
     ]
 };
 

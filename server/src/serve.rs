@@ -80,7 +80,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     warn_of_exposure(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
-    let log = open(&directory, &clock)?;
+    let log = open(&directory, &clock, options.checkpoint_after)?;
     let template = ShardConfig {
         thread: 0,
         threads,
@@ -252,12 +252,17 @@ fn warn_of_exposure(bound: &[Bound], has_tls: bool) {
     }
 }
 
-fn open(directory: &DataDir, clock: &Clock) -> Result<OpenLog, LogError> {
+fn open(
+    directory: &DataDir,
+    clock: &Clock,
+    checkpoint_after: Option<u64>,
+) -> Result<OpenLog, LogError> {
     let mut config = LogConfig::new(BootId(uuid()), seed());
     config.segment_bytes = segment_bytes(&directory.path);
     let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
     let mut disk = DiskHere::new(&directory.path);
-    let log = open_log(config, directory.partitions, now, |op, command| disk.execute(op, command))?;
+    let execute = |op, command| disk.execute(op, command);
+    let log = open_log(config, directory.partitions, checkpoint_after, now, execute)?;
     if let Some(cut) = &log.opened.cut {
         let (offset, bytes) = (cut.offset_bytes.to_string(), cut.len_bytes.to_string());
         let fields = [("file", &*cut.file), ("offset", &*offset), ("bytes", &*bytes)];

@@ -247,6 +247,17 @@ impl Catalog {
         Ok(())
     }
 
+    /// The changes that make this catalog out of an empty one.
+    pub fn to_ops(&self) -> impl Iterator<Item = CatalogOp> {
+        self.apps.iter().flat_map(|(id, app)| {
+            let (name, development_token) = (app.name.clone(), app.development_token);
+            let put = CatalogOp::PutApp { app: *id, name, development_token };
+            let keys =
+                app.keys.values().map(|key| CatalogOp::PutKey { app: *id, key: key.clone() });
+            std::iter::once(put).chain(keys)
+        })
+    }
+
     /// Applies a logged change. Total: one that no longer makes sense changes nothing.
     pub fn apply(&mut self, op: CatalogOp) {
         self.generation += 1;

@@ -117,6 +117,14 @@ pub enum LogError {
         /// The kind found.
         kind: u8,
     },
+    /// The checkpoint from which the log would be replayed cannot be used.
+    #[error("{file}: {reason}")]
+    Checkpoint {
+        /// The file or directory.
+        file: FileName,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The disk refused.
     #[error("{file}: {error}")]
     Disk {

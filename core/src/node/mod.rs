@@ -19,6 +19,7 @@ mod rack;
 mod request;
 mod row;
 mod select;
+mod snapshot;
 mod sync_ask;
 mod sync_gather;
 mod sync_host;
@@ -34,13 +35,15 @@ use append::Appends;
 pub use append::{Append, AppendGate, AppendRefused, Ticket};
 use bytes::Bytes;
 use coordinate::Call;
-pub use journal::{Journal, JournalOutput};
+pub use journal::{CheckpointEvent, Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;
 pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput};
 pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
+use snapshot::Snapshot;
+pub use snapshot::SnapshotAsk;
 pub use sync_ask::{FromSession, ToSession};
 use sync_host::SyncHost;
 pub use sync_host::{
@@ -157,6 +160,8 @@ pub enum Input {
         /// What happened.
         input: SessionInput,
     },
+    /// A question for a checkpoint.
+    Snapshot(SnapshotAsk),
     /// Nothing happened except time.
     Time,
 }
@@ -205,6 +210,8 @@ pub enum Output {
         /// Up to where.
         upto: Txn,
     },
+    /// The next part of a snapshot, or its end.
+    Snapshot(Option<Bytes>),
 }
 
 /// One partition's state machine. See the module's text for the calling order.
@@ -229,6 +236,7 @@ pub struct Node {
     appends: Appends,
     sync: SyncHost,
     statements: coordinate::StatementCache,
+    snapshot: Option<Snapshot>,
     links: Vec<Link>,
     rng: Rng,
     last_now: Now,
@@ -266,6 +274,7 @@ impl Node {
             appends: Appends::default(),
             sync: SyncHost::new(rng.split()),
             statements: coordinate::StatementCache::default(),
+            snapshot: None,
             links: vec![Link::default(); usize::from(config.partitions)],
             rng,
             last_now: Now::default(),
@@ -295,6 +304,7 @@ impl Node {
                 self.tasks.wake_block(block);
             }
             Input::Session { session, input } => self.on_session(session, input, now),
+            Input::Snapshot(ask) => self.on_snapshot(ask),
             Input::Time => self.on_time(now),
         }
         self.run_ready(now);
@@ -309,7 +319,7 @@ impl Node {
             && self.sync.is_settled();
         if settled {
             self.store.advance(upto);
-            self.store.fold(now.oldest_read);
+            self.fold(now);
         }
         settled
     }
@@ -343,12 +353,6 @@ impl Node {
     #[must_use]
     pub fn applied(&self) -> Txn {
         self.store.applied()
-    }
-
-    /// True while older versions wait for the oldest read to move on.
-    #[must_use]
-    pub fn has_foldable(&self) -> bool {
-        self.store.has_foldable()
     }
 
     /// The partition that this node owns.
@@ -391,7 +395,7 @@ impl Node {
     }
 
     fn on_time(&mut self, now: Now) {
-        self.store.fold(now.oldest_read);
+        self.fold(now);
         self.expire_calls(now);
         self.run_yielded(now);
         self.sync_timeout(now);
@@ -406,7 +410,7 @@ impl Node {
             }
         }
         self.store.advance(upto);
-        self.store.fold(now.oldest_read);
+        self.fold(now);
         self.finish_appends(upto);
         self.tasks.wake_applied(self.store.applied());
         self.wake_waiting(now);

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use super::append::{Append, AppendRefused, Ticket};
 use super::message::Message;
 use super::request::{Reply, Request, RequestId};
+use super::snapshot::SnapshotAsk;
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::{Input, Node, NodeConfig, Output};
 use crate::auth::CatalogOp;
@@ -91,6 +92,22 @@ pub enum RackInput {
         /// What happened.
         input: SessionInput,
     },
+    /// See [`Input::Snapshot`].
+    Snapshot {
+        /// Who is asked.
+        partition: PartitionId,
+        /// What.
+        ask: SnapshotAsk,
+    },
+    /// What a partition held as of `at`: before any record, and in the order in which it was given.
+    Restore {
+        /// Whose part.
+        partition: PartitionId,
+        /// As of where.
+        at: Txn,
+        /// The part.
+        part: Bytes,
+    },
     /// Nothing happened except time.
     Time,
 }
@@ -149,7 +166,14 @@ pub enum RackOutput {
         /// Up to where.
         upto: Txn,
     },
-    /// A durable record cannot be read: the process must stop and say so.
+    /// See [`Output::Snapshot`].
+    Snapshot {
+        /// Who gives it.
+        partition: PartitionId,
+        /// The next part of its snapshot, or its end.
+        part: Option<Bytes>,
+    },
+    /// A durable record or checkpoint cannot be read: the process must stop and say so.
     Damaged {
         /// Its position.
         txn: Txn,
@@ -214,6 +238,8 @@ impl Rack {
             RackInput::BlockArrived { partition, block } => {
                 self.at(partition, Input::BlockArrived(block), now);
             }
+            RackInput::Snapshot { partition, ask } => self.at(partition, Input::Snapshot(ask), now),
+            RackInput::Restore { partition, at, part } => self.on_restore(partition, at, &part),
             RackInput::Time => {
                 for index in 0..self.nodes.len() {
                     let due = self.nodes[index].poll_timeout().is_some_and(|at| at <= now.mono);
@@ -262,13 +288,30 @@ impl Rack {
     }
 
     fn at(&mut self, partition: PartitionId, input: Input, now: Now) {
-        self.step(usize::from(partition.0 / self.config.threads), input, now);
+        self.step(self.index_of(partition), input, now);
+    }
+
+    fn index_of(&self, partition: PartitionId) -> usize {
+        usize::from(partition.0 / self.config.threads)
+    }
+
+    fn on_restore(&mut self, partition: PartitionId, at: Txn, part: &[u8]) {
+        let index = self.index_of(partition);
+        if let Err(cause) = self.nodes[index].restore(at, part) {
+            let cause = cause.to_string().into();
+            return self.outputs.push_back(RackOutput::Damaged { txn: at, cause });
+        }
+        self.drain(index);
     }
 
     fn step(&mut self, index: usize, input: Input, now: Now) {
+        self.nodes[index].handle_input(input, now);
+        self.drain(index);
+    }
+
+    fn drain(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let partition = node.partition();
-        node.handle_input(input, now);
         while let Some(output) = node.poll_output() {
             let output = match output {
                 Output::Message(message)
@@ -292,6 +335,7 @@ impl Rack {
                     RackOutput::SessionReport { session, report }
                 }
                 Output::Changed { app, upto } => RackOutput::Changed { app, upto },
+                Output::Snapshot(part) => RackOutput::Snapshot { partition, part },
             };
             self.outputs.push_back(output);
         }

@@ -115,7 +115,7 @@ pub(crate) struct SyncHost {
     pub(crate) stirs: BTreeMap<(PartitionId, SessionId), Stir>,
     /// Watches that wait for a position that is not durable yet.
     pub(crate) waiting_commit: Vec<(SessionId, CommandId)>,
-    evict_generations: BTreeMap<AppId, u64>,
+    pub(crate) evict_generations: BTreeMap<AppId, u64>,
     settled_there: BTreeMap<AppId, Txn>,
     subscriptions: Vec<(Box<str>, Object)>,
 }

@@ -1,5 +1,6 @@
 //! One process in memory: racks, a journal and a virtual disk, driven until quiet.
 
+mod checkpoint;
 mod refused;
 mod review;
 mod statements;
@@ -35,6 +36,7 @@ struct Process {
     frames: VecDeque<(SessionId, Bytes)>,
     closed: Vec<(SessionId, Box<str>)>,
     reports: Vec<(SessionId, SessionReport)>,
+    checkpoints: Vec<CheckpointEvent>,
 }
 
 struct Options {
@@ -44,11 +46,22 @@ struct Options {
     cold: bool,
     device: bool,
     boot: u8,
+    segment_bytes: u64,
+    checkpoint_after: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { threads: 1, partitions: 4, seed: 1, cold: false, device: false, boot: 1 }
+        Self {
+            threads: 1,
+            partitions: 4,
+            seed: 1,
+            cold: false,
+            device: false,
+            boot: 1,
+            segment_bytes: 1 << 20,
+            checkpoint_after: u64::MAX,
+        }
     }
 }
 
@@ -63,8 +76,13 @@ impl Process {
         seed[0] = options.boot;
         let boot = BootId(Uuid([options.boot; 16]));
         let now = Now { wall: WallMs(1_700_000_000_000), ..Now::default() };
-        let config = LogConfig { segment_bytes: 1 << 20, ..LogConfig::new(boot, seed) };
-        let journal = Journal::open(config, options.partitions, now);
+        let config = LogConfig {
+            segment_bytes: options.segment_bytes,
+            retain_bytes: 0,
+            ..LogConfig::new(boot, seed)
+        };
+        let mut journal = Journal::open(config, options.partitions, now);
+        journal.set_checkpoint_after(options.checkpoint_after);
         let mut process = Self {
             racks: Vec::new(),
             journal,
@@ -78,6 +96,7 @@ impl Process {
             frames: VecDeque::new(),
             closed: Vec::new(),
             reports: Vec::new(),
+            checkpoints: Vec::new(),
         };
         process.open(options, seed, boot);
         process
@@ -153,6 +172,15 @@ impl Process {
                 }
             }
             JournalOutput::Failed(error) => panic!("the log failed: {error}"),
+            JournalOutput::Restore { partition, at, part } => {
+                let thread = partition.0 % self.racks.len() as u16;
+                self.mail.push_back((thread, RackInput::Restore { partition, at, part }));
+            }
+            JournalOutput::Snapshot { partition, ask } => {
+                let thread = partition.0 % self.racks.len() as u16;
+                self.mail.push_back((thread, RackInput::Snapshot { partition, ask }));
+            }
+            JournalOutput::Checkpoint(event) => self.checkpoints.push(event),
             JournalOutput::Opened(_) | JournalOutput::Replayed | JournalOutput::Sealed => {}
         }
     }
@@ -193,7 +221,8 @@ impl Process {
             if worked || self.step_disk() {
                 continue;
             }
-            if let Some(at) = self.journal.poll_timeout().filter(|_| !self.disk.is_idle()) {
+            let is_busy = !self.disk.is_idle() || self.journal.fill().pending_records > 0;
+            if let Some(at) = self.journal.poll_timeout().filter(|_| is_busy) {
                 self.now.mono = self.now.mono.max(at);
                 continue;
             }
@@ -235,6 +264,9 @@ impl Process {
             RackOutput::CloseSession { session, reason } => self.closed.push((session, reason)),
             RackOutput::SessionReport { session, report } => self.reports.push((session, report)),
             RackOutput::Changed { .. } => {}
+            RackOutput::Snapshot { partition, part } => {
+                self.journal.snapshot_part(partition, part.as_ref(), self.now);
+            }
             RackOutput::Damaged { txn, cause } => panic!("record {txn} is damaged: {cause}"),
         }
     }
@@ -321,7 +353,7 @@ impl Process {
                 node.check_invariants();
             }
         }
-        self.journal.log().check_invariants();
+        self.journal.check_invariants();
     }
 }
 

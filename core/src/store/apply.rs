@@ -127,7 +127,7 @@ impl Store {
         self.note_change(txn, index, key);
     }
 
-    fn change(&mut self, key: &DocKey, change: impl FnOnce(&mut super::Entry)) {
+    pub(super) fn change(&mut self, key: &DocKey, change: impl FnOnce(&mut super::Entry)) {
         self.apps
             .entry(key.app)
             .or_default()

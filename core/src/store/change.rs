@@ -50,6 +50,15 @@ impl ChangeIndex {
         self.by_txn.insert((app, at), key);
     }
 
+    /// Puts a key at the end of transaction `txn`, when a store is filled from a snapshot.
+    pub(crate) fn place(&mut self, key: DocKey, txn: Txn) {
+        let of_txn =
+            (key.app, ChangeCursor { txn, index: 0 })..=(key.app, ChangeCursor::after(txn));
+        let last = self.by_txn.range(of_txn).next_back();
+        let index = last.map_or(0, |((_, at), _)| at.index + 1);
+        self.touch(key, txn, index);
+    }
+
     pub(crate) fn after(&self, app: AppId, cursor: ChangeCursor, limit: usize) -> Vec<Change> {
         let end = ChangeCursor { txn: Txn(u64::MAX), index: u32::MAX };
         self.by_txn

@@ -12,22 +12,22 @@ use crate::time::Hlc;
 /// What is known under one key.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
-    state: State,
-    changed_at: Txn,
+    pub(super) state: State,
+    pub(super) changed_at: Txn,
     /// States before `changed_at`, oldest first, each with the transaction it dates from.
-    older: Vec<(Txn, State)>,
+    pub(super) older: Vec<(Txn, State)>,
     /// The peer whose update made the last change.
-    origin: Option<PeerKey>,
+    pub(super) origin: Option<PeerKey>,
     /// The last change that was not made by `origin`.
-    other_changed_at: Txn,
+    pub(super) other_changed_at: Txn,
     /// What recent changes raised in the vector, oldest first; bounded by `RAISES_MAX`.
-    raises: Vec<Raise>,
+    pub(super) raises: Vec<Raise>,
     /// The recent history reaches back to here: a vector as of an older transaction is not known.
-    raises_from: Txn,
+    pub(super) raises_from: Txn,
 }
 
 #[derive(Clone, Debug)]
-enum State {
+pub(super) enum State {
     Absent,
     Document(Arc<Document>),
     Evicted(Vector),
@@ -212,6 +212,15 @@ impl Collection {
     pub(crate) fn after(&self, after: Option<&DocId>) -> Option<(&DocId, &Entry)> {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         self.entries.range((from, Bound::Unbounded)).next()
+    }
+
+    /// The keys after `after`, in order.
+    pub(super) fn iter_after(
+        &self,
+        after: Option<&DocId>,
+    ) -> impl Iterator<Item = (&DocId, &Entry)> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.entries.range::<DocId, _>((from, Bound::Unbounded))
     }
 
     pub(crate) fn fold(&mut self, id: &DocId, oldest_read: Txn) {

@@ -9,6 +9,7 @@ mod apply;
 mod change;
 mod collection;
 mod residency;
+mod snapshot;
 mod tips;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,7 @@ pub use change::{Change, ChangeCursor};
 use collection::{Collection, Entry};
 pub use residency::BlockId;
 use residency::Residency;
+pub use snapshot::SnapshotPart;
 pub use tips::{InFlight, LockOwner, Tips};
 
 use crate::document::Document;

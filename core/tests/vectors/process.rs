@@ -120,7 +120,10 @@ impl Process {
             Output::Frame { frame, .. } => self.frames.push_back(frame),
             Output::CloseSession { .. } => self.is_closed = true,
             Output::Reply { reply: Reply::Done(outcome), .. } => assert_eq!(outcome.error, None),
-            Output::Reply { .. } | Output::SessionReport { .. } | Output::Changed { .. } => {}
+            Output::Reply { .. }
+            | Output::SessionReport { .. }
+            | Output::Changed { .. }
+            | Output::Snapshot(_) => {}
             Output::FetchBlock(block) => inputs.push_back(Input::BlockArrived(block)),
         }
     }

@@ -45,6 +45,9 @@ pub struct ServeOptions {
     /// Say that the server is ready as one line of JSON
     #[arg(long)]
     pub json: bool,
+    /// Make a checkpoint whenever so many bytes of log would have to be replayed, for tests
+    #[arg(long, hide = true, value_name = "BYTES")]
+    pub checkpoint_after: Option<u64>,
     /// Answer `POST /{app}/api/v5/bench/empty` at once, for measurements
     #[arg(long, hide = true)]
     pub bench_empty_handler: bool,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
-use bigpeer_core::ident::Txn;
+use bigpeer_core::ident::{PartitionId, Txn};
 use bigpeer_core::log::{LogConfig, LogError, LogOpened};
-use bigpeer_core::node::{Append, Journal, JournalOutput};
+use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput};
 use bigpeer_core::seam::Now;
 use bytes::Bytes;
 
@@ -23,7 +23,8 @@ pub struct OpenLog {
     pub opened: Box<LogOpened>,
 }
 
-/// Opens a log; `execute` carries out its disk commands.
+/// Opens a log; `execute` carries out its disk commands. `checkpoint_after` is the weight of the log, in bytes, at
+/// which a checkpoint is made; without it the log decides.
 ///
 /// # Errors
 ///
@@ -31,19 +32,40 @@ pub struct OpenLog {
 pub fn open_log(
     config: LogConfig,
     partitions: u16,
+    checkpoint_after: Option<u64>,
     now: Now,
     mut execute: impl FnMut(DiskOp, DiskCommand) -> DiskDone,
 ) -> Result<OpenLog, LogError> {
     let mut journal = Journal::open(config, partitions, now);
+    if let Some(bytes) = checkpoint_after {
+        journal.set_checkpoint_after(bytes);
+    }
     while let Some(output) = journal.poll_output() {
         match output {
             JournalOutput::Disk(op, command) => journal.handle_disk(execute(op, command), now),
             JournalOutput::Opened(opened) => return Ok(OpenLog { journal, opened }),
+            JournalOutput::Checkpoint(event) => log_checkpoint(&event),
             JournalOutput::Failed(error) => return Err(error),
             _ => {}
         }
     }
     unreachable!("a log that waits for nothing has opened or failed")
+}
+
+fn log_checkpoint(event: &CheckpointEvent) {
+    match event {
+        CheckpointEvent::Skipped { file, reason } => logging::warn(
+            "checkpoint cannot be read, an older one or the whole log is used",
+            &[("file", file), ("cause", reason)],
+        ),
+        CheckpointEvent::Made { at } => {
+            logging::info("checkpoint made", &[("at", &at.to_string())]);
+        }
+        CheckpointEvent::Failed { error } => logging::warn(
+            "no checkpoint was made, the log is kept whole",
+            &[("cause", &error.to_string())],
+        ),
+    }
 }
 
 /// The log of the first thread.
@@ -69,6 +91,11 @@ impl Shard {
         self.log_mut().journal.append(append, now);
     }
 
+    pub(super) fn on_snapshot_part(&mut self, partition: PartitionId, part: Option<&Bytes>) {
+        let now = self.now;
+        self.log_mut().journal.snapshot_part(partition, part, now);
+    }
+
     /// Takes the completion of a disk command.
     pub fn handle_disk(&mut self, done: DiskDone) {
         let now = self.now;
@@ -89,6 +116,19 @@ impl Shard {
             }
             JournalOutput::Committed { first, records, upto } => {
                 self.on_committed(first, &records, upto);
+            }
+            JournalOutput::Restore { partition, at, part } => {
+                let thread = partition.0 % self.config.threads;
+                self.post(thread, Mail::Restore { partition, at, part });
+            }
+            JournalOutput::Snapshot { partition, ask } => {
+                self.post(partition.0 % self.config.threads, Mail::Snapshot { partition, ask });
+            }
+            JournalOutput::Checkpoint(event) => {
+                if matches!(event, CheckpointEvent::Made { .. }) {
+                    self.metrics().add(Metric::Checkpoints, 1);
+                }
+                log_checkpoint(&event);
             }
             JournalOutput::Failed(error) => self.on_log_failed(&error.to_string()),
             JournalOutput::Sealed => self.on_log_sealed(),

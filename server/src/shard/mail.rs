@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bigpeer_core::ident::{PartitionId, Txn};
-use bigpeer_core::node::{Append, AppendRefused, Message, Ticket};
+use bigpeer_core::node::{Append, AppendRefused, Message, SnapshotAsk, Ticket};
 use bytes::Bytes;
 
 /// One message from a thread to another.
@@ -30,6 +30,29 @@ pub enum Mail {
         records: Arc<[Bytes]>,
         /// The last position accounted for.
         upto: Txn,
+    },
+    /// From the log at the start: what a partition held as of the checkpoint.
+    Restore {
+        /// Whose part.
+        partition: PartitionId,
+        /// As of where.
+        at: Txn,
+        /// The part.
+        part: Bytes,
+    },
+    /// From the log: a partition is asked for a checkpoint.
+    Snapshot {
+        /// Who is asked.
+        partition: PartitionId,
+        /// What.
+        ask: SnapshotAsk,
+    },
+    /// To the log: the next part of a partition's snapshot, or its end.
+    SnapshotPart {
+        /// Who gives it.
+        partition: PartitionId,
+        /// The part.
+        part: Option<Bytes>,
     },
     /// To the first thread, while the log is being read: this thread reflects everything up to here.
     Applied {

@@ -167,6 +167,13 @@ impl Shard {
                 self.now.durable = self.now.durable.max(upto);
                 self.input(RackInput::Committed { first, records, upto });
             }
+            Mail::Restore { partition, at, part } => {
+                self.input(RackInput::Restore { partition, at, part });
+            }
+            Mail::Snapshot { partition, ask } => self.input(RackInput::Snapshot { partition, ask }),
+            Mail::SnapshotPart { partition, part } => {
+                self.on_snapshot_part(partition, part.as_ref())
+            }
             Mail::Applied { thread, upto } => self.on_applied(thread, upto),
             Mail::Drained => self.on_thread_drained(),
             Mail::Stop => self.outputs.push_back(ShardOutput::Stopped),
@@ -250,6 +257,9 @@ impl Shard {
             RackOutput::Frame { session, frame } => self.on_frame(session, frame),
             RackOutput::CloseSession { session, reason } => self.on_close_session(session, &reason),
             RackOutput::SessionReport { .. } | RackOutput::Changed { .. } => {}
+            RackOutput::Snapshot { partition, part } => {
+                self.post(0, Mail::SnapshotPart { partition, part });
+            }
             RackOutput::Damaged { txn, cause } => {
                 let text = format!("the record at position {txn} cannot be read: {cause}");
                 self.outputs.push_back(ShardOutput::Fatal(text));
@@ -277,7 +287,7 @@ impl Shard {
         metrics.set(Metric::SessionsOpen, self.sessions_open);
         metrics.set(Metric::RequestsPending, self.pending.len() as u64);
         if let Some(log) = &self.log {
-            let fill = log.journal.log().fill();
+            let fill = log.journal.fill();
             metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
             metrics.set(Metric::LogPendingRecords, fill.pending_records);
             let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);

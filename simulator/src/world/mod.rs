@@ -16,9 +16,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigpeer_connection::RequestId as HttpId;
 use bigpeer_core::disk::DiskOp;
 use bigpeer_core::disk_sim::VirtualDisk;
-use bigpeer_core::ident::{PeerKey, StoreId, Uuid};
+use bigpeer_core::ident::{PartitionId, PeerKey, StoreId, Uuid};
 use bigpeer_core::node::{Append, RackInput, Reply, RequestId};
 use bigpeer_core::rng::Rng;
+use bytes::Bytes;
 
 use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
@@ -36,6 +37,7 @@ use process::{Process, ProcessId, SERVER};
 pub(crate) enum Event {
     Mail { process: ProcessId, boot: u64, from: Option<u16>, thread: u16, input: RackInput },
     Append { process: ProcessId, boot: u64, thread: u16, append: Append },
+    SnapshotPart { process: ProcessId, boot: u64, partition: PartitionId, part: Option<Bytes> },
     Disk { process: ProcessId, boot: u64, op: DiskOp },
     Wake { process: ProcessId, boot: u64, thread: u16 },
     Ready { process: ProcessId, boot: u64 },
@@ -196,6 +198,12 @@ impl World {
                     self.on_append(process, thread, append);
                 }
             }
+            Event::SnapshotPart { process, boot, partition, part } => {
+                if self.is_boot(process, boot) {
+                    self.trace.mix(12, now_ns, part.as_ref().map_or(0, |part| part.len() as u64));
+                    self.on_snapshot_part(process, partition, part.as_ref());
+                }
+            }
             Event::Disk { process, boot, op } => {
                 if self.is_boot(process, boot) {
                     self.trace.mix(3, now_ns, op.0);
@@ -273,8 +281,8 @@ impl World {
             running.racks.iter().flat_map(bigpeer_core::node::Rack::nodes).for_each(|node| {
                 node.check_invariants();
             });
-            running.journal.log().check_invariants();
-            let fill = running.journal.log().fill();
+            running.journal.check_invariants();
+            let fill = running.journal.fill();
             let load: usize =
                 running.racks.iter().flat_map(|rack| rack.nodes()).map(|n| n.load()).sum();
             if load > LOAD_MAX || fill.pending_bytes > 4 << 20 {

@@ -3,13 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use bigpeer_core::disk::DiskCommand;
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, PartitionId, PeerKey, StoreId, Txn, Uuid};
-use bigpeer_core::log::{LogConfig, LogOpened};
+use bigpeer_core::log::{LOG_DIR, LogConfig, LogOpened};
 use bigpeer_core::node::{
-    Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput, RackOutput,
-    Request, RequestId, SyncIdentity,
+    CheckpointEvent, Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput,
+    RackOutput, Request, RequestId, SyncIdentity,
 };
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
@@ -97,14 +99,17 @@ impl World {
         let config = LogConfig {
             segment_bytes,
             pending_bytes_max: 1 << 20,
+            retain_bytes: segment_bytes,
             restored: std::mem::take(&mut process.is_restored),
             ..LogConfig::new(boot_id, seed)
         };
         let now = Now { wall: wall(process.wall_offset_ms, self.clock.now_ns()), ..Now::default() };
+        let mut journal = Journal::open(config, process.partitions, now);
+        journal.set_checkpoint_after(8 * segment_bytes);
         process.running = Some(Box::new(Running {
             started_ns: self.clock.now_ns(),
             racks: Vec::new(),
-            journal: Journal::open(config, process.partitions, now),
+            journal,
             durable: Txn(0),
             is_ready: false,
             has_failed: false,
@@ -244,6 +249,11 @@ impl World {
                 let at_ns = self.lane(id, thread, JOURNAL);
                 self.clock.at(at_ns, Event::Append { process: id, boot, thread, append });
             }
+            RackOutput::Snapshot { partition, part } => {
+                let boot = self.processes[id].boot;
+                let at_ns = self.lane(id, thread, JOURNAL);
+                self.clock.at(at_ns, Event::SnapshotPart { process: id, boot, partition, part });
+            }
             RackOutput::Message { thread: to, message } => {
                 if self.odds.one_in(20) {
                     self.coverage.saw(Seen::DuplicateMessage);
@@ -312,6 +322,22 @@ impl World {
         self.rack(id, thread, input);
     }
 
+    pub(crate) fn on_snapshot_part(
+        &mut self,
+        id: ProcessId,
+        partition: PartitionId,
+        part: Option<&Bytes>,
+    ) {
+        let now = self.now_of(id);
+        let running = self.processes[id].running.as_mut().expect("the boot was checked");
+        let thread = partition.0 % running.threads;
+        if let Some(lane) = running.lanes.get_mut(&(thread, JOURNAL)) {
+            lane.in_flight -= 1;
+        }
+        running.journal.snapshot_part(partition, part, now);
+        self.drain_journal(id);
+    }
+
     pub(crate) fn on_append(
         &mut self,
         id: ProcessId,
@@ -351,7 +377,7 @@ impl World {
             JournalOutput::Disk(op, command) => {
                 let delay_ns = self.disk_delay(&command);
                 let boot = self.processes[id].boot;
-                if matches!(&command, DiskCommand::Rename { .. }) {
+                if matches!(&command, DiskCommand::Rename { to, .. } if to.starts_with(LOG_DIR)) {
                     self.coverage.saw(Seen::SegmentSwitch);
                 }
                 self.processes[id].disk.submit(op, command);
@@ -371,6 +397,16 @@ impl World {
                     self.mail(id, JOURNAL, thread, RackInput::Committed { first, records, upto });
                 }
             }
+            JournalOutput::Restore { partition, at, part } => {
+                self.coverage.saw(Seen::Restored);
+                let thread = partition.0 % self.threads(id);
+                self.mail(id, JOURNAL, thread, RackInput::Restore { partition, at, part });
+            }
+            JournalOutput::Snapshot { partition, ask } => {
+                let thread = partition.0 % self.threads(id);
+                self.mail(id, JOURNAL, thread, RackInput::Snapshot { partition, ask });
+            }
+            JournalOutput::Checkpoint(event) => self.on_checkpoint(id, &event),
             JournalOutput::Opened(opened) => self.on_opened(id, &opened),
             JournalOutput::Replayed => {
                 // The records are on their way to the threads; questions queue behind them.
@@ -380,6 +416,15 @@ impl World {
             JournalOutput::Failed(error) => self.on_log_failed(id, &error.to_string()),
             JournalOutput::Sealed => {}
         }
+    }
+
+    fn on_checkpoint(&mut self, id: ProcessId, event: &CheckpointEvent) {
+        self.line(format!("{}: {event:?}", self.name(id)));
+        self.coverage.saw(match event {
+            CheckpointEvent::Made { .. } => Seen::CheckpointMade,
+            CheckpointEvent::Failed { .. } => Seen::CheckpointFailed,
+            CheckpointEvent::Skipped { .. } => Seen::CheckpointSkipped,
+        });
     }
 
     fn disk_delay(&mut self, command: &DiskCommand) -> u64 {

@@ -97,6 +97,18 @@ impl CheckpointWriter {
         self.stage == Stage::Streaming && self.ops.len() < WRITES_MAX
     }
 
+    /// True when nothing more will come of it: `Cleared` or `Failed` was said, and no command is out.
+    #[must_use]
+    pub fn is_ended(&self) -> bool {
+        self.stage == Stage::Ended && self.ops.is_empty()
+    }
+
+    /// Bytes of chunks so far.
+    #[must_use]
+    pub fn payload_bytes(&self) -> u64 {
+        self.totals.payload_bytes
+    }
+
     /// Adds a chunk. Each takes whole blocks on disk, so some 256 KiB are a good size.
     ///
     /// # Panics

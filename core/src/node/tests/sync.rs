@@ -4,21 +4,25 @@ use crate::value::canonical::encode_id;
 const SESSION: SessionId = SessionId(1);
 
 /// A server and a device with a connection between them that delivers whatever is sent.
-struct Pair {
-    server: Process,
-    device: Process,
+pub(super) struct Pair {
+    pub(super) server: Process,
+    pub(super) device: Process,
     connections: u64,
     session: SessionId,
 }
 
 impl Pair {
     fn new() -> Self {
-        let server = Process::server(&Options { threads: 2, partitions: 4, ..Options::default() });
+        Self::with_server(&Options { threads: 2, partitions: 4, ..Options::default() })
+    }
+
+    pub(super) fn with_server(options: &Options) -> Self {
+        let server = Process::server(options);
         let options = Options { seed: 7, device: true, partitions: 1, ..Options::default() };
         Self { server, device: Process::new(&options), connections: 0, session: SESSION }
     }
 
-    fn connect(&mut self, subscriptions: &[&str]) {
+    pub(super) fn connect(&mut self, subscriptions: &[&str]) {
         self.connections += 1;
         self.session = SessionId(self.connections);
         let subscribe =
@@ -31,7 +35,7 @@ impl Pair {
         self.exchange();
     }
 
-    fn disconnect(&mut self) {
+    pub(super) fn disconnect(&mut self) {
         self.server.session(self.session, SessionInput::Closed);
         self.device.session(self.session, SessionInput::Closed);
         self.server.frames.clear();
@@ -56,7 +60,7 @@ impl Pair {
         }
     }
 
-    fn probe(&mut self) {
+    pub(super) fn probe(&mut self) {
         self.device.reports.clear();
         self.device.session(self.session, SessionInput::Probe);
         self.exchange();
@@ -75,7 +79,7 @@ impl Process {
         self.settle();
     }
 
-    fn local_rows(&mut self, text: &str) -> String {
+    pub(super) fn local_rows(&mut self, text: &str) -> String {
         let (rows, outcome) = self.local(text, "{}");
         assert_eq!(outcome.error, None, "{text}");
         to_text(&rows)

@@ -186,7 +186,13 @@ impl Engine {
                 }
             }
             JournalOutput::Sealed => self.phase = Phase::Ended,
-            JournalOutput::Opened(_) | JournalOutput::Replayed => {}
+            JournalOutput::Restore { partition, at, part } => {
+                self.input(RackInput::Restore { partition, at, part });
+            }
+            JournalOutput::Snapshot { partition, ask } => {
+                self.input(RackInput::Snapshot { partition, ask });
+            }
+            JournalOutput::Opened(_) | JournalOutput::Replayed | JournalOutput::Checkpoint(_) => {}
         }
     }
 
@@ -205,6 +211,9 @@ impl Engine {
                 self.note_changed(upto);
             }
             RackOutput::Changed { .. } => {}
+            RackOutput::Snapshot { partition, part } => {
+                self.journal.snapshot_part(partition, part.as_ref(), self.now);
+            }
             RackOutput::Message { .. } => unreachable!("there is one thread with all partitions"),
             RackOutput::Damaged { txn, cause } => {
                 // What follows would build on what cannot be read.

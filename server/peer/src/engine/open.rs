@@ -140,9 +140,21 @@ impl Opening<'_> {
                     rack.handle_input(RackInput::Committed { first, records, upto }, *now);
                     self.take_rack_outputs()?;
                 }
+                JournalOutput::Restore { partition, at, part } => {
+                    let rack = self.rack.as_mut().expect("a log gives parts once it is open");
+                    rack.handle_input(RackInput::Restore { partition, at, part }, *now);
+                    self.take_rack_outputs()?;
+                }
+                JournalOutput::Snapshot { partition, ask } => {
+                    let rack = self.rack.as_mut().expect("what was replayed was opened before");
+                    rack.handle_input(RackInput::Snapshot { partition, ask }, *now);
+                    self.take_rack_outputs()?;
+                }
                 JournalOutput::Replayed => is_replayed = true,
                 JournalOutput::Failed(error) => return Err(PeerError::Log(error)),
-                JournalOutput::Appended { .. } | JournalOutput::Sealed => {}
+                JournalOutput::Appended { .. }
+                | JournalOutput::Checkpoint(_)
+                | JournalOutput::Sealed => {}
             }
         }
         Ok(is_replayed)

@@ -151,7 +151,13 @@ impl ServerEngine {
                 self.input(RackInput::Committed { first, records, upto });
             }
             JournalOutput::Failed(error) => panic!("the log failed: {error}"),
-            JournalOutput::Replayed | JournalOutput::Sealed => {}
+            JournalOutput::Restore { partition, at, part } => {
+                self.input(RackInput::Restore { partition, at, part });
+            }
+            JournalOutput::Snapshot { partition, ask } => {
+                self.input(RackInput::Snapshot { partition, ask });
+            }
+            JournalOutput::Replayed | JournalOutput::Checkpoint(_) | JournalOutput::Sealed => {}
         }
     }
 
@@ -175,6 +181,9 @@ impl ServerEngine {
             RackOutput::Frame { session, frame } => self.frames.push((session, frame)),
             RackOutput::CloseSession { session, .. } => self.closed.push(session),
             RackOutput::SessionReport { .. } | RackOutput::Changed { .. } => {}
+            RackOutput::Snapshot { partition, part } => {
+                self.journal.snapshot_part(partition, part.as_ref(), self.now);
+            }
             RackOutput::Message { .. } => panic!("there is one thread"),
             RackOutput::Damaged { txn, cause } => panic!("record {txn} is damaged: {cause}"),
         }

@@ -1,0 +1,227 @@
+//! What a partition holds as of one transaction, in parts that a checkpoint keeps and a start reads back.
+//!
+//! ```text
+//! part:    app (16), collection (length first), actor table, entry count, entries by id
+//! entry:   id (length first), changed at (varint), by: 0 anyone | 1 updates of a peer: key (32), then
+//!          changed by another at (varint), history from (varint), raise count, raises,
+//!          1 document: document | 2 evicted: vector
+//! raise:   transaction (varint), dot: the actor, and one more than its HLC before (1: it had none)
+//! ```
+
+use std::sync::Arc;
+
+use super::collection::{Entry, Raise, State};
+use super::{DocKey, Store};
+use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
+use crate::document::{Document, Vector};
+use crate::ident::{AppId, DocId, Dot, PeerKey, Txn, Uuid};
+use crate::time::Hlc;
+use crate::value::canonical;
+
+/// A part of a snapshot.
+#[derive(Clone, Debug)]
+pub struct SnapshotPart {
+    /// The encoded entries.
+    pub bytes: Vec<u8>,
+    /// The last of them: the next part follows it.
+    pub last: DocKey,
+}
+
+impl Store {
+    /// The entries after `after` as of transaction `at`: of one collection, about `PART_BYTES` of them. Nothing
+    /// when there are no more. Older versions from `at` on must have been kept: see [`fold`](Self::fold).
+    #[must_use]
+    pub fn snapshot_part(&self, at: Txn, after: Option<&DocKey>) -> Option<SnapshotPart> {
+        let first_app = after.map_or(AppId(Uuid([0; 16])), |key| key.app);
+        for (app, collections) in self.apps.range(first_app..) {
+            for (name, collection) in collections {
+                let after = after.filter(|key| key.app == *app);
+                let behind = match after.map(|key| name.cmp(&key.collection)) {
+                    Some(std::cmp::Ordering::Less) => continue,
+                    Some(std::cmp::Ordering::Equal) => after.map(|key| &key.id),
+                    Some(std::cmp::Ordering::Greater) | None => None,
+                };
+                let mut entries: Vec<(&DocId, Entry)> = Vec::new();
+                let mut size_bytes = 0;
+                for (id, entry) in collection.iter_after(behind) {
+                    let Some(entry) = entry.as_of(at) else { continue };
+                    size_bytes += entry.document().map_or(ENTRY_BYTES, |it| it.size_bytes());
+                    entries.push((id, entry));
+                    if size_bytes >= PART_BYTES {
+                        break;
+                    }
+                }
+                if let Some((last, _)) = entries.last() {
+                    let last = DocKey { app: *app, collection: name.clone(), id: (*last).clone() };
+                    return Some(SnapshotPart { bytes: encode(&last, &entries), last });
+                }
+            }
+        }
+        None
+    }
+
+    /// Takes back a part of a snapshot as of `at`. Parts come in order into a store that held nothing, and
+    /// before any transaction. The answer is the app, and the last transaction that changed an entry of the part.
+    ///
+    /// # Errors
+    ///
+    /// When the bytes are no such part.
+    pub fn restore_part(&mut self, at: Txn, bytes: &[u8]) -> Result<(AppId, Txn), DecodeError> {
+        let mut from = Reader::new(bytes);
+        let app = AppId(Uuid(from.array("app")?));
+        let name: Arc<str> = from.text("collection")?.into();
+        let table = Table::decode(&mut from)?;
+        let count = from.count("entries", ENTRY_LEAST_BYTES)?;
+        let mut newest = Txn(0);
+        for _ in 0..count {
+            let id = canonical::decode_id(from.bytes("id")?).map_err(|_| from.invalid("id"))?;
+            let entry = Entry::decode(&table, &mut from)?;
+            if entry.changed_at() > at {
+                return Err(from.invalid("changed at"));
+            }
+            newest = newest.max(entry.changed_at());
+            let key = DocKey { app, collection: name.clone(), id };
+            self.changes.place(key.clone(), entry.changed_at());
+            self.change(&key, |place| *place = entry);
+        }
+        from.finish()?;
+        Ok((app, newest))
+    }
+}
+
+fn encode(last: &DocKey, entries: &[(&DocId, Entry)]) -> Vec<u8> {
+    let mut builder = TableBuilder::default();
+    entries.iter().for_each(|(_, entry)| entry.note_dots(&mut builder));
+    let table = builder.finish();
+    let mut to = Writer::new();
+    to.raw(&last.app.0.0);
+    to.bytes(last.collection.as_bytes());
+    table.encode(&mut to);
+    to.varint(entries.len() as u64);
+    for (id, entry) in entries {
+        to.bytes(id.as_bytes());
+        entry.encode(&table, &mut to);
+    }
+    to.into_bytes()
+}
+
+impl Entry {
+    /// This entry as it was at `at`; nothing when it was not there yet. What is kept of the newest state alone
+    /// is taken for the worst: the change was by anyone, and its history is not known.
+    fn as_of(&self, at: Txn) -> Option<Self> {
+        if self.changed_at <= at {
+            return Some(Self { older: Vec::new(), ..self.clone() });
+        }
+        let (txn, state) = self.older.iter().rev().find(|(txn, _)| *txn <= at)?;
+        (*txn > Txn(0)).then(|| Self {
+            state: state.clone(),
+            changed_at: *txn,
+            older: Vec::new(),
+            origin: None,
+            other_changed_at: *txn,
+            raises: Vec::new(),
+            raises_from: *txn,
+        })
+    }
+
+    fn note_dots(&self, table: &mut TableBuilder) {
+        for raise in &self.raises {
+            table.note(raise.as_dot());
+        }
+        match &self.state {
+            State::Document(document) => document.note_dots(table),
+            State::Evicted(vector) => vector.iter().for_each(|dot| table.note(dot)),
+            State::Absent => {}
+        }
+    }
+
+    fn encode(&self, table: &Table, to: &mut Writer) {
+        to.varint(self.changed_at.0);
+        match &self.origin {
+            None => to.byte(0),
+            Some(peer) => {
+                to.byte(1);
+                to.raw(&peer.0);
+            }
+        }
+        to.varint(self.other_changed_at.0);
+        to.varint(self.raises_from.0);
+        to.varint(self.raises.len() as u64);
+        for raise in &self.raises {
+            to.varint(raise.txn.0);
+            table.encode_dot(raise.as_dot(), to);
+        }
+        match &self.state {
+            State::Document(document) => {
+                to.byte(1);
+                document.encode(table, to);
+            }
+            State::Evicted(vector) => {
+                to.byte(2);
+                to.varint(vector.len() as u64);
+                vector.iter().for_each(|dot| table.encode_dot(dot, to));
+            }
+            State::Absent => unreachable!("what was never there has no state as of a transaction"),
+        }
+    }
+
+    fn decode(table: &Table, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        let changed_at = Txn(from.varint("changed at")?);
+        let origin = match from.byte("origin")? {
+            0 => None,
+            1 => Some(PeerKey(from.array("origin")?)),
+            _ => return Err(from.invalid("origin")),
+        };
+        let other_changed_at = Txn(from.varint("changed by another at")?);
+        let raises_from = Txn(from.varint("history from")?);
+        let count = from.count("raises", 2)?;
+        let mut raises = Vec::with_capacity(count.min(RESERVE_MAX));
+        for _ in 0..count {
+            let txn = Txn(from.varint("raise")?);
+            let Dot { actor, hlc } = table.decode_dot(from)?;
+            raises.push(Raise { txn, actor, previous: Hlc(hlc.0 - 1) });
+        }
+        let state = match from.byte("state")? {
+            1 => State::Document(Arc::new(Document::decode(table, from)?)),
+            2 => State::Evicted(decode_vector(table, from)?),
+            _ => return Err(from.invalid("state")),
+        };
+        let older = Vec::new();
+        Ok(Self { state, changed_at, older, origin, other_changed_at, raises, raises_from })
+    }
+}
+
+impl Raise {
+    /// The dot that stands for it: no dot has an HLC of zero.
+    fn as_dot(&self) -> Dot {
+        Dot { actor: self.actor, hlc: Hlc(self.previous.0.saturating_add(1)) }
+    }
+}
+
+fn decode_vector(table: &Table, from: &mut Reader<'_>) -> Result<Vector, DecodeError> {
+    let count = from.count("evicted", 1)?;
+    let mut vector = Vector::new();
+    for _ in 0..count {
+        let dot = table.decode_dot(from)?;
+        if dot.hlc == Hlc(0) {
+            return Err(from.invalid("evicted"));
+        }
+        vector.raise(dot);
+    }
+    Ok(vector)
+}
+
+/// About how much one part holds.
+const PART_BYTES: usize = 128 << 10;
+
+/// What an entry without a document is counted as.
+const ENTRY_BYTES: usize = 64;
+
+/// Id, positions, counts and state take at least this much.
+const ENTRY_LEAST_BYTES: usize = 8;
+
+/// How many items memory is reserved for before any of them has been read.
+const RESERVE_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests;
