@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bigpeer_connection::Config as ConnectionConfig;
-use bigpeer_core::ident::{BootId, PartitionId, Txn, Uuid};
-use bigpeer_core::log::{LogConfig, LogError, LogOpened};
+use bigpeer_core::ident::{BootId, PartitionId, Uuid};
+use bigpeer_core::log::{LogConfig, LogError};
 use bigpeer_core::node::{NodeConfig, NodeLimits, Rack, RackConfig, SyncIdentity};
 use bigpeer_core::rng::Seed;
 use bigpeer_core::seam::Now;
-use bigpeer_core::sync::{BootRow, BootTable};
+use bigpeer_core::sync::BootTable;
 
 pub use options::ServeOptions;
 use report::Ready;
@@ -285,7 +285,7 @@ fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
     let mut epoch = [0; 8];
     os_random(&mut epoch);
     let epoch = u64::from_be_bytes(epoch);
-    let boots = boot_table(&log.opened);
+    let boots = BootTable::new(log.opened.log_id, &log.opened.boots);
     let boot = boots.rows.last().expect("this boot is in the table").boot;
     let identity = SyncIdentity {
         store: directory.store,
@@ -305,15 +305,6 @@ fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
         identity: Arc::new(identity),
         is_device: false,
     }
-}
-
-/// The boots of the log as sessions speak of them: each ends where the next one begins.
-fn boot_table(opened: &LogOpened) -> BootTable {
-    let entries = opened.boots.entries();
-    let ends = entries.iter().skip(1).map(|next| Some(Txn(next.first.0 - 1))).chain([None]);
-    let rows = entries.iter().zip(ends);
-    let rows = rows.map(|(entry, end)| BootRow { boot: entry.boot, first: entry.first, end });
-    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
 }
 
 fn connection_config() -> ConnectionConfig {

@@ -2,6 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::RESTORE_GAP;
 use crate::ident::{BootId, Txn, Uuid};
 
 /// The table keeps this many boots, the newest. A cursor of an older one is answered by reconciliation.
@@ -15,7 +16,7 @@ const ENTRY_BYTES: usize = 24;
 pub struct BootEntry {
     /// The boot.
     pub boot: BootId,
-    /// The position that its first record takes. Its last is the one before the next entry's.
+    /// The position that its first record takes. Its last follows from the next entry: see [`BootTable::spans`].
     pub first: Txn,
 }
 
@@ -38,11 +39,26 @@ impl BootTable {
         self.entries.last().copied()
     }
 
-    /// The boot that wrote `position`, which must not lie beyond the end of the log.
+    /// The entries, oldest first, each with the last position that its boot wrote: none for the running one.
+    ///
+    /// A boot on a restored directory begins [`RESTORE_GAP`] behind the end of the one before it. What lies
+    /// between was written by nobody, or by a history that is lost.
+    pub fn spans(&self) -> impl Iterator<Item = (BootEntry, Option<Txn>)> + '_ {
+        self.entries.iter().enumerate().map(|(index, entry)| {
+            let end = self.entries.get(index + 1).map(|next| {
+                let is_restored = next.first.0 - entry.first.0 >= RESTORE_GAP;
+                Txn(next.first.0.saturating_sub(if is_restored { RESTORE_GAP + 1 } else { 1 }))
+            });
+            (*entry, end)
+        })
+    }
+
+    /// The boot that wrote `position`, if one did. The running boot may yet write whatever lies behind its first.
     #[must_use]
     pub fn boot_of(&self, position: Txn) -> Option<BootId> {
         let after = self.entries.partition_point(|entry| entry.first <= position);
-        after.checked_sub(1).map(|index| self.entries[index].boot)
+        let (entry, end) = self.spans().nth(after.checked_sub(1)?)?;
+        end.is_none_or(|end| position <= end).then_some(entry.boot)
     }
 
     /// True when `boot` wrote `position`: the test of a cursor.
@@ -126,6 +142,16 @@ mod tests {
         assert!(table.contains(BootId(Uuid([2; 16])), Txn(10)), "boot 1 wrote nothing");
         assert!(!table.contains(BootId(Uuid([1; 16])), Txn(10)));
         assert!(table.contains(BootId(Uuid([3; 16])), Txn(1 << 40)));
+    }
+
+    #[test]
+    fn a_boot_on_a_restored_directory_does_not_lengthen_the_one_before_it() {
+        let table = table(&[1, 10, 30 + RESTORE_GAP, 30 + RESTORE_GAP, 41 + RESTORE_GAP]);
+        let ends: Vec<_> = table.spans().map(|(_, end)| end.map(|end| end.0)).collect();
+        let (idle, last) = (29 + RESTORE_GAP, 40 + RESTORE_GAP);
+        assert_eq!(ends, [Some(9), Some(29), Some(idle), Some(last), None]);
+        assert!(table.contains(BootId(Uuid([1; 16])), Txn(29)));
+        assert_eq!(table.boot_of(Txn(30)), None, "lost with the directory that was restored");
     }
 
     #[test]

@@ -156,6 +156,7 @@ pub(crate) struct SessionAppend {
 #[derive(Clone, Debug)]
 pub(crate) enum AppendAnswer {
     Saved(CommandId),
+    Renewed(CommandId),
     Settled(CommandId),
     Applied(CommandId, Vec<crate::sync::Outcome>),
 }
@@ -459,7 +460,7 @@ impl Node {
             HostCommand::LoadRemote { id: command, peer } => {
                 self.load_remote(id, command, peer, now);
             }
-            HostCommand::SaveRemote { id: command, store, ours, theirs, .. } => {
+            HostCommand::SaveRemote { id: command, store, ours, theirs, is_stale, .. } => {
                 let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
                 if let Some(store) = store
                     && hosted.record.store != Some(store)
@@ -471,12 +472,14 @@ impl Node {
                 if theirs.is_some() {
                     hosted.record.theirs = theirs;
                 }
+                hosted.record.cursor = hosted.record.cursor.filter(|_| !is_stale);
                 self.append_for(id, Vec::new(), AppendAnswer::Saved(command), now);
             }
-            HostCommand::NewEpoch { id: command, .. } => {
+            HostCommand::NewEpoch { id: command, stale, .. } => {
                 self.renew_epoch();
-                let actor = self.actor();
-                self.tell(id, HostEvent::EpochChanged { id: command, actor }, now);
+                let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+                hosted.record.cursor = hosted.record.cursor.filter(|_| !stale);
+                self.append_for(id, Vec::new(), AppendAnswer::Renewed(command), now);
             }
             HostCommand::Watch { watch, interest } => match self.filter(id, &interest) {
                 Ok(filter) => {
@@ -625,6 +628,9 @@ impl Node {
         let now = self.last_now;
         let event = match (result, append.answer) {
             (Ok(_), AppendAnswer::Saved(id)) => HostEvent::Saved { id },
+            (Ok(_), AppendAnswer::Renewed(id)) => {
+                HostEvent::EpochChanged { id, actor: self.actor() }
+            }
             (Ok(_), AppendAnswer::Settled(id)) => HostEvent::Settled { id },
             (Ok(txn), AppendAnswer::Applied(id, outcomes)) => {
                 HostEvent::Applied { id, txn, outcomes }

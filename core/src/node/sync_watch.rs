@@ -135,8 +135,12 @@ impl Node {
             let event = HostEvent::Touched { watch: id, items: group.items, upto: Some(group.at) };
             return self.tell(session, event, now);
         }
-        if wish.until.is_some() {
-            // Not durable yet: the next commit brings it.
+        if let Some(until) = wish.until {
+            if until <= now.durable {
+                // It became durable while the group was read, and perhaps no commit follows.
+                watch.open(wish.after, now.durable);
+                return self.collect_next(session, id);
+            }
             self.sync.waiting_commit.push((session, id));
             return;
         }

@@ -14,7 +14,7 @@ use crate::auth::{ApiKey, Permissions, hash, key_prefix};
 use crate::disk_sim::VirtualDisk;
 use crate::ident::{PeerKey, StoreId, Uuid};
 use crate::log::LogConfig;
-use crate::sync::{BootRow, BootTable};
+use crate::sync::BootTable;
 use crate::value::{Object, Value, json};
 
 const APP: AppId = AppId(Uuid([0xA0; 16]));
@@ -27,6 +27,9 @@ struct Process {
     disk: VirtualDisk,
     now: Now,
     mail: VecDeque<(u16, RackInput)>,
+    /// Messages to this thread are held back, in order.
+    slow_thread: Option<u16>,
+    held: VecDeque<(u16, RackInput)>,
     request_next: u64,
     replies: BTreeMap<RequestId, (Vec<u8>, Option<Outcome>)>,
     /// What sessions want sent, and what they report.
@@ -86,6 +89,8 @@ impl Process {
             disk,
             now,
             mail: VecDeque::new(),
+            slow_thread: None,
+            held: VecDeque::new(),
             request_next: 0,
             replies: BTreeMap::new(),
             frames: VecDeque::new(),
@@ -128,21 +133,7 @@ impl Process {
         opened: &crate::log::LogOpened,
     ) {
         let peer_key = PeerKey([options.seed; 32]);
-        let rows = opened.boots.entries().iter().map(|entry| (entry.boot, entry.first));
-        let rows: Vec<_> = rows.collect();
-        let boots = BootTable {
-            log: opened.log_id,
-            rows: rows
-                .iter()
-                .enumerate()
-                .map(|(index, (boot, first))| BootRow {
-                    boot: *boot,
-                    first: *first,
-                    end: rows.get(index + 1).map(|(_, next)| Txn(next.0 - 1)),
-                })
-                .collect(),
-            purge_floor: Txn(0),
-        };
+        let boots = BootTable::new(opened.log_id, &opened.boots);
         let node = NodeConfig {
             partition: PartitionId(0),
             partitions: options.partitions,
@@ -262,7 +253,9 @@ impl Process {
             }
             RackOutput::Append(append) => self.journal.append(append, self.now),
             RackOutput::Message { thread, message } => {
-                self.mail.push_back((thread, RackInput::Message(message)));
+                let is_slow = self.slow_thread == Some(thread);
+                let queue = if is_slow { &mut self.held } else { &mut self.mail };
+                queue.push_back((thread, RackInput::Message(message)));
             }
             RackOutput::FetchBlock { partition, block } => {
                 self.mail.push_back((thread, RackInput::BlockArrived { partition, block }));

@@ -96,6 +96,14 @@ impl Unknown {
 }
 
 impl BootTable {
+    /// The table of the log `log`, as it was found when it was opened.
+    #[must_use]
+    pub fn new(log: LogId, boots: &crate::log::BootTable) -> Self {
+        let rows = boots.spans();
+        let rows = rows.map(|(entry, end)| BootRow { boot: entry.boot, first: entry.first, end });
+        Self { log, rows: rows.collect(), purge_floor: Txn(0) }
+    }
+
     /// Judges a cursor that a receiver presents: `Ok` is the position to replay from. `durable` ends the
     /// running boot.
     ///
@@ -175,6 +183,22 @@ mod tests {
         assert_eq!(judge(8, 111), Err(Unknown::OtherHistory));
         assert_eq!(judge(8, 59), Err(Unknown::OtherHistory));
         assert_eq!(judge(6, 30), Err(Unknown::OtherHistory));
+    }
+
+    #[test]
+    fn a_cursor_into_what_a_restore_has_lost_is_another_history() {
+        let mut boots = crate::log::BootTable::default();
+        for (number, first) in [(1, 1), (2, 47 + crate::log::RESTORE_GAP)] {
+            boots.push(crate::log::BootEntry { boot: boot(number), first: Txn(first) });
+        }
+        let table = BootTable::new(LogId::default(), &boots);
+        let judge = |txn| {
+            let position = Position { log: table.log, boot: boot(1), txn: Txn(txn) };
+            let cursor = Cursor { position, interest: InterestHash::default() };
+            table.judge(Some(&cursor), cursor.interest, Txn(47 + crate::log::RESTORE_GAP))
+        };
+        assert_eq!(judge(46), Ok(Txn(46)));
+        assert_eq!(judge(47), Err(Unknown::OtherHistory));
     }
 
     #[test]

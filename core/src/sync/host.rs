@@ -212,6 +212,9 @@ pub enum HostCommand {
     },
     /// Write these fields of the record of `peer`; `cursor`, `seen` and `owed` stay as they are, unless `store`
     /// is another than before: then `seen` is forgotten. Answer, once durable: [`HostEvent::Saved`].
+    ///
+    /// With `is_stale` the cursor is forgotten in the same write: it does not cover what we sent ourselves and
+    /// have lost, and once the nonces are written nothing else tells.
     SaveRemote {
         /// Repeated in the answer.
         id: CommandId,
@@ -223,14 +226,17 @@ pub enum HostCommand {
         ours: Vec<Nonce>,
         /// The remote's nonce; none keeps what is there.
         theirs: Option<Nonce>,
+        /// Our store was rolled back or cloned.
+        is_stale: bool,
     },
     /// The remote has proof that our store was rolled back or cloned: take a new actor epoch before the next
     /// authored edit and author unacknowledged edits again under it. When `stale` is false and our actor has
-    /// itself come to `seen` by now, nothing needs doing. Answer, once durable: [`HostEvent::EpochChanged`].
+    /// itself come to `seen` by now, no new epoch is needed. When `stale`, the cursor is forgotten as well: see
+    /// `SaveRemote`. Answer, once durable: [`HostEvent::EpochChanged`].
     NewEpoch {
         /// Repeated in the answer.
         id: CommandId,
-        /// The remote keeps a nonce of ours that we do not know.
+        /// The remote keeps a nonce of ours that we do not know, or a position in our log that we never reached.
         stale: bool,
         /// The greatest clock value that the remote knows of our actor.
         seen: Option<Hlc>,

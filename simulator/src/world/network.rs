@@ -415,7 +415,7 @@ impl World {
     }
 
     pub(crate) fn on_frame_out(&mut self, process: ProcessId, session: SessionId, frame: Bytes) {
-        self.note_frame(process, &frame);
+        self.note_frame(process, session.0, &frame);
         let id = session.0;
         let to = if process == SERVER { Side::Near } else { Side::Far };
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -455,7 +455,7 @@ impl World {
     ) {
         let id = session.0;
         self.line(format!("{} closes session {id}: {reason}", self.name(process)));
-        if reason.contains("replaced") {
+        if reason.contains("eplaced") {
             self.coverage.saw(Seen::ReplacedSession);
         }
         self.judge_close(process, reason);
@@ -514,7 +514,7 @@ impl World {
         }
     }
 
-    fn note_frame(&mut self, process: ProcessId, frame: &Bytes) {
+    fn note_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
         let facts = FrameFacts::of(frame);
         let counts = [
             (Seen::ReplaySync, u32::from(facts.replays)),
@@ -535,7 +535,7 @@ impl World {
             }
         }
         if self.is_loud {
-            self.line(format!("{} sends {facts:?}", self.name(process)));
+            self.line(format!("{} sends on {id} {facts:?}", self.name(process)));
         }
     }
 }

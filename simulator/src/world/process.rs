@@ -15,7 +15,7 @@ use bigpeer_core::node::{
 };
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
-use bigpeer_core::sync::{BootRow, BootTable};
+use bigpeer_core::sync::BootTable;
 use bigpeer_core::time::{Instant, WallMs};
 
 use super::clock::{MS, SECOND, US};
@@ -460,7 +460,7 @@ impl World {
             limits: NodeLimits { reply_bytes_max: 700, rows_per_turn: 8, ..NodeLimits::default() },
             identity: Arc::new(SyncIdentity {
                 store: process.store,
-                boots: boot_table(opened),
+                boots: BootTable::new(opened.log_id, &opened.boots),
                 peer_key: process.peer_key,
                 name: "simulated".into(),
             }),
@@ -505,18 +505,6 @@ impl World {
     pub(crate) fn split(&mut self) -> Rng {
         self.rng.split()
     }
-}
-
-fn boot_table(opened: &LogOpened) -> BootTable {
-    let entries: Vec<_> =
-        opened.boots.entries().iter().map(|entry| (entry.boot, entry.first)).collect();
-    let end = |index: usize| entries.get(index + 1).map(|(_, next)| Txn(next.0 - 1));
-    let rows = entries.iter().enumerate().map(|(index, (boot, first))| BootRow {
-        boot: *boot,
-        first: *first,
-        end: end(index),
-    });
-    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
 }
 
 fn wall(offset_ms: i64, now_ns: u64) -> WallMs {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::value::canonical::encode_id;
 
 const SESSION: SessionId = SessionId(1);
 
@@ -267,4 +268,30 @@ fn what_leaves_is_judged_by_the_newest_subscriptions() {
         pair.device.local_rows("SELECT * FROM cars WHERE _id = 1"),
         r#"[{"_id":1,"o":"Cuba"}]"#
     );
+}
+
+#[test]
+fn a_probe_is_answered_when_its_position_became_durable_while_a_group_was_read() {
+    let mut pair = Pair::new();
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    // Documents of the first partition: to write them takes no message to the other thread.
+    let node = &pair.server.racks[0].nodes()[0];
+    let id = |n: &i64| encode_id(&Value::from(*n)).expect("an integer is an id");
+    let mut near = (0_i64..).filter(|n| node.owner(APP, "other", &id(n)) == PartitionId(0));
+    let (one, two) = (near.next().expect("there are many"), near.next().expect("there are many"));
+    // The first write opens a group, which waits for its part from the other thread.
+    pair.server.slow_thread = Some(1);
+    pair.server.rows(&format!("INSERT INTO other DOCUMENTS ({{'_id': {one}}})"));
+    pair.server.rows(&format!("INSERT INTO other DOCUMENTS ({{'_id': {two}}})"));
+    let session = pair.session;
+    pair.device.reports.clear();
+    pair.device.session(session, SessionInput::Probe);
+    pair.exchange();
+    assert!(pair.device.reports.is_empty(), "the other thread has not spoken");
+    pair.server.slow_thread = None;
+    pair.server.mail.append(&mut pair.server.held);
+    pair.exchange();
+    let reports: Vec<_> = pair.device.reports.iter().map(|(_, report)| report.clone()).collect();
+    assert_eq!(reports, [SessionReport::Synced]);
 }

@@ -6,11 +6,14 @@
 //! Each side draws a nonce for the session, keeps the last one it got from the other, and says in its Hello which
 //! that is. Who hears of a nonce that it does not know was rolled back to before the last meeting, or somebody
 //! met the other under its name: a clone. It takes a new epoch before it sends anything, and says so: the other
-//! side offers it everything, also what it once sent itself and may have lost.
+//! side offers it everything, also what it once sent itself and may have lost. Who was rolled back to a moment
+//! within a session still agrees about the nonces: then the remote's cursor into a history that our log does not
+//! have tells the same. From either on our own cursor is forgotten, in the write that takes the proof away.
 
-use crate::ident::{Actor, LogId};
+use crate::ident::{Actor, LogId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
+use crate::sync::cursor::{Cursor, Unknown};
 use crate::sync::error::{CloseReason, ProtocolError};
 use crate::sync::frame::{
     DIGEST_VERSION, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Role, Subs,
@@ -33,7 +36,7 @@ pub(crate) struct Handshake {
     record: Option<RemoteRecord>,
     is_hello_sent: bool,
     hello: Option<Box<Hello>>,
-    /// The remote keeps a nonce of ours that we do not know.
+    /// The remote keeps a nonce of ours that we do not know, or a position in our log that we never reached.
     is_stale: bool,
     is_open: bool,
     early_subs: Option<Box<Subs>>,
@@ -125,6 +128,7 @@ impl Session {
                 store: None,
                 ours,
                 theirs: None,
+                is_stale: false,
             }));
         } else {
             self.meet();
@@ -231,8 +235,9 @@ impl Session {
         let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
         handshake.is_stale = !is_planted(Plant::NonceIgnored)
             && kept.is_some_and(|(_, kept)| !handshake.confirm(kept));
+        let is_stale = handshake.is_stale;
         let cursor = handshake.record.as_ref().and_then(|record| record.cursor);
-        self.receiving.load_cursor(cursor, hello.log);
+        self.receiving.load_cursor(cursor.filter(|_| !is_stale), hello.log);
         let (peer, store, theirs) = (self.config.remote, hello.store, hello.nonce);
         let ours = handshake.nonces();
         let save = self.link.command(|id| HostCommand::SaveRemote {
@@ -241,6 +246,7 @@ impl Session {
             store: Some(store),
             ours,
             theirs: Some(theirs),
+            is_stale,
         });
         self.handshake.save_theirs = Some(save);
     }
@@ -261,6 +267,11 @@ impl Session {
         }
         let is_first = !self.sending.is_begun();
         let is_behind = subs.seen.is_some_and(|seen| seen > self.config.local.hlc);
+        if is_first && !self.handshake.is_stale && self.has_lost(&subs) {
+            self.handshake.is_stale = true;
+            self.receiving.forget_cursor();
+            self.send_subs();
+        }
         let (stale, seen) = (self.handshake.is_stale, subs.seen);
         if subs.stale {
             self.sending.distrust_cursors();
@@ -273,6 +284,16 @@ impl Session {
             self.handshake.epoch = Some(epoch);
         }
         Ok(())
+    }
+
+    /// The remote has come further in our log than our log ever did: we were rolled back to a moment within the
+    /// session in which it did, where the nonces still agree.
+    fn has_lost(&self, subs: &Subs) -> bool {
+        let judge = |cursor: &Cursor| {
+            self.config.local.boots.judge(Some(cursor), cursor.interest, Txn::MAX)
+        };
+        let verdict = subs.cursor.as_ref().map(judge);
+        verdict == Some(Err(Unknown::OtherHistory)) && !is_planted(Plant::NonceIgnored)
     }
 
     pub(super) fn on_epoch(&mut self, id: CommandId, actor: Actor) {

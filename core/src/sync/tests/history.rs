@@ -53,6 +53,55 @@ fn a_restored_device_takes_a_new_epoch_and_misses_nothing() {
 }
 
 #[test]
+fn a_device_restored_to_a_moment_within_a_session_misses_nothing() {
+    let mut pair = Pair::new(6, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    let backup = pair.host(DEVICE).clone();
+    write_some(&mut pair, DEVICE, 100, 30);
+    pair.run();
+    pair.disconnect();
+    *pair.host(DEVICE) = backup;
+    pair.host(DEVICE).restart(77);
+    pair.host(DEVICE).actor += 1;
+    write_some(&mut pair, DEVICE, 300, 5);
+    pair.sync();
+    pair.assert_converged();
+    assert!(pair.host(DEVICE).docs.contains_key(&key("cars", 110)), "the server gave it back");
+    let epochs = pair.host(DEVICE).epochs;
+    pair.resync();
+    assert_eq!((epochs, pair.host(DEVICE).epochs), (1, 1));
+}
+
+#[test]
+fn a_restored_device_that_is_cut_off_while_it_reconciles_misses_nothing() {
+    for (steps, in_session) in (0..120).flat_map(|steps| [(steps, false), (steps, true)]) {
+        let mut pair = Pair::new(steps, &["cars"]);
+        write_some(&mut pair, DEVICE, 0, 3);
+        pair.sync();
+        let mut backup = pair.host(DEVICE).clone();
+        if !in_session {
+            pair.disconnect();
+            backup = pair.host(DEVICE).clone();
+            pair.sync();
+        }
+        write_some(&mut pair, DEVICE, 100, 3);
+        pair.run();
+        pair.disconnect();
+        *pair.host(DEVICE) = backup;
+        pair.host(DEVICE).restart(77);
+        pair.host(DEVICE).actor += 1;
+        pair.connect();
+        (0..steps).for_each(|_| {
+            pair.step();
+        });
+        pair.disconnect();
+        pair.sync();
+        pair.assert_converged();
+    }
+}
+
+#[test]
 fn of_two_clones_the_second_takes_a_new_epoch() {
     let mut pair = Pair::new(3, &["cars"]);
     write_some(&mut pair, DEVICE, 0, 10);

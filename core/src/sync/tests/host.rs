@@ -312,14 +312,17 @@ impl TestHost {
                 let record = Box::new(self.remotes.entry(peer).or_default().clone());
                 HostEvent::Remote { id, record }
             }
-            HostCommand::SaveRemote { id, peer, store, ours, theirs } => {
+            HostCommand::SaveRemote { id, peer, store, ours, theirs, is_stale } => {
                 let record = self.remotes.entry(peer).or_default();
                 record.store = store.or(record.store);
                 record.ours = ours;
                 record.theirs = theirs.or(record.theirs);
+                record.cursor = record.cursor.filter(|_| !is_stale);
                 HostEvent::Saved { id }
             }
-            HostCommand::NewEpoch { id, .. } => {
+            HostCommand::NewEpoch { id, stale, .. } => {
+                let record = self.remotes.entry(remote).or_default();
+                record.cursor = record.cursor.filter(|_| !stale);
                 self.actor += 1;
                 self.epochs += 1;
                 HostEvent::EpochChanged { id, actor: Actor([9; 16]) }

@@ -11,7 +11,7 @@ use bigpeer_core::node::{
 };
 use bigpeer_core::rng::{Rng, Seed};
 use bigpeer_core::seam::Now;
-use bigpeer_core::sync::{BootRow, BootTable};
+use bigpeer_core::sync::BootTable;
 
 use super::observers::Observers;
 use super::statements::Statements;
@@ -181,7 +181,7 @@ fn make_rack(fresh: Fresh, directory: &Directory, name: &str, opened: &LogOpened
     let identity = directory.identity;
     let sync = SyncIdentity {
         store: identity.store,
-        boots: boot_table(opened),
+        boots: BootTable::new(opened.log_id, &opened.boots),
         peer_key: identity.peer_key,
         name: name.into(),
     };
@@ -198,14 +198,4 @@ fn make_rack(fresh: Fresh, directory: &Directory, name: &str, opened: &LogOpened
         is_device: true,
     };
     Rack::new(RackConfig { thread: 0, threads: 1, node, seed: fresh.seed })
-}
-
-fn boot_table(opened: &LogOpened) -> BootTable {
-    let entries = opened.boots.entries();
-    let rows = entries.iter().enumerate().map(|(index, entry)| BootRow {
-        boot: entry.boot,
-        first: entry.first,
-        end: entries.get(index + 1).map(|next| Txn(next.first.0 - 1)),
-    });
-    BootTable { log: opened.log_id, rows: rows.collect(), purge_floor: Txn(0) }
 }
