@@ -191,6 +191,7 @@ impl World {
                 match kind {
                     ErrorKind::Conflict => self.saw(Seen::Conflict),
                     ErrorKind::Forbidden => self.saw(Seen::Forbidden),
+                    ErrorKind::Full => self.saw(Seen::StatementRefusedFull),
                     ErrorKind::Invalid if !asked.statement.text.contains("obj") => {
                         let text = format!("{}: {message}", asked.statement.text);
                         self.fail(Failure::new("answers", text));

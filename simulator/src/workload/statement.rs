@@ -115,7 +115,8 @@ impl Statement {
             63..=66 => delete_one(rng),
             67..=68 => delete_some(rng),
             69..=72 => set_some(pen, rng),
-            73..=78 => objects(rng),
+            73..=75 => objects(rng),
+            76..=78 => contend(rng),
             79..=81 => initial(rng),
             82..=89 => {
                 let id = any(rng);
@@ -231,6 +232,13 @@ fn objects(rng: &mut Rng) -> Statement {
     };
     let text = format!("UPDATE cars {change} WHERE _id = '{id}'");
     Statement { is_v4: rng.one_in(2), ..Statement::new(text, Effect::Other).at(&id) }
+}
+
+/// A register that everybody writes and removes: what was written beside a removal must outlive it everywhere.
+fn contend(rng: &mut Rng) -> Statement {
+    let (id, number) = (kept(rng), rng.below(1_000));
+    let change = if rng.one_in(2) { "UNSET v".to_owned() } else { format!("SET v = {number}") };
+    Statement::new(format!("UPDATE cars {change} WHERE _id = '{id}'"), Effect::Other).at(&id)
 }
 
 fn initial(rng: &mut Rng) -> Statement {
