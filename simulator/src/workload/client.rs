@@ -180,6 +180,12 @@ impl World {
                     self.saw(seen);
                 }
                 self.ledger.end(asked.op, End::Acknowledged(mutated), now_ns);
+                if asked.statement.is_insert {
+                    self.ledger.mark_insert(asked.op);
+                }
+                if let Err(failure) = self.ledger.judge_insert(asked.op) {
+                    self.fail(failure);
+                }
                 self.judge_rows(site, asked, answer);
             }
             Some((kind, message)) => {
