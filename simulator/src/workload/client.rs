@@ -78,8 +78,9 @@ impl World {
             let delay_ns = 5 * MS + self.delays.below(40 * MS);
             return self.clock.after(delay_ns, Event::ClientTurn(index));
         };
+        let is_finale = self.is_finale();
         let client = &mut self.clients[index];
-        let statement = Statement::for_client(&mut client.pen, &mut client.rng);
+        let statement = Statement::for_client(&mut client.pen, is_finale, &mut client.rng);
         let now_ns = self.clock.now_ns();
         let op = self.ledger.begin(SERVER_SITE, statement.effect, statement.target.clone(), now_ns);
         let key = if statement.is_forbidden { RESTRICTED_KEY } else { KEY };
@@ -139,7 +140,8 @@ impl World {
                 self.fail(failure);
             }
         }
-        let delay_ns = self.delays.below(80 * MS);
+        let is_eager = self.delays.one_in(3);
+        let delay_ns = if is_eager { 0 } else { self.delays.below(100 * MS) };
         self.clock.after(delay_ns, Event::ClientTurn(index));
     }
 

@@ -150,9 +150,10 @@ impl World {
         if !self.is_working() || !self.is_ready(id) || self.devices[id - 1].asked.is_some() {
             return;
         }
-        let now_ns = self.clock.now_ns();
+        let (now_ns, is_finale) = (self.clock.now_ns(), self.is_finale());
         let device = &mut self.devices[id - 1];
-        let statement = Statement::for_device(&mut device.pen, device.number, &mut device.rng);
+        let (pen, rng) = (&mut device.pen, &mut device.rng);
+        let statement = Statement::for_device(pen, device.number, is_finale, rng);
         let site = device.site;
         let op = self.ledger.begin(site, statement.effect, statement.target.clone(), now_ns);
         self.line(format!("device {id} does {}", statement.text));

@@ -25,7 +25,9 @@ pub(crate) fn kept(rng: &mut Rng) -> String {
 }
 
 pub(crate) fn deleted(rng: &mut Rng) -> String {
-    format!("d{}", rng.below(DELETED))
+    // Some are in demand, so that statements meet.
+    let count = if rng.one_in(3) { 3 } else { DELETED };
+    format!("d{}", rng.below(count))
 }
 
 pub(crate) fn evicted(rng: &mut Rng) -> String {

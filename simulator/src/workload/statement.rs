@@ -2,9 +2,12 @@
 
 use bigpeer_core::rng::Rng;
 
-use super::documents::{GROUPS, any, deleted, evicted, kept};
+use super::documents::{GROUPS, KEPT, any, deleted, evicted, kept};
 use crate::check::ledger::{Effect, Ledger, WriterId};
 use crate::coverage::Seen;
+
+/// Documents that everybody contends for at the end.
+const FINALE_KEPT: u64 = 2;
 
 /// One statement to run.
 #[derive(Clone, Debug)]
@@ -77,7 +80,10 @@ impl Statement {
     }
 
     /// What a client of the server does next.
-    pub(crate) fn for_client(pen: &mut Pen, rng: &mut Rng) -> Self {
+    pub(crate) fn for_client(pen: &mut Pen, is_finale: bool, rng: &mut Rng) -> Self {
+        if is_finale && rng.one_in(2) {
+            return contend(FINALE_KEPT, rng);
+        }
         match rng.below(100) {
             0..=3 => evict(rng),
             4..=6 => forbidden(rng),
@@ -86,7 +92,10 @@ impl Statement {
     }
 
     /// What the application on a device does next.
-    pub(crate) fn for_device(pen: &mut Pen, number: usize, rng: &mut Rng) -> Self {
+    pub(crate) fn for_device(pen: &mut Pen, number: usize, is_finale: bool, rng: &mut Rng) -> Self {
+        if is_finale && rng.one_in(2) {
+            return contend(FINALE_KEPT, rng);
+        }
         match rng.below(100) {
             0..=2 => {
                 let text = format!(
@@ -111,7 +120,7 @@ impl Statement {
         match rng.below(100) {
             0..=17 => set(pen, rng),
             18..=22 => set_and_move(pen, rng),
-            23..=25 => contend(rng),
+            23..=25 => contend(KEPT, rng),
             26..=36 => set_together(pen),
             37..=46 => increment(rng),
             47..=58 => insert(pen, rng),
@@ -120,7 +129,7 @@ impl Statement {
             67..=68 => delete_some(rng),
             69..=72 => set_some(pen, rng),
             73..=75 => objects(rng),
-            76..=78 => contend(rng),
+            76..=78 => contend(KEPT, rng),
             79..=81 => initial(rng),
             82..=89 => {
                 let id = any(rng);
@@ -240,8 +249,9 @@ fn objects(rng: &mut Rng) -> Statement {
 }
 
 /// A register that everybody writes and removes: what was written beside a removal must outlive it everywhere.
-fn contend(rng: &mut Rng) -> Statement {
-    let (id, number) = (kept(rng), rng.below(1_000));
+/// It is one of the first `documents` that are never deleted.
+fn contend(documents: u64, rng: &mut Rng) -> Statement {
+    let (id, number) = (format!("k{}", rng.below(documents)), rng.below(1_000));
     let (change, effect) = match rng.one_in(3) {
         true => ("UNSET v".to_owned(), Effect::Remove),
         false => (format!("SET v = {number}"), Effect::Contend),

@@ -76,7 +76,22 @@ impl World {
             self.clock.after(delay_ns, Event::Connect(device));
         }
         self.clock.after(100 * MS, Event::Fault);
+        self.clock.after(WORK_NS - FINALE_NS, Event::Finale);
         self.clock.after(WORK_NS, Event::PhaseEnds(1));
+        self.work_ends_ns = self.clock.now_ns() + WORK_NS;
+    }
+
+    /// The last part of the work: everybody wants the same documents, and who hears whom is drawn anew.
+    pub(crate) fn begin_finale(&mut self) {
+        for device in 0..self.devices.len() {
+            let blocked = [self.faults.one_in(2), self.faults.one_in(2)];
+            self.line(format!("device {} is partitioned for the finale: {blocked:?}", device + 1));
+            self.devices[device].blocked = blocked;
+        }
+    }
+
+    pub(crate) fn is_finale(&self) -> bool {
+        self.is_working() && self.clock.now_ns() + FINALE_NS >= self.work_ends_ns
     }
 
     pub(crate) fn on_phase_ends(&mut self, phase: u32) {
@@ -323,6 +338,9 @@ fn restricted() -> Permissions {
 
 /// How long clients and devices work.
 const WORK_NS: u64 = 12 * SECOND;
+
+/// How long, at the end of the work, devices and clients contend for a few documents without hearing each other.
+const FINALE_NS: u64 = 2 * SECOND;
 
 /// Everybody agrees within this time after faults have stopped.
 const CONVERGE_WITHIN_NS: u64 = 400 * SECOND;

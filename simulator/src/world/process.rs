@@ -42,6 +42,8 @@ pub(crate) struct Process {
     pub(crate) peer_key: PeerKey,
     pub(crate) store: StoreId,
     pub(crate) disk: VirtualDisk,
+    /// How many times slower than a fast one the disk is.
+    pub(crate) disk_factor: u64,
     /// What the wall clock shows beyond the virtual time.
     pub(crate) wall_offset_ms: i64,
     /// The next opening is of a directory that was put back from a copy.
@@ -396,7 +398,7 @@ impl World {
     fn on_journal(&mut self, id: ProcessId, output: JournalOutput) {
         match output {
             JournalOutput::Disk(op, command) => {
-                let delay_ns = self.disk_delay(&command);
+                let delay_ns = self.disk_delay(id, &command);
                 let boot = self.processes[id].boot;
                 if matches!(&command, DiskCommand::Rename { to, .. } if to.starts_with(LOG_DIR)) {
                     self.coverage.saw(Seen::SegmentSwitch);
@@ -451,14 +453,15 @@ impl World {
         });
     }
 
-    fn disk_delay(&mut self, command: &DiskCommand) -> u64 {
+    fn disk_delay(&mut self, id: ProcessId, command: &DiskCommand) -> u64 {
         let usual_ns = match command {
             DiskCommand::Sync { .. } | DiskCommand::SyncDir { .. } => 400 * US,
             DiskCommand::Create { .. } => 200 * US,
             _ => 40 * US,
         };
         let slow = self.odds.one_in(40);
-        10 * US + self.delays.below(if slow { 20 * usual_ns } else { 2 * usual_ns })
+        let most_ns = if slow { 20 * usual_ns } else { 2 * usual_ns };
+        10 * US + self.delays.below(most_ns * self.processes[id].disk_factor)
     }
 
     fn on_opened(&mut self, id: ProcessId, opened: &LogOpened) {
