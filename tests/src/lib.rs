@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: it builds `bigpeer` once, starts it, speaks HTTP and WebSocket with it as
 //! plain bytes over a socket, kills it, and takes the disk away from under it.
 //!
-//! Each file in `tests/tests` is one theme, and each of its tests runs once for each driver (see [`suite`]).
+//! Each file in `tests/tests` is one theme, and each of its tests runs once for each driver (see [`mod@suite`]).
 //! What can be set from outside:
 //!
 //! | Variable | Meaning |
