@@ -9,10 +9,10 @@ pub enum Plant {
     AckBeforeSync,
     /// The log syncs its directory where it should sync the file.
     WrongSync,
-    /// The checksum of a record is not compared.
+    /// The checksums of records are not compared.
     RecordChecksumIgnored,
-    /// A torn tail is cut in memory and left on the disk.
-    TornTailKept,
+    /// The last record of a group is taken even when its end never reached the disk.
+    TornRecordAccepted,
     /// A new segment is entered before its name is durable.
     SegmentNameNotSynced,
     /// A partition goes on with its actor after a restart, and does not take up what its clock had issued.
@@ -59,7 +59,7 @@ impl Plant {
         Self::AckBeforeSync,
         Self::WrongSync,
         Self::RecordChecksumIgnored,
-        Self::TornTailKept,
+        Self::TornRecordAccepted,
         Self::SegmentNameNotSynced,
         Self::ClockNotRestored,
         Self::MessageTwice,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Seen {
     PowerCut,
+    CrashAtWork,
     Kill,
     TailCut,
     SealFound,
@@ -14,6 +15,10 @@ pub(crate) enum Seen {
     CheckpointFailed,
     CheckpointSkipped,
     Restored,
+    ReadError,
+    WriteError,
+    WriteRefusedFull,
+    StatementRefusedFull,
     SyncFailed,
     OpenFailed,
     DiskFull,
@@ -89,6 +94,7 @@ impl Coverage {
 /// Everything that must occur.
 const ALL: &[Seen] = &[
     Seen::PowerCut,
+    Seen::CrashAtWork,
     Seen::Kill,
     Seen::TailCut,
     Seen::SealFound,
@@ -96,6 +102,10 @@ const ALL: &[Seen] = &[
     Seen::CheckpointMade,
     Seen::CheckpointFailed,
     Seen::Restored,
+    Seen::ReadError,
+    Seen::WriteError,
+    Seen::WriteRefusedFull,
+    Seen::StatementRefusedFull,
     Seen::SyncFailed,
     Seen::OpenFailed,
     Seen::DiskFull,

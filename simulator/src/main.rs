@@ -13,6 +13,7 @@ mod trace;
 mod workload;
 mod world;
 
+use std::ops::Range;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -31,20 +32,27 @@ fn main() -> ExitCode {
     if let Some(seed) = options.seed {
         return code(one(seed, options.loud));
     }
-    let seeds = options.seeds.unwrap_or(0..100);
+    code(many(options.seeds.clone().unwrap_or(0..100), threads, &options))
+}
+
+fn many(seeds: Range<u64>, threads: usize, options: &Options) -> bool {
     let began = std::time::Instant::now();
-    let (mut coverage, mut failed, mut events) = (Coverage::default(), Vec::new(), 0);
     let count = seeds.end - seeds.start;
-    for outcome in run_seeds(seeds, threads) {
+    let (mut coverage, mut failed, mut events) = (Coverage::default(), Vec::new(), 0);
+    run_seeds(seeds, threads, |outcome| {
         coverage.merge(&outcome.coverage);
         events += outcome.events;
         if outcome.failure.is_some() {
             failed.push(outcome);
         }
-    }
+    });
     failed.sort_by_key(|outcome| outcome.seed);
-    for outcome in &failed {
-        report(outcome, failed.len() == 1);
+    for (index, outcome) in failed.iter().take(REPORTS_MAX).enumerate() {
+        report(outcome, index == 0);
+    }
+    if failed.len() > REPORTS_MAX {
+        let more: Vec<u64> = failed[REPORTS_MAX..].iter().map(|outcome| outcome.seed).collect();
+        println!("these seeds failed as well: {more:?}");
     }
     println!("{}", coverage.table());
     let seconds = began.elapsed().as_secs_f64();
@@ -53,11 +61,12 @@ fn main() -> ExitCode {
         failed.len(),
         count as f64 / seconds
     );
-    let rare = coverage.below(options.coverage);
+    let least = options.coverage_for(count);
+    let rare = coverage.below(least);
     if !rare.is_empty() {
-        println!("occurred fewer than {} times: {rare:?}", options.coverage);
+        println!("occurred fewer than {least} times: {rare:?}");
     }
-    code(failed.is_empty() && rare.is_empty())
+    failed.is_empty() && rare.is_empty()
 }
 
 fn one(seed: u64, is_loud: bool) -> bool {
@@ -77,6 +86,9 @@ fn report(outcome: &Outcome, with_timeline: bool) {
         outcome.timeline.iter().for_each(|line| println!("  {line}"));
     }
 }
+
+/// Failures that are shown in words; the first with the end of its timeline.
+const REPORTS_MAX: usize = 10;
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(2, std::num::NonZero::get)
@@ -99,8 +111,6 @@ mod tests {
 
     #[test]
     fn a_few_seeds_pass() {
-        for outcome in run_seeds(0..6, 2) {
-            assert_eq!(outcome.failure, None, "seed {}", outcome.seed);
-        }
+        run_seeds(0..6, 2, |outcome| assert_eq!(outcome.failure, None, "seed {}", outcome.seed));
     }
 }

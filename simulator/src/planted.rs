@@ -1,4 +1,4 @@
-//! Planted bugs: the tester tested. Each must be found by a judge, in some seed.
+//! Planted bugs: the tester tested. Each must be found by a judge, in a seed that passes without it.
 
 #[cfg(feature = "planted-bugs")]
 mod hunt {
@@ -8,10 +8,13 @@ mod hunt {
 
     use bigpeer_core::plant::{Plant, select};
 
-    use crate::run::run_seed;
+    use crate::run::{Outcome, run_seed};
 
     /// Seeds that are tried for one bug.
-    const SEEDS_MAX: u64 = 150;
+    const SEEDS_MAX: u64 = 300;
+
+    /// Characters of a failure that are printed.
+    const TEXT_CHARS: usize = 100;
 
     /// Runs each planted bug against seeds until one finds it.
     pub(crate) fn run(threads: usize, only: Option<&str>) -> bool {
@@ -20,41 +23,57 @@ mod hunt {
             .copied()
             .filter(|plant| only.is_none_or(|only| format!("{plant:?}") == only))
             .collect();
-        let (next, missed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        if wanted.is_empty() {
+            println!("there is no such bug; there are {:?}", Plant::ALL);
+            return false;
+        }
+        let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+        let began = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(plant) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if !is_found(*plant) {
-                            missed.lock().expect("no thread panics while it holds it").push(*plant);
+                        if let Some(seed) = find(*plant) {
+                            found.lock().expect("no thread panics while it holds it").push(seed);
                         }
                     }
                 });
             }
         });
-        let missed = missed.into_inner().expect("no thread panics while it holds it");
-        println!("{} of {} planted bugs found", wanted.len() - missed.len(), wanted.len());
-        missed.is_empty() && !wanted.is_empty()
+        let mut seeds = found.into_inner().expect("no thread panics while it holds it");
+        let count = seeds.len();
+        seeds.sort_unstable();
+        seeds.dedup();
+        println!("without the bugs these seeds pass: {seeds:?}");
+        let (all, seconds) = (wanted.len(), began.elapsed().as_secs_f64());
+        println!("{count} of {all} planted bugs found in {seconds:.0} s");
+        count == all
     }
 
-    fn is_found(plant: Plant) -> bool {
+    /// Looks for a seed that fails with the bug and passes without it.
+    fn find(plant: Plant) -> Option<u64> {
         let began = Instant::now();
-        select(Some(plant));
-        let found = (0..SEEDS_MAX)
-            .map(|seed| run_seed(seed, false))
-            .find(|outcome| outcome.failure.is_some());
+        let found = (0..SEEDS_MAX).find_map(|seed| {
+            let outcome = run_with(Some(plant), seed);
+            // A seed that fails without the bug as well proves nothing.
+            let tells = outcome.failure.is_some() && run_with(None, seed).failure.is_none();
+            tells.then_some(outcome)
+        });
+        let (name, seconds) = (format!("{plant:?}"), began.elapsed().as_secs_f64());
+        let Some(Outcome { seed, failure: Some(failure), .. }) = found else {
+            println!("{name:<24} NOT FOUND in {SEEDS_MAX} seeds, {seconds:.1} s");
+            return None;
+        };
+        let text: String = failure.text.replace('\n', " ").chars().take(TEXT_CHARS).collect();
+        println!("{name:<24} seed {seed:>4} {seconds:>6.1} s  [{}] {text}", failure.rule);
+        Some(seed)
+    }
+
+    fn run_with(plant: Option<Plant>, seed: u64) -> Outcome {
+        select(plant);
+        let outcome = run_seed(seed, false);
         select(None);
-        let name = format!("{plant:?}");
-        let seconds = began.elapsed().as_secs_f64();
-        match &found {
-            Some(outcome) => {
-                let failure = outcome.failure.as_ref().expect("it was looked for");
-                let text: String = failure.to_string().chars().take(110).collect();
-                println!("{name:<24} seed {:>4}  {seconds:>5.1} s  {text}", outcome.seed);
-            }
-            None => println!("{name:<24} NOT FOUND in {SEEDS_MAX} seeds, {seconds:.1} s"),
-        }
-        found.is_some()
+        outcome
     }
 }
 

@@ -3,8 +3,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
 
 use crate::check::Failure;
 use crate::coverage::Coverage;
@@ -21,13 +21,13 @@ pub(crate) struct Outcome {
     pub(crate) timeline: Vec<String>,
 }
 
-/// Runs one seed. A panic anywhere is a failure like any other.
+/// Runs one seed. A panic anywhere, mostly an assertion of the core, is a failure like any other.
 pub(crate) fn run_seed(seed: u64, is_loud: bool) -> Outcome {
     let mut world = World::new(seed, is_loud);
     let ended = catch_unwind(AssertUnwindSafe(|| world.run()));
     if ended.is_err() {
         let text = LAST_PANIC.with_borrow(Clone::clone);
-        world.failure = Some(Failure::new("panic", text));
+        world.failure = Some(Failure::new("assertion", text));
     }
     Outcome {
         seed,
@@ -39,25 +39,25 @@ pub(crate) fn run_seed(seed: u64, is_loud: bool) -> Outcome {
     }
 }
 
-/// Runs seeds on several threads.
-pub(crate) fn run_seeds(seeds: Range<u64>, threads: usize) -> Vec<Outcome> {
+/// Runs seeds on several threads, and hands over what came of each as it ends.
+pub(crate) fn run_seeds(seeds: Range<u64>, threads: usize, mut take: impl FnMut(Outcome)) {
     let next = AtomicU64::new(seeds.start);
-    let outcomes = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel(threads);
         for _ in 0..threads {
-            scope.spawn(|| {
+            let (sender, next) = (sender.clone(), &next);
+            scope.spawn(move || {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds.end {
+                    if seed >= seeds.end || sender.send(run_seed(seed, false)).is_err() {
                         return;
                     }
-                    let outcome = run_seed(seed, false);
-                    outcomes.lock().expect("no thread panics while it holds it").push(outcome);
                 }
             });
         }
+        drop(sender);
+        receiver.iter().for_each(&mut take);
     });
-    outcomes.into_inner().expect("no thread panics while it holds it")
 }
 
 /// Keeps the words of a panic for the report instead of printing them.

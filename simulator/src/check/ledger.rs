@@ -4,6 +4,9 @@
 //! writer's newest acknowledged number must be there unless a deletion explains its absence, and nothing may be
 //! there that was refused, that nobody wrote, or that a deletion of the same place had seen.
 
+mod contended;
+mod inserts;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bigpeer_core::value::{Object, Value};
@@ -31,6 +34,10 @@ pub(crate) enum Effect {
     Increment,
     /// Deletes.
     Delete,
+    /// Writes the field `v`, which everybody writes and removes.
+    Contend,
+    /// Removes the field `v`.
+    Remove,
     /// Changes what nobody checks.
     Other,
 }
@@ -38,9 +45,15 @@ pub(crate) enum Effect {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Status {
     Pending,
-    Acknowledged { ended_ns: u64 },
+    Acknowledged {
+        ended_ns: u64,
+    },
     Refused,
     Unknown,
+    /// It was acknowledged, and then its place was restored from an older copy.
+    RolledBack {
+        ended_ns: u64,
+    },
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +62,8 @@ struct Operation {
     effect: Effect,
     submitted_ns: u64,
     status: Status,
+    /// Fails when its document is there.
+    is_insert: bool,
     /// The only document it may reach; none for any.
     target: Option<String>,
     /// What it reached, once acknowledged.
@@ -111,11 +126,20 @@ impl Ledger {
             Effect::Increment => {
                 self.increments.insert(id);
             }
-            Effect::Other => {}
+            Effect::Contend | Effect::Remove | Effect::Other => {}
         }
         let status = Status::Pending;
         let reached = BTreeSet::new();
-        self.operations.push(Operation { site, effect, submitted_ns, status, target, reached });
+        let is_insert = false;
+        self.operations.push(Operation {
+            site,
+            effect,
+            submitted_ns,
+            status,
+            is_insert,
+            target,
+            reached,
+        });
         id
     }
 
@@ -144,7 +168,7 @@ impl Ledger {
         for (id, operation) in self.operations.iter_mut().enumerate() {
             let Status::Acknowledged { ended_ns } = operation.status else { continue };
             if operation.site == site && ended_ns > at_ns {
-                operation.status = Status::Unknown;
+                operation.status = Status::RolledBack { ended_ns };
                 if operation.effect == Effect::Delete {
                     self.open_deletes.insert(id);
                 }
@@ -188,6 +212,7 @@ impl Ledger {
             self.judge_registers(document, row.as_ref(), None, u64::MAX)?;
             if document.starts_with('k') {
                 self.judge_counter(document, row.as_ref())?;
+                self.judge_contended(document, row.as_ref())?;
             }
         }
         Ok(())
@@ -297,7 +322,7 @@ impl Ledger {
                     least += 1;
                     most += 1;
                 }
-                Status::Pending | Status::Unknown
+                Status::Pending | Status::Unknown | Status::RolledBack { .. }
                     if operation.target.as_deref().is_none_or(|target| target == document) =>
                 {
                     most += 1;

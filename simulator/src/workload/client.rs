@@ -180,6 +180,12 @@ impl World {
                     self.saw(seen);
                 }
                 self.ledger.end(asked.op, End::Acknowledged(mutated), now_ns);
+                if asked.statement.is_insert {
+                    self.ledger.mark_insert(asked.op);
+                }
+                if let Err(failure) = self.ledger.judge_insert(asked.op) {
+                    self.fail(failure);
+                }
                 self.judge_rows(site, asked, answer);
             }
             Some((kind, message)) => {
@@ -191,6 +197,7 @@ impl World {
                 match kind {
                     ErrorKind::Conflict => self.saw(Seen::Conflict),
                     ErrorKind::Forbidden => self.saw(Seen::Forbidden),
+                    ErrorKind::Full => self.saw(Seen::StatementRefusedFull),
                     ErrorKind::Invalid if !asked.statement.text.contains("obj") => {
                         let text = format!("{}: {message}", asked.statement.text);
                         self.fail(Failure::new("answers", text));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
+use bigpeer_core::ident::Txn;
 use bigpeer_core::node::{ObjectMode, Request};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
@@ -32,6 +33,15 @@ pub(crate) enum Interest {
     Nothing,
 }
 
+/// A copy of a device's disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Backup {
+    pub(crate) disk: VirtualDisk,
+    pub(crate) at_ns: u64,
+    /// The last position that was durable in it.
+    pub(crate) durable: Txn,
+}
+
 /// The application on one device.
 #[derive(Debug)]
 pub(crate) struct Device {
@@ -41,7 +51,7 @@ pub(crate) struct Device {
     pub(crate) blocked: [bool; 2],
     pub(crate) credential: &'static str,
     pub(crate) interest: Interest,
-    pub(crate) backup: Option<(VirtualDisk, u64)>,
+    pub(crate) backup: Option<Backup>,
     /// In the last phase: whether it is its turn, and whether it has said that it is in sync.
     pub(crate) is_active: bool,
     pub(crate) is_synced: bool,

@@ -18,6 +18,8 @@ pub(crate) struct Statement {
     pub(crate) is_v4: bool,
     /// With the key that may not.
     pub(crate) is_forbidden: bool,
+    /// Fails when its document is there.
+    pub(crate) is_insert: bool,
     pub(crate) seen: Option<Seen>,
 }
 
@@ -60,6 +62,7 @@ impl Statement {
             read: None,
             is_v4: false,
             is_forbidden: false,
+            is_insert: false,
             seen: None,
         }
     }
@@ -107,7 +110,8 @@ impl Statement {
     fn common(pen: &mut Pen, rng: &mut Rng) -> Self {
         match rng.below(100) {
             0..=17 => set(pen, rng),
-            18..=25 => set_and_move(pen, rng),
+            18..=22 => set_and_move(pen, rng),
+            23..=25 => contend(rng),
             26..=36 => set_together(pen),
             37..=46 => increment(rng),
             47..=58 => insert(pen, rng),
@@ -115,7 +119,8 @@ impl Statement {
             63..=66 => delete_one(rng),
             67..=68 => delete_some(rng),
             69..=72 => set_some(pen, rng),
-            73..=78 => objects(rng),
+            73..=75 => objects(rng),
+            76..=78 => contend(rng),
             79..=81 => initial(rng),
             82..=89 => {
                 let id = any(rng);
@@ -183,7 +188,8 @@ fn insert(pen: &mut Pen, rng: &mut Rng) -> Statement {
         })
         .collect();
     let text = format!("INSERT INTO cars DOCUMENTS {}", documents.join(", "));
-    let statement = Statement::new(text, Effect::Set { writer, number });
+    let effect = Effect::Set { writer, number };
+    let statement = Statement { is_insert: true, ..Statement::new(text, effect) };
     if ids.len() == 1 { statement.at(&ids[0]) } else { statement }
 }
 
@@ -231,6 +237,16 @@ fn objects(rng: &mut Rng) -> Statement {
     };
     let text = format!("UPDATE cars {change} WHERE _id = '{id}'");
     Statement { is_v4: rng.one_in(2), ..Statement::new(text, Effect::Other).at(&id) }
+}
+
+/// A register that everybody writes and removes: what was written beside a removal must outlive it everywhere.
+fn contend(rng: &mut Rng) -> Statement {
+    let (id, number) = (kept(rng), rng.below(1_000));
+    let (change, effect) = match rng.one_in(3) {
+        true => ("UNSET v".to_owned(), Effect::Remove),
+        false => (format!("SET v = {number}"), Effect::Contend),
+    };
+    Statement::new(format!("UPDATE cars {change} WHERE _id = '{id}'"), effect).at(&id)
 }
 
 fn initial(rng: &mut Rng) -> Statement {

@@ -7,6 +7,7 @@ use super::network::Owner;
 use super::process::{ProcessId, SERVER};
 use super::{Event, World};
 use crate::coverage::Seen;
+use crate::workload::device::Backup;
 
 impl World {
     /// One fault, and a date for the next.
@@ -18,8 +19,10 @@ impl World {
         self.clock.after(pause_ns, Event::Fault);
         let device = 1 + self.faults.below(self.devices.len() as u64) as usize;
         match self.faults.below(100) {
-            0..=11 => self.crash(SERVER),
-            12..=25 => self.crash(device),
+            0..=7 => self.crash(SERVER),
+            8..=17 => self.crash(device),
+            18..=21 => self.crash_in_writes(SERVER),
+            22..=25 => self.crash_in_writes(device),
             26..=45 => self.cut_some(),
             46..=55 => self.partition(device),
             56..=61 => self.jump_clock(device),
@@ -41,6 +44,21 @@ impl World {
                 MS + self.faults.below(if process == SERVER { SECOND } else { 3 * SECOND });
             self.clock.after(pause_ns, Event::Start(process));
         }
+    }
+
+    /// The power goes a few disk commands from here: in the middle of a group that is not synced, most likely.
+    fn crash_in_writes(&mut self, process: ProcessId) {
+        self.processes[process].commands_left = Some(1 + self.faults.below(8) as u32);
+    }
+
+    /// The power is gone while the disk was at work. The next start may meet the same fate.
+    pub(crate) fn crash_at_work(&mut self, process: ProcessId) {
+        self.saw(Seen::CrashAtWork);
+        self.stop(process, true);
+        if self.is_working() && self.faults.one_in(3) {
+            self.processes[process].commands_left = Some(1 + self.faults.below(40) as u32);
+        }
+        self.clock.after(MS + self.faults.below(SECOND), Event::Start(process));
     }
 
     fn cut_some(&mut self) {
@@ -105,20 +123,23 @@ impl World {
     fn copy(&mut self, device: ProcessId) {
         let mut disk = self.processes[device].disk.clone();
         disk.kill();
-        let now_ns = self.clock.now_ns();
+        let (at_ns, durable) = (self.clock.now_ns(), self.processes[device].durable_mark);
         self.line(format!("device {device} is backed up"));
-        self.devices[device - 1].backup = Some((disk, now_ns));
+        self.devices[device - 1].backup = Some(Backup { disk, at_ns, durable });
     }
 
     /// Puts a device's backup back: what it wrote since is lost.
     fn restore(&mut self, device: ProcessId) {
-        let Some((disk, at_ns)) = self.devices[device - 1].backup.clone() else { return };
+        let Some(Backup { disk, at_ns, durable }) = self.devices[device - 1].backup.clone() else {
+            return;
+        };
         if self.processes[device].running.is_some() {
             self.stop(device, false);
         }
         self.saw(Seen::DeviceRestored);
         self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
         self.processes[device].disk = disk;
+        self.processes[device].durable_mark = durable;
         self.processes[device].disk.set_faults(FaultOdds::default());
         self.processes[device].disk.set_capacity(u64::MAX);
         self.processes[device].is_restored = self.faults.one_in(2);
@@ -135,15 +156,17 @@ impl World {
         if self.devices.len() >= DEVICES_MAX {
             return;
         }
-        let Some((disk, _)) = self.devices[device - 1].backup.clone() else { return };
-        let (partitions, is_cold) =
-            (self.processes[device].partitions, self.processes[device].is_cold);
-        let id = self.add_process(true, partitions, is_cold);
+        let Some(Backup { disk, durable, .. }) = self.devices[device - 1].backup.clone() else {
+            return;
+        };
+        let partitions = self.processes[device].partitions;
+        let id = self.add_process(true, partitions);
         let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
         let clone = &mut self.processes[id];
         clone.peer_key = peer_key;
         clone.store = store;
         clone.disk = disk;
+        clone.durable_mark = durable;
         clone.disk.set_faults(FaultOdds::default());
         clone.disk.set_capacity(u64::MAX);
         self.saw(Seen::DeviceCloned);

@@ -109,6 +109,7 @@ impl World {
         for id in 0..self.processes.len() {
             self.processes[id].disk.set_faults(FaultOdds::default());
             self.processes[id].disk.set_capacity(u64::MAX);
+            self.processes[id].commands_left = None;
             let has_failed =
                 self.processes[id].running.as_ref().is_some_and(|running| running.has_failed);
             if has_failed {
@@ -251,8 +252,12 @@ impl World {
     fn check_quiet(&self) -> Result<(), Failure> {
         for (id, process) in self.processes.iter().enumerate() {
             let Some(running) = &process.running else { continue };
-            let load: usize =
-                running.racks.iter().flat_map(Rack::nodes).map(|node| node.load()).sum();
+            let load: usize = running
+                .racks
+                .iter()
+                .flat_map(Rack::nodes)
+                .map(bigpeer_core::node::Node::load)
+                .sum();
             if load > 0 || !running.askers.is_empty() {
                 let text = format!("{}: {load} pieces of work never end", self.name(id));
                 return Err(Failure::new("progress", text));
@@ -270,6 +275,12 @@ impl World {
     /// The log was opened again: what was durable before must still be there.
     pub(crate) fn check_reopened(&mut self, id: ProcessId, durable: Txn) {
         self.trace.mix(41, id as u64, durable.0);
+        let mark = self.processes[id].durable_mark;
+        if durable < mark {
+            let text =
+                format!("{} comes back with {durable}, and had {mark} durable", self.name(id));
+            self.fail(Failure::new("durability", text));
+        }
     }
 
     /// A session was closed by one of our own: sometimes that is nobody's fault, sometimes a bug.

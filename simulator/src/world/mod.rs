@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigpeer_connection::RequestId as HttpId;
 use bigpeer_core::disk::DiskOp;
 use bigpeer_core::disk_sim::VirtualDisk;
-use bigpeer_core::ident::{PartitionId, PeerKey, StoreId, Uuid};
+use bigpeer_core::ident::{PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::node::{Append, RackInput, Reply, RequestId};
 use bigpeer_core::rng::Rng;
 use bytes::Bytes;
@@ -38,10 +38,11 @@ pub(crate) enum Event {
     Mail { process: ProcessId, boot: u64, from: Option<u16>, thread: u16, input: RackInput },
     Append { process: ProcessId, boot: u64, thread: u16, append: Append },
     SnapshotPart { process: ProcessId, boot: u64, partition: PartitionId, part: Option<Bytes> },
-    Disk { process: ProcessId, boot: u64, op: DiskOp },
+    Disk { process: ProcessId, boot: u64, op: DiskOp, is_read: bool },
     Wake { process: ProcessId, boot: u64, thread: u16 },
     Ready { process: ProcessId, boot: u64 },
     Restart { process: ProcessId, boot: u64 },
+    CrashAtWork { process: ProcessId, boot: u64 },
     Start(ProcessId),
     Bytes { connection: ConnectionId, to: Side, bytes: Vec<u8> },
     End { connection: ConnectionId, to: Side },
@@ -127,10 +128,10 @@ impl World {
             events_until_check: CHECK_EVERY,
         };
         let partitions = [1, 2, 4, 8][shape.below(4) as usize];
-        world.add_process(false, partitions, shape.one_in(2));
+        world.add_process(false, partitions);
         for _ in 0..1 + shape.below(4) {
             let partitions = 1 + shape.below(2) as u16;
-            let id = world.add_process(true, partitions, shape.one_in(3));
+            let id = world.add_process(true, partitions);
             let site = world.ledger.add_site();
             let device = Device::new(site, id, &mut world.ledger, shape.split());
             world.devices.push(device);
@@ -142,7 +143,7 @@ impl World {
         world
     }
 
-    fn add_process(&mut self, is_device: bool, partitions: u16, is_cold: bool) -> ProcessId {
+    fn add_process(&mut self, is_device: bool, partitions: u16) -> ProcessId {
         let mut disk_seed = [0; 32];
         disk_seed[..16].copy_from_slice(&self.rng.bytes16());
         let mut key = [0; 32];
@@ -153,9 +154,10 @@ impl World {
             peer_key: PeerKey(key),
             store: StoreId(Uuid(self.rng.bytes16())),
             disk: VirtualDisk::new(&disk_seed),
-            is_cold,
             wall_offset_ms: self.rng.below(120_000) as i64 - 60_000,
             is_restored: false,
+            commands_left: None,
+            durable_mark: Txn(0),
             boot: 0,
             running: None,
         };
@@ -204,10 +206,10 @@ impl World {
                     self.on_snapshot_part(process, partition, part.as_ref());
                 }
             }
-            Event::Disk { process, boot, op } => {
+            Event::Disk { process, boot, op, is_read } => {
                 if self.is_boot(process, boot) {
                     self.trace.mix(3, now_ns, op.0);
-                    self.on_disk(process, op);
+                    self.on_disk(process, op, is_read);
                 }
             }
             Event::Wake { process, boot, thread } => {
@@ -226,6 +228,11 @@ impl World {
                     let power = self.faults.one_in(2);
                     self.stop(process, power);
                     self.clock.after(MS, Event::Start(process));
+                }
+            }
+            Event::CrashAtWork { process, boot } => {
+                if self.is_boot(process, boot) {
+                    self.crash_at_work(process);
                 }
             }
             Event::Start(process) => self.start(process),
@@ -283,8 +290,12 @@ impl World {
             });
             running.journal.check_invariants();
             let fill = running.journal.fill();
-            let load: usize =
-                running.racks.iter().flat_map(|rack| rack.nodes()).map(|n| n.load()).sum();
+            let load: usize = running
+                .racks
+                .iter()
+                .flat_map(bigpeer_core::node::Rack::nodes)
+                .map(bigpeer_core::node::Node::load)
+                .sum();
             if load > LOAD_MAX || fill.pending_bytes > 4 << 20 {
                 let text = format!("{load} pieces of work and {} bytes wait", fill.pending_bytes);
                 return self.fail(Failure::new("bounds", text));
@@ -320,7 +331,7 @@ impl World {
                 }
                 Some(Asker::Setup) => self.on_setup_answer(&outcome),
                 None => {
-                    self.fail(Failure::new("answers", format!("{request:?} was answered twice")))
+                    self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
             },
         }

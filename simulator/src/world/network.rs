@@ -312,7 +312,7 @@ impl World {
         match (owner, event) {
             (Owner::Client(client), event) => self.on_client_event(client, id, event),
             (Owner::Device(device), NetEvent::WebSocketOpen { .. }) => {
-                self.open_session(device, id)
+                self.open_session(device, id);
             }
             (Owner::Device(device), NetEvent::Message(frame)) => {
                 self.session(device, 0, id, SessionInput::Frame(frame));

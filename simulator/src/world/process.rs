@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use bigpeer_core::disk::DiskCommand;
+use bigpeer_core::disk::{DiskCommand, DiskError, DiskOp};
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::{LOG_DIR, LogConfig, LogOpened};
@@ -42,11 +42,14 @@ pub(crate) struct Process {
     pub(crate) peer_key: PeerKey,
     pub(crate) store: StoreId,
     pub(crate) disk: VirtualDisk,
-    pub(crate) is_cold: bool,
     /// What the wall clock shows beyond the virtual time.
     pub(crate) wall_offset_ms: i64,
     /// The next opening is of a directory that was put back from a copy.
     pub(crate) is_restored: bool,
+    /// The power goes when the disk has carried out so many more commands.
+    pub(crate) commands_left: Option<u32>,
+    /// The last position that the log has called durable.
+    pub(crate) durable_mark: Txn,
     /// Counts openings, so that what was meant for an earlier one is dropped.
     pub(crate) boot: u64,
     pub(crate) running: Option<Box<Running>>,
@@ -353,12 +356,30 @@ impl World {
         self.drain_journal(id);
     }
 
-    pub(crate) fn on_disk(&mut self, id: ProcessId, op: bigpeer_core::disk::DiskOp) {
+    pub(crate) fn on_disk(&mut self, id: ProcessId, op: DiskOp, is_read: bool) {
         let Some(done) = self.processes[id].disk.complete(op) else { return };
+        self.note_disk_error(done.result.as_ref().err(), is_read);
+        if let Some(left) = &mut self.processes[id].commands_left {
+            *left = left.saturating_sub(1);
+            if *left == 0 {
+                self.processes[id].commands_left = None;
+                let boot = self.processes[id].boot;
+                self.clock.after(0, Event::CrashAtWork { process: id, boot });
+            }
+        }
         let now = self.now_of(id);
         let running = self.processes[id].running.as_mut().expect("the boot was checked");
         running.journal.handle_disk(done, now);
         self.drain_journal(id);
+    }
+
+    fn note_disk_error(&mut self, error: Option<&DiskError>, is_read: bool) {
+        match error {
+            Some(DiskError::Full) => self.coverage.saw(Seen::WriteRefusedFull),
+            Some(DiskError::Io(_)) if is_read => self.coverage.saw(Seen::ReadError),
+            Some(DiskError::Io(_)) => self.coverage.saw(Seen::WriteError),
+            _ => {}
+        }
     }
 
     fn drain_journal(&mut self, id: ProcessId) {
@@ -380,8 +401,9 @@ impl World {
                 if matches!(&command, DiskCommand::Rename { to, .. } if to.starts_with(LOG_DIR)) {
                     self.coverage.saw(Seen::SegmentSwitch);
                 }
+                let is_read = matches!(&command, DiskCommand::Read { .. });
                 self.processes[id].disk.submit(op, command);
-                self.clock.after(delay_ns, Event::Disk { process: id, boot, op });
+                self.clock.after(delay_ns, Event::Disk { process: id, boot, op, is_read });
             }
             JournalOutput::Appended { from, ticket, result } => {
                 let thread = from.0 % self.threads(id);
@@ -392,6 +414,8 @@ impl World {
                 let threads = self.threads(id);
                 let running = self.processes[id].running.as_mut().expect("its journal speaks");
                 running.durable = upto;
+                let mark = &mut self.processes[id].durable_mark;
+                *mark = upto.max(*mark);
                 for thread in 0..threads {
                     let records = records.clone();
                     self.mail(id, JOURNAL, thread, RackInput::Committed { first, records, upto });
@@ -456,7 +480,8 @@ impl World {
             site: process.peer_key.site(),
             epoch,
             seed: running.seed,
-            pretend_cold: process.is_cold,
+            // A seeded half of all reads must wait, always: everybody has to cope.
+            pretend_cold: true,
             limits: NodeLimits { reply_bytes_max: 700, rows_per_turn: 8, ..NodeLimits::default() },
             identity: Arc::new(SyncIdentity {
                 store: process.store,

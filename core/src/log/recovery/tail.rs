@@ -10,7 +10,6 @@ use crate::log::reader::READ_BYTES;
 use crate::log::search::TailSearch;
 use crate::log::segment::segment_file;
 use crate::log::{DamageKind, Io, LogError, TailCut, damaged};
-use crate::plant::{Plant, is_planted};
 
 /// A cut tail is overwritten in writes of at most this size.
 const ZERO_BYTES_MAX: u64 = 1 << 20;
@@ -81,7 +80,7 @@ impl Recovery {
         let Some(&(number, _, to_bytes)) = self.cuts.get(index) else {
             return self.sync_cuts(0, io);
         };
-        if offset_bytes >= to_bytes || is_planted(Plant::TornTailKept) {
+        if offset_bytes >= to_bytes {
             let next_bytes = self.cuts.get(index + 1).map_or(0, |cut| cut.1);
             return self.overwrite(index + 1, next_bytes, io);
         }
