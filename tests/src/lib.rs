@@ -15,6 +15,8 @@
 //! | `BIGPEER_TEST_FULL` | `1` runs the races at their full length |
 //! | `BIGPEER_TEST_SEED` | The seed of the random moments, as a failure printed it |
 
+use std::time::{Duration, Instant};
+
 pub mod binary;
 pub mod data;
 pub mod http;
@@ -38,6 +40,24 @@ pub fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`: not understood")),
         Err(_) => default,
+    }
+}
+
+/// Asks again and again, until there is something; for what cannot be waited for.
+///
+/// # Panics
+///
+/// When nothing has come after 30 seconds.
+pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    const PAUSE: Duration = Duration::from_millis(10);
+    const TIME_MAX: Duration = Duration::from_secs(30);
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(begun.elapsed() < TIME_MAX, "not after {TIME_MAX:?}: {what}");
+        std::thread::sleep(PAUSE);
     }
 }
 
