@@ -94,7 +94,8 @@ pub struct NodeLimits {
     pub record_bytes_max: usize,
     /// Bytes of one document, with its metadata.
     pub document_bytes_max: usize,
-    /// Rows a statement handles before others get their turn.
+    /// Rows a statement handles before others get their turn: about a tenth of a millisecond, the order of a
+    /// point read over HTTP.
     pub rows_per_turn: u32,
 }
 
@@ -105,7 +106,7 @@ impl Default for NodeLimits {
             reply_bytes_max: 256 * 1024,
             record_bytes_max: 64 * 1024 * 1024,
             document_bytes_max: 5 * 1024 * 1024,
-            rows_per_turn: 512,
+            rows_per_turn: 64,
         }
     }
 }
@@ -159,6 +160,8 @@ pub enum Input {
     },
     /// Nothing happened except time.
     Time,
+    /// As `Time`, but no statement that has had its turn gets another: it is another node's.
+    Timers,
 }
 
 /// Something the driver must now do.
@@ -295,7 +298,11 @@ impl Node {
                 self.tasks.wake_block(block);
             }
             Input::Session { session, input } => self.on_session(session, input, now),
-            Input::Time => self.on_time(now),
+            Input::Time => {
+                self.on_timers(now);
+                self.run_yielded(now);
+            }
+            Input::Timers => self.on_timers(now),
         }
         self.run_ready(now);
     }
@@ -322,9 +329,19 @@ impl Node {
     /// When to call with [`Input::Time`]: at once while statements are runnable.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.tasks.has_runnable() {
+        if self.has_runnable() {
             return Some(self.last_now.mono);
         }
+        self.next_timer()
+    }
+
+    /// True while a statement waits for its turn.
+    pub(crate) fn has_runnable(&self) -> bool {
+        self.tasks.has_runnable()
+    }
+
+    /// The next deadline, whether or not statements wait for their turn.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         [deadline, self.sync.next_timeout()].into_iter().flatten().min()
     }
@@ -390,10 +407,9 @@ impl Node {
         );
     }
 
-    fn on_time(&mut self, now: Now) {
+    fn on_timers(&mut self, now: Now) {
         self.store.fold(now.oldest_read);
         self.expire_calls(now);
-        self.run_yielded(now);
         self.sync_timeout(now);
     }
 
