@@ -221,6 +221,8 @@ pub struct Node {
     /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
     calls: BTreeMap<CallId, Call>,
+    /// How many calls read as of each transaction.
+    reads: BTreeMap<Txn, usize>,
     requests: BTreeMap<RequestId, CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
     /// Calls that wait for a transaction.
@@ -260,6 +262,7 @@ impl Node {
             clock: HlcClock::default(),
             clock_wall_max: WallMs::default(),
             calls: BTreeMap::new(),
+            reads: BTreeMap::new(),
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             waits: BTreeSet::new(),
@@ -349,11 +352,11 @@ impl Node {
     /// The oldest transaction that a read of this node may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
-        let calls = self.calls.values().filter_map(Call::read_at);
+        let calls = self.reads.keys().next().copied();
         let sessions = self.sync.sessions.values();
         let watches =
             sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
-        calls.chain(watches).min()
+        watches.chain(calls).min()
     }
 
     /// Everything up to this transaction is reflected.
@@ -400,6 +403,8 @@ impl Node {
     pub fn check_invariants(&self) {
         self.store.check_invariants();
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
+        let reads = self.calls.values().filter_map(Call::read_at);
+        assert_eq!(reads.count(), self.reads.values().sum::<usize>(), "each read is counted");
         assert!(self.requests.len() <= self.calls.len(), "each request has one call");
         assert!(
             self.tips.is_empty() || !self.appends.is_empty() || !self.prepared.is_empty(),
