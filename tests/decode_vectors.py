@@ -203,6 +203,26 @@ class Reader:
 
         return said | {"ops": self.list(op)}
 
+    def checkpoint_part(self):
+        self.version()
+        if self.byte() == 1:
+            return {"clock": self.varint(), "catalog": self.list(lambda: json.loads(self.text())),
+                    "evictions": self.list(lambda: {"app": self.uuid(), "count": self.varint()}),
+                    "remotes": self.list(lambda: {"app": self.uuid(), "peer": self.hex(32), "state": self.bytes().hex()})}
+        said = {"app": self.uuid(), "collection": self.text()}
+        self.read_table()
+
+        def raised():
+            txn, dot = self.varint(), self.dot()
+            return {"txn": txn, "before": say_dot((dot[0] - 1, dot[1]))}
+
+        def entry():
+            entry = {"id": doc_id(self.bytes()), "changed_at": self.varint(), "by": self.hex(32) if self.byte() else None}
+            entry |= {"by_another_at": self.varint(), "history_from": self.varint(), "raised": self.list(raised)}
+            return entry | ({"document": self.document()} if self.byte() == 1 else {"evicted": self.dots()})
+
+        return said | {"entries": self.list(entry)}
+
     def remote_record(self):
         self.version()
         flags, said = self.byte(), {}
@@ -432,6 +452,7 @@ DECODERS = {
     "documents": lambda name, data: standalone(Reader.document)(data),
     "deltas": lambda name, data: standalone_delta(data),
     "transactions": lambda name, data: Reader(data).whole(Reader.transaction),
+    "checkpoint_parts": lambda name, data: Reader(data).whole(Reader.checkpoint_part),
     "remote_records": lambda name, data: Reader(data).whole(Reader.remote_record),
     "frames": lambda name, data: frame(data),
     "log": lambda name, data: segment(data, file_number(name)),

@@ -1,6 +1,6 @@
 //! Time as data: monotonic instants, wall-clock milliseconds and the hybrid logical clock.
 //!
-//! Nothing in this crate reads a clock. A driver passes a [`Now`] into every call; two runs that are given
+//! Nothing in this crate reads a clock. A driver passes a `Now` into every call; two runs that are given
 //! the same inputs at the same `Now` do the same things.
 
 use std::fmt;

@@ -4,8 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// The path of `bigpeer`, built from these sources with the profile of the tests, or named by
-/// `BIGPEER_TEST_BINARY`.
+/// The path of `bigpeer`, built from these sources for release, or named by `BIGPEER_TEST_BINARY`.
 ///
 /// # Panics
 ///
@@ -38,21 +37,25 @@ pub fn printed(output: &Output) -> String {
     format!("{}\n{out}{err}", output.status)
 }
 
-/// Cargo decides what is stale, and its own lock keeps two test binaries from building at once.
+/// Cargo decides what is stale, and its own lock keeps two test binaries from building at once. The profile is
+/// release, whatever that of the tests is: kills and races want a server at its full speed.
 fn build() -> PathBuf {
     let own = std::env::current_exe().expect("a test runs from a file");
-    let profile_dir = own.ancestors().nth(2).expect("tests lie in TARGET/PROFILE/deps");
-    let target = profile_dir.parent().expect("a profile lies in the target directory");
-    let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
-        Some("debug") | None => "dev",
-        Some(name) => name,
-    };
+    let target = own.ancestors().nth(3).expect("tests lie in TARGET/PROFILE/deps");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--package", "bigpeer-server", "--bin", "bigpeer"]);
-    command.args(["--profile", profile, "--target-dir"]).arg(target);
+    command.args([
+        "build",
+        "--quiet",
+        "--locked",
+        "--package",
+        "bigpeer-server",
+        "--bin",
+        "bigpeer",
+    ]);
+    command.args(["--release", "--target-dir"]).arg(target);
     command.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
     let output = command.output().expect("cargo runs these tests, so that it is there");
     assert!(output.status.success(), "bigpeer does not build: {}", printed(&output));
-    profile_dir.join("bigpeer")
+    target.join("release/bigpeer")
 }

@@ -1,7 +1,7 @@
 //! The harness of the end-to-end tests: it builds `bigpeer` once, starts it, speaks HTTP and WebSocket with it as
 //! plain bytes over a socket, kills it, and takes the disk away from under it.
 //!
-//! Each file in `tests/tests` is one theme, and each of its tests runs once for each driver (see [`suite`]).
+//! Each file in `tests/tests` is one theme, and each of its tests runs once for each driver (see [`mod@suite`]).
 //! What can be set from outside:
 //!
 //! | Variable | Meaning |
@@ -14,6 +14,8 @@
 //! | `BIGPEER_TEST_POWER_CUT` | `off` leaves out what needs root and loop devices, and says so |
 //! | `BIGPEER_TEST_FULL` | `1` runs the races at their full length |
 //! | `BIGPEER_TEST_SEED` | The seed of the random moments, as a failure printed it |
+
+use std::time::{Duration, Instant};
 
 pub mod binary;
 pub mod data;
@@ -38,6 +40,24 @@ pub fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name} is `{text}`: not understood")),
         Err(_) => default,
+    }
+}
+
+/// Asks again and again, until there is something; for what cannot be waited for.
+///
+/// # Panics
+///
+/// When nothing has come after 30 seconds.
+pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    const PAUSE: Duration = Duration::from_millis(10);
+    const TIME_MAX: Duration = Duration::from_secs(30);
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(begun.elapsed() < TIME_MAX, "not after {TIME_MAX:?}: {what}");
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -228,7 +228,7 @@ impl Server {
     pub fn new_key(&self, description: &Value) -> String {
         let answer = self.admin("POST", &format!("/admin/apps/{}/keys", self.app), description);
         assert_eq!(answer.status, 201, "{}", answer.complaint());
-        answer.json()["key"].as_str().expect("the key is shown once").to_owned()
+        answer.json()["apiKey"].as_str().expect("the key is shown once").to_owned()
     }
 
     /// Ends it without a word, as `kill -9` does.

@@ -19,7 +19,7 @@ pub enum Driver {
 }
 
 /// The drivers that are tested unless `BIGPEER_TEST_DRIVERS` says otherwise.
-pub const DRIVERS_DEFAULT: &[Driver] = &[Driver::Epoll];
+pub const DRIVERS_DEFAULT: &[Driver] = &[Driver::TokioUring, Driver::Glommio, Driver::Epoll];
 
 impl Driver {
     /// The word for `--driver`.

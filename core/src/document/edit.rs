@@ -225,14 +225,16 @@ impl Edit {
             increments: increments.map(|((path, kind), by)| Increment { path, kind, by }).collect(),
         };
         self.marked.iter().for_each(|path| delta.add_region(path));
-        let mut leaves: BTreeMap<(&[u8], Kind), &Leaf> = BTreeMap::new();
-        for region in &delta.regions {
-            leaves.extend(self.document.leaves.subtree(region).map(|leaf| (leaf.key(), leaf)));
+        let written = self.written.iter();
+        let mut leaves: Vec<&Leaf> =
+            written.filter_map(|(path, kind)| self.document.leaves.get(path, *kind)).collect();
+        if !delta.regions.is_empty() {
+            let regions = delta.regions.iter();
+            leaves.extend(regions.flat_map(|region| self.document.leaves.subtree(region)));
+            leaves.sort_unstable_by_key(|leaf| leaf.key());
+            leaves.dedup_by_key(|leaf| leaf.key());
         }
-        for (path, kind) in &self.written {
-            leaves.extend(self.document.leaves.get(path, *kind).map(|leaf| (leaf.key(), leaf)));
-        }
-        for leaf in leaves.into_values() {
+        for leaf in leaves {
             if !delta.counts_on(leaf) {
                 delta.list(leaf, |dot| dot == self.dot);
             }

@@ -134,6 +134,12 @@ impl Leaves {
 
     /// Where a key is, or the (chunk, index) where it would be inserted. Without chunks that is (0, 0).
     fn find(&self, key: (&[u8], Kind)) -> Result<(usize, usize), (usize, usize)> {
+        // A document is mostly written in the order of its keys, each behind all others.
+        if let Some(last) = self.chunks.last()
+            && last[last.len() - 1].key() < key
+        {
+            return Err((self.chunks.len() - 1, last.len()));
+        }
         let chunk = self.chunks.partition_point(|chunk| chunk[0].key() <= key).saturating_sub(1);
         let leaves = self.chunks.get(chunk).map_or(&[][..], |chunk| &chunk[..]);
         match leaves.binary_search_by(|leaf| leaf.key().cmp(&key)) {
@@ -157,7 +163,9 @@ impl Leaves {
     fn insert_at(&mut self, (chunk, index): (usize, usize), leaf: Leaf) {
         self.count_in(&leaf);
         let Some(shared) = self.chunks.get_mut(chunk) else {
-            self.chunks.push(Arc::new(vec![leaf]));
+            let mut leaves = Vec::with_capacity(CHUNK_LEAVES_FIRST);
+            leaves.push(leaf);
+            self.chunks.push(Arc::new(leaves));
             return;
         };
         let leaves = Arc::make_mut(shared);
@@ -188,6 +196,8 @@ impl Leaves {
 
 /// How many leaves one chunk may hold: what an edit of one field copies at most.
 const CHUNK_LEAVES_MAX: usize = 64;
+/// How many leaves a document has room for from its first one on. The document is packed again when it is stored.
+const CHUNK_LEAVES_FIRST: usize = 16;
 /// How many leaves a chunk gets when it is built at once: some room for later ones.
 const CHUNK_LEAVES_FILLED: usize = 48;
 

@@ -43,14 +43,32 @@ impl Bound {
     ///
     /// `Parameter` if an argument is absent, or is no number of rows where `LIMIT` or `OFFSET` take it.
     pub fn new(statement: Arc<Statement>, arguments: &Object) -> Result<Self, DqlError> {
+        Self::with(statement, |name| arguments.get(name).cloned())
+    }
+
+    /// As [`Self::new`], but takes the values out of `arguments` instead of copying them: whole documents travel
+    /// as arguments.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn taking(statement: Arc<Statement>, arguments: &mut Object) -> Result<Self, DqlError> {
+        Self::with(statement, |name| arguments.remove(name))
+    }
+
+    fn with(
+        statement: Arc<Statement>,
+        mut argument: impl FnMut(&str) -> Option<Value>,
+    ) -> Result<Self, DqlError> {
         let mut parameters = Vec::with_capacity(statement.parameters.len());
+        // Each name is listed once, however often the statement uses it.
         for parameter in &statement.parameters {
-            let Some(value) = arguments.get(&parameter.name) else {
+            let Some(value) = argument(&parameter.name) else {
                 let message = format!("Parameter {} was not provided", parameter.name);
                 let offset = parameter.span.start as usize;
                 return Err(DqlError::at(ErrorKind::Parameter, message, &statement.text, offset));
             };
-            parameters.push(value.clone());
+            parameters.push(value);
         }
         let env = Env { parameters: &parameters, ..Env::default() };
         let paging = match statement.tail() {

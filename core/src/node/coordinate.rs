@@ -1,5 +1,6 @@
 //! The coordinator's side: requests of clients, from their text to their reply.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -99,7 +100,7 @@ impl Node {
         }
     }
 
-    fn on_execute(&mut self, request: RequestId, execute: Execute, now: Now) {
+    fn on_execute(&mut self, request: RequestId, mut execute: Execute, now: Now) {
         let reached = now.durable.min(self.store.applied());
         if let Some(until) = execute.min_txn.filter(|until| *until > reached) {
             let give_up = now.mono.after(MIN_TXN_WAIT_MAX).min(execute.deadline);
@@ -108,7 +109,7 @@ impl Node {
             self.add_call(Some(request), "unknown", deadline, work);
             return;
         }
-        if let Err((query_type, error)) = self.begin(request, &execute, now) {
+        if let Err((query_type, error)) = self.begin(request, &mut execute, now) {
             self.reply_error(request, query_type, error);
         }
     }
@@ -117,7 +118,7 @@ impl Node {
     fn begin(
         &mut self,
         request: RequestId,
-        execute: &Execute,
+        execute: &mut Execute,
         now: Now,
     ) -> Result<(), (&'static str, RequestError)> {
         let permissions =
@@ -166,13 +167,25 @@ impl Node {
             self.deadlines.insert((*give_up, call));
             self.waits.insert((*until, call));
         }
-        self.calls.insert(call, Call { request, query_type, deadline, work });
+        let entry = Call { request, query_type, deadline, work };
+        if let Some(at) = entry.read_at() {
+            *self.reads.entry(at).or_default() += 1;
+        }
+        self.calls.insert(call, entry);
         call
     }
 
     /// Forgets a call and returns it; its request is free to be answered once more and no more.
     pub(crate) fn end_call(&mut self, call: CallId) -> Option<Call> {
         let ended = self.calls.remove(&call)?;
+        if let Some(at) = ended.read_at()
+            && let Entry::Occupied(mut reads) = self.reads.entry(at)
+        {
+            *reads.get_mut() -= 1;
+            if *reads.get() == 0 {
+                reads.remove();
+            }
+        }
         if let Some(request) = ended.request {
             self.requests.remove(&request);
         }

@@ -97,7 +97,8 @@ pub struct NodeLimits {
     pub record_bytes_max: usize,
     /// Bytes of one document, with its metadata.
     pub document_bytes_max: usize,
-    /// Rows a statement handles before others get their turn.
+    /// Rows a statement handles before others get their turn: about a tenth of a millisecond, the order of a
+    /// point read over HTTP.
     pub rows_per_turn: u32,
 }
 
@@ -108,7 +109,7 @@ impl Default for NodeLimits {
             reply_bytes_max: 256 * 1024,
             record_bytes_max: 64 * 1024 * 1024,
             document_bytes_max: 5 * 1024 * 1024,
-            rows_per_turn: 512,
+            rows_per_turn: 64,
         }
     }
 }
@@ -164,6 +165,8 @@ pub enum Input {
     Snapshot(SnapshotAsk),
     /// Nothing happened except time.
     Time,
+    /// As `Time`, but no statement that has had its turn gets another: it is another node's.
+    Timers,
 }
 
 /// Something the driver must now do.
@@ -225,6 +228,8 @@ pub struct Node {
     /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
     calls: BTreeMap<CallId, Call>,
+    /// How many calls read as of each transaction.
+    reads: BTreeMap<Txn, usize>,
     requests: BTreeMap<RequestId, CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
     /// Calls that wait for a transaction.
@@ -265,6 +270,7 @@ impl Node {
             clock: HlcClock::default(),
             clock_wall_max: WallMs::default(),
             calls: BTreeMap::new(),
+            reads: BTreeMap::new(),
             requests: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             waits: BTreeSet::new(),
@@ -305,7 +311,11 @@ impl Node {
             }
             Input::Session { session, input } => self.on_session(session, input, now),
             Input::Snapshot(ask) => self.on_snapshot(ask),
-            Input::Time => self.on_time(now),
+            Input::Time => {
+                self.on_timers(now);
+                self.run_yielded(now);
+            }
+            Input::Timers => self.on_timers(now),
         }
         self.run_ready(now);
     }
@@ -332,9 +342,19 @@ impl Node {
     /// When to call with [`Input::Time`]: at once while statements are runnable.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.tasks.has_runnable() {
+        if self.has_runnable() {
             return Some(self.last_now.mono);
         }
+        self.next_timer()
+    }
+
+    /// True while a statement waits for its turn.
+    pub(crate) fn has_runnable(&self) -> bool {
+        self.tasks.has_runnable()
+    }
+
+    /// The next deadline, whether or not statements wait for their turn.
+    pub(crate) fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         [deadline, self.sync.next_timeout()].into_iter().flatten().min()
     }
@@ -342,11 +362,11 @@ impl Node {
     /// The oldest transaction that a read of this node may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
-        let calls = self.calls.values().filter_map(Call::read_at);
+        let calls = self.reads.keys().next().copied();
         let sessions = self.sync.sessions.values();
         let watches =
             sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
-        calls.chain(watches).min()
+        watches.chain(calls).min()
     }
 
     /// Everything up to this transaction is reflected.
@@ -387,6 +407,8 @@ impl Node {
     pub fn check_invariants(&self) {
         self.store.check_invariants();
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
+        let reads = self.calls.values().filter_map(Call::read_at);
+        assert_eq!(reads.count(), self.reads.values().sum::<usize>(), "each read is counted");
         assert!(self.requests.len() <= self.calls.len(), "each request has one call");
         assert!(
             self.tips.is_empty() || !self.appends.is_empty() || !self.prepared.is_empty(),
@@ -394,10 +416,9 @@ impl Node {
         );
     }
 
-    fn on_time(&mut self, now: Now) {
+    fn on_timers(&mut self, now: Now) {
         self.fold(now);
         self.expire_calls(now);
-        self.run_yielded(now);
         self.sync_timeout(now);
     }
 

@@ -187,6 +187,8 @@ pub enum RackOutput {
 pub struct Rack {
     config: RackConfig,
     nodes: Vec<Node>,
+    /// Which node is the next to give a waiting statement a turn.
+    turn_next: usize,
     local: VecDeque<Message>,
     outputs: VecDeque<RackOutput>,
 }
@@ -212,7 +214,8 @@ impl Rack {
             .collect();
         assert!(!nodes.is_empty(), "a thread has at least one partition");
         assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
-        Self { config, nodes, local: VecDeque::new(), outputs: VecDeque::new() }
+        let (local, outputs) = (VecDeque::new(), VecDeque::new());
+        Self { config, nodes, turn_next: 0, local, outputs }
     }
 
     /// Takes what happened, and lets the nodes of this thread talk until they have nothing more to say.
@@ -240,14 +243,7 @@ impl Rack {
             }
             RackInput::Snapshot { partition, ask } => self.at(partition, Input::Snapshot(ask), now),
             RackInput::Restore { partition, at, part } => self.on_restore(partition, at, &part),
-            RackInput::Time => {
-                for index in 0..self.nodes.len() {
-                    let due = self.nodes[index].poll_timeout().is_some_and(|at| at <= now.mono);
-                    if due || self.nodes[index].has_foldable() {
-                        self.step(index, Input::Time, now);
-                    }
-                }
-            }
+            RackInput::Time => self.on_time(now),
         }
         while let Some(message) = self.local.pop_front() {
             self.at(message.to, Input::Message(message), now);
@@ -281,6 +277,24 @@ impl Rack {
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
+    }
+
+    /// Timers of all nodes, and one turn of one statement: the nodes of a thread share its time, so that a
+    /// statement over all of them holds up a point read by one turn, not by one for each.
+    fn on_time(&mut self, now: Now) {
+        let count = self.nodes.len();
+        let mut is_turn_given = false;
+        for index in (self.turn_next..count).chain(0..self.turn_next) {
+            let node = &self.nodes[index];
+            let runs = node.has_runnable() && !is_turn_given;
+            let is_due = node.next_timer().is_some_and(|at| at <= now.mono);
+            if runs {
+                (self.turn_next, is_turn_given) = ((index + 1) % count, true);
+                self.step(index, Input::Time, now);
+            } else if is_due || node.has_foldable() {
+                self.step(index, Input::Timers, now);
+            }
+        }
     }
 
     fn home(&mut self, input: Input, now: Now) {

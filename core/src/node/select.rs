@@ -81,7 +81,7 @@ impl Node {
     pub(crate) fn begin_statement(
         &mut self,
         request: RequestId,
-        execute: &Execute,
+        execute: &mut Execute,
         statement: &Arc<Statement>,
         permissions: SharedPermissions,
         now: Now,
@@ -103,7 +103,8 @@ impl Node {
                 ),
             ));
         }
-        let bound = Bound::new(statement.clone(), &execute.args).map_err(|e| dql_error(&e))?;
+        let bound =
+            Bound::taking(statement.clone(), &mut execute.args).map_err(|e| dql_error(&e))?;
         let query_type = statement.query_type();
         if !statement.is_mutation() {
             let purpose = Purpose::Rows { untaken_bytes: 0 };

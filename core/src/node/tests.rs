@@ -1,6 +1,7 @@
 //! One process in memory: racks, a journal and a virtual disk, driven until quiet.
 
 mod checkpoint;
+mod cost;
 mod refused;
 mod review;
 mod statements;
@@ -208,6 +209,8 @@ impl Process {
             for thread in 0..self.racks.len() {
                 if self.racks[thread].poll_timeout().is_some_and(|at| at <= self.now.mono) {
                     self.racks[thread].handle_input(RackInput::Time, self.now);
+                    // A long statement may be at work for a while before it has something to say.
+                    worked = true;
                 }
                 while let Some(output) = self.racks[thread].poll_output() {
                     self.on_rack(thread as u16, output);

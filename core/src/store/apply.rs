@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{DocKey, Store};
+use super::{ChangeCursor, DocKey, Store};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{AppId, PeerKey, Txn};
 use crate::log::transaction::{Op, Origin, Transaction};
@@ -110,10 +110,9 @@ impl Store {
         // A peer that lacks something of the result has to hear of it, although the change is its own.
         let origin = origin.filter(|_| is_covered(document.vector(), delta));
         let document = Arc::new(document);
-        self.change(key, |entry| {
+        self.change(txn, index, key, |entry| {
             entry.replace(txn, document, origin, raised.into_iter());
         });
-        self.note_change(txn, index, key);
         Outcome::Applied
     }
 
@@ -123,22 +122,29 @@ impl Store {
             return;
         };
         let covers = if self.keeps_evict_markers { covers } else { Vector::new() };
-        self.change(key, |entry| entry.evict(txn, covers));
-        self.note_change(txn, index, key);
+        self.change(txn, index, key, |entry| entry.evict(txn, covers));
     }
 
-    pub(super) fn change(&mut self, key: &DocKey, change: impl FnOnce(&mut super::Entry)) {
-        self.apps
-            .entry(key.app)
-            .or_default()
-            .entry(key.collection.clone())
-            .or_default()
-            .change(&key.id, change);
-    }
-
-    fn note_change(&mut self, txn: Txn, index: u32, key: &DocKey) {
-        self.changes.touch(key.clone(), txn, index);
-        self.folds.push_back((txn, key.clone()));
+    /// Changes an entry, moves its key in the change index, and remembers to drop the older states.
+    fn change(
+        &mut self,
+        txn: Txn,
+        index: u32,
+        key: &DocKey,
+        change: impl FnOnce(&mut super::Entry),
+    ) {
+        let collections = self.apps.entry(key.app).or_default();
+        let collection = collections.entry(key.collection.clone()).or_default();
+        let (before, has_older) = collection.change(&key.id, |entry| {
+            let before = entry.place();
+            change(entry);
+            entry.set_index(index);
+            (before, entry.has_older())
+        });
+        self.changes.touch(key.clone(), before, ChangeCursor { txn, index });
+        if has_older {
+            self.folds.push_back((txn, key.clone()));
+        }
     }
 }
 

@@ -36,27 +36,27 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct ChangeIndex {
     by_txn: BTreeMap<(AppId, ChangeCursor), DocKey>,
-    places: BTreeMap<DocKey, ChangeCursor>,
 }
 
 impl ChangeIndex {
-    /// Moves `key` to transaction `txn`; `index` tells the operations of one transaction apart.
-    pub(crate) fn touch(&mut self, key: DocKey, txn: Txn, index: u32) {
-        let at = ChangeCursor { txn, index };
+    /// Moves `key` to the place `at` from `before`, where its entry says that it was.
+    pub(crate) fn touch(&mut self, key: DocKey, before: Option<ChangeCursor>, at: ChangeCursor) {
         let app = key.app;
-        if let Some(before) = self.places.insert(key.clone(), at) {
+        if let Some(before) = before {
             self.by_txn.remove(&(app, before));
         }
         self.by_txn.insert((app, at), key);
     }
 
-    /// Puts a key at the end of transaction `txn`, when a store is filled from a snapshot.
-    pub(crate) fn place(&mut self, key: DocKey, txn: Txn) {
+    /// Puts a key at the end of transaction `txn`, when a store is filled from a snapshot: which of its operations
+    /// that stands for.
+    pub(crate) fn place(&mut self, key: DocKey, txn: Txn) -> u32 {
         let of_txn =
             (key.app, ChangeCursor { txn, index: 0 })..=(key.app, ChangeCursor::after(txn));
         let last = self.by_txn.range(of_txn).next_back();
         let index = last.map_or(0, |((_, at), _)| at.index + 1);
-        self.touch(key, txn, index);
+        self.touch(key, None, ChangeCursor { txn, index });
+        index
     }
 
     pub(crate) fn after(&self, app: AppId, cursor: ChangeCursor, limit: usize) -> Vec<Change> {
@@ -68,9 +68,11 @@ impl ChangeIndex {
             .collect()
     }
 
-    pub(crate) fn holds(&self, key: &DocKey, txn: Txn) -> bool {
-        self.places.get(key).is_some_and(|at| {
-            at.txn == txn && self.by_txn.get(&(key.app, *at)).is_some_and(|held| held == key)
-        })
+    pub(crate) fn holds(&self, key: &DocKey, at: ChangeCursor) -> bool {
+        self.by_txn.get(&(key.app, at)).is_some_and(|held| held == key)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_txn.len()
     }
 }

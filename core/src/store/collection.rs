@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::Held;
+use super::{ChangeCursor, Held};
 use crate::document::{Document, Vector};
 use crate::ident::{Actor, DocId, Dot, PeerKey, Txn};
 use crate::time::Hlc;
@@ -14,6 +14,8 @@ use crate::time::Hlc;
 pub(crate) struct Entry {
     pub(super) state: State,
     pub(super) changed_at: Txn,
+    /// Which operation of that transaction made the change.
+    pub(super) changed_index: u32,
     /// States before `changed_at`, oldest first, each with the transaction it dates from.
     pub(super) older: Vec<(Txn, State)>,
     /// The peer whose update made the last change.
@@ -46,6 +48,7 @@ impl Entry {
         Self {
             state: State::Absent,
             changed_at: Txn(0),
+            changed_index: 0,
             older: Vec::new(),
             origin: None,
             other_changed_at: Txn(0),
@@ -56,6 +59,22 @@ impl Entry {
 
     pub(crate) fn changed_at(&self) -> Txn {
         self.changed_at
+    }
+
+    /// Where the last change stands in the change index; none before the first.
+    pub(crate) fn place(&self) -> Option<ChangeCursor> {
+        let place = ChangeCursor { txn: self.changed_at, index: self.changed_index };
+        (self.changed_at != Txn(0)).then_some(place)
+    }
+
+    /// Notes which operation of its transaction made the last change.
+    pub(crate) fn set_index(&mut self, index: u32) {
+        self.changed_index = index;
+    }
+
+    /// Whether states before the last change are kept.
+    pub(crate) fn has_older(&self) -> bool {
+        !self.older.is_empty()
     }
 
     /// True when every change after `after` came from `peer`: it need not hear of them.
@@ -155,7 +174,8 @@ impl Entry {
 
     fn push(&mut self, txn: Txn, state: State) {
         let before = std::mem::replace(&mut self.state, state);
-        if self.changed_at != txn {
+        // Without an older state a read finds nothing, which is what was there before the first.
+        if self.changed_at != txn && self.changed_at != Txn(0) {
             self.older.push((self.changed_at, before));
         }
         self.changed_at = txn;

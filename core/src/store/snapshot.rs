@@ -76,14 +76,17 @@ impl Store {
         let mut newest = Txn(0);
         for _ in 0..count {
             let id = canonical::decode_id(from.bytes("id")?).map_err(|_| from.invalid("id"))?;
-            let entry = Entry::decode(&table, &mut from)?;
-            if entry.changed_at() > at {
+            let mut entry = Entry::decode(&table, &mut from)?;
+            let key = DocKey { app, collection: name.clone(), id };
+            if entry.changed_at() > at || entry.changed_at() == Txn(0) || self.entry(&key).is_some()
+            {
                 return Err(from.invalid("changed at"));
             }
             newest = newest.max(entry.changed_at());
-            let key = DocKey { app, collection: name.clone(), id };
-            self.changes.place(key.clone(), entry.changed_at());
-            self.change(&key, |place| *place = entry);
+            entry.changed_index = self.changes.place(key.clone(), entry.changed_at());
+            let collections = self.apps.entry(app).or_default();
+            let collection = collections.entry(name.clone()).or_default();
+            collection.change(&key.id, |place| *place = entry);
         }
         from.finish()?;
         Ok((app, newest))
@@ -117,6 +120,7 @@ impl Entry {
         (*txn > Txn(0)).then(|| Self {
             state: state.clone(),
             changed_at: *txn,
+            changed_index: 0,
             older: Vec::new(),
             origin: None,
             other_changed_at: *txn,
@@ -187,8 +191,17 @@ impl Entry {
             2 => State::Evicted(decode_vector(table, from)?),
             _ => return Err(from.invalid("state")),
         };
-        let older = Vec::new();
-        Ok(Self { state, changed_at, older, origin, other_changed_at, raises, raises_from })
+        let (changed_index, older) = (0, Vec::new());
+        Ok(Self {
+            state,
+            changed_at,
+            changed_index,
+            older,
+            origin,
+            other_changed_at,
+            raises,
+            raises_from,
+        })
     }
 }
 

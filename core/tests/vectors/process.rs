@@ -7,7 +7,7 @@ use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, T
 use bigpeer_core::log::transaction::{Op, Transaction};
 use bigpeer_core::node::{
     Credential, Execute, Input, Node, NodeConfig, NodeLimits, ObjectMode, Output, Reply, Request,
-    RequestId, SessionId, SessionInput, SyncIdentity,
+    RequestId, SessionId, SessionInput, SnapshotAsk, SyncIdentity,
 };
 use bigpeer_core::seam::Now;
 use bigpeer_core::sync::{BootRow, BootTable};
@@ -23,6 +23,8 @@ pub(crate) struct Process {
     /// What was kept about remotes, oldest first.
     pub(crate) remote_records: Vec<Bytes>,
     pub(crate) is_closed: bool,
+    /// What it gave for a checkpoint.
+    parts: Vec<Bytes>,
 }
 
 impl Process {
@@ -59,6 +61,7 @@ impl Process {
             frames: VecDeque::new(),
             remote_records: Vec::new(),
             is_closed: false,
+            parts: Vec::new(),
         }
     }
 
@@ -85,6 +88,13 @@ impl Process {
             min_txn: None,
             deadline: Instant { ns: u64::MAX },
         }));
+    }
+
+    /// Everything that it holds, as the parts of a checkpoint.
+    pub(crate) fn snapshot(&mut self) -> Vec<Bytes> {
+        self.input(Input::Snapshot(SnapshotAsk::Begin { at: self.now.durable }));
+        self.input(Input::Snapshot(SnapshotAsk::More));
+        std::mem::take(&mut self.parts)
     }
 
     pub(crate) fn session(&mut self, session: SessionId, input: SessionInput) {
@@ -123,7 +133,11 @@ impl Process {
             Output::Reply { .. }
             | Output::SessionReport { .. }
             | Output::Changed { .. }
-            | Output::Snapshot(_) => {}
+            | Output::Snapshot(None) => {}
+            Output::Snapshot(Some(part)) => {
+                self.parts.push(part);
+                inputs.push_back(Input::Snapshot(SnapshotAsk::More));
+            }
             Output::FetchBlock(block) => inputs.push_back(Input::BlockArrived(block)),
         }
     }

@@ -82,6 +82,24 @@ impl Pair {
         }
     }
 
+    /// A server after a meeting, with something of everything that a checkpoint keeps.
+    fn met_once() -> Self {
+        let mut pair = Self::new();
+        let server = &mut pair.server;
+        server.execute(APP, "INSERT INTO boats DOCUMENTS ({'_id': 'b', 'sails': 2})");
+        server.execute(
+            APP,
+            "INSERT INTO cars DOCUMENTS ({'_id': 1, 'Origin': 'Japan'}), ({'_id': 2})",
+        );
+        pair.device.execute(APP, "INSERT INTO cars DOCUMENTS ({'_id': 'own', 'Origin': 'Japan'})");
+        pair.connect("SELECT * FROM cars WHERE Origin = 'Japan'");
+        let server = &mut pair.server;
+        server.execute(APP, "UPDATE cars SET Origin = 'Korea' WHERE _id = 1");
+        server.execute(APP, "DELETE FROM cars WHERE _id = 2");
+        server.execute(APP, "EVICT FROM boats WHERE _id = 'b'");
+        pair
+    }
+
     /// Two meetings with everything that a session has to say.
     fn meet() -> Self {
         let mut pair = Self::new();
@@ -200,3 +218,18 @@ fn the_decoder_reads_the_frames_that_were_sent() {
 const FRAME_BYTES_MAX: usize = 4_096;
 /// Kinds of which the first is not enough.
 const TELLING: [u8; 5] = [HELLO, SUBS, ACK, NEED, CHUNK];
+
+#[test]
+fn checkpoint_parts_are_written_as_they_were() {
+    let mut vectors = Vectors::default();
+    let names = ["head", "boats", "cars"];
+    let parts = Pair::met_once().server.snapshot();
+    assert_eq!(parts.len(), names.len());
+    for (name, part) in names.iter().zip(parts) {
+        vectors.push(*name, part);
+    }
+    vectors.check("checkpoint_parts");
+    agree("checkpoint_parts", "head", "remotes.0.peer", "d1".repeat(32));
+    agree("checkpoint_parts", "boats", "entries.0.id", "b");
+    agree("checkpoint_parts", "cars", "collection", "cars");
+}

@@ -24,7 +24,7 @@ pub struct Config {
     pub handshake_timeout: Duration,
     /// The time for a head, from its first byte to its last.
     pub head_timeout: Duration,
-    /// The time in which a body or message must grow by [`PROGRESS_BYTES`] or end.
+    /// The time in which a body or message must grow by 1 KiB or end.
     pub progress_timeout: Duration,
     /// How long a connection without any request is kept.
     pub idle_timeout: Duration,

@@ -1,7 +1,7 @@
 //! The client's side of the binary `bigpeer`: commands that talk to a server over HTTP, `peer` and `doctor`.
 //!
-//! A command parses its arguments, talks through [`http`], and ends with one of four exit codes: 0 done, 1 failed,
-//! 2 usage, 3 refused by the server. What the answers mean is the business of [`api`]; starting a server is not done
+//! A command parses its arguments, talks through `http`, and ends with one of four exit codes: 0 done, 1 failed,
+//! 2 usage, 3 refused by the server. What the answers mean is the business of `api`; starting a server is not done
 //! here.
 
 mod admin;

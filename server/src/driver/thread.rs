@@ -111,8 +111,20 @@ impl ShardThread {
 
     /// Ends a turn: carries out what the shard asks for. Returns false when the thread shall end.
     pub fn finish_turn(&mut self, mut service: impl FnMut(&mut Shard, ConnId)) -> bool {
-        let mut is_running = true;
         self.is_in_turn = false;
+        let mut is_running = self.carry_out(&mut service);
+        self.shard.run_on();
+        is_running &= self.carry_out(&mut service);
+        self.shard.note_mail_waiting(self.mail_waiting);
+        if !is_running {
+            self.notify(Notice::Stopped);
+        }
+        is_running
+    }
+
+    /// Carries out what the shard asks for, and what comes of that. Returns false when the thread shall end.
+    fn carry_out(&mut self, service: &mut impl FnMut(&mut Shard, ConnId)) -> bool {
+        let mut is_running = true;
         for _ in 0..ROUNDS_MAX {
             self.shard.settle();
             if !self.shard.has_output() {
@@ -133,10 +145,6 @@ impl ShardThread {
             }
         }
         self.mail_waiting = self.mail.flush();
-        self.shard.note_mail_waiting(self.mail_waiting);
-        if !is_running {
-            self.notify(Notice::Stopped);
-        }
         is_running
     }
 

@@ -7,7 +7,8 @@
 //! 2. whatever happened: [`Shard::open_connection`], [`Shard::handle_bytes`], [`Shard::handle_mail`], …;
 //! 3. [`Shard::settle`], then [`Shard::poll_output`] until `None`; carrying out an output may call for another
 //!    round, as long as [`Shard::has_output`] says so;
-//! 4. sleep until [`Shard::poll_timeout`], or until something happens.
+//! 4. [`Shard::run_on`] once, then the third step again;
+//! 5. sleep until [`Shard::poll_timeout`], or until something happens.
 
 mod answer;
 mod bootstrap;
@@ -180,7 +181,15 @@ impl Shard {
         }
     }
 
-    /// Acts on time, and turns what the nodes and the log said into outputs.
+    /// Gives a long statement its share of the turn, once all others have been answered: else every one of them
+    /// would wait for it twice.
+    pub fn run_on(&mut self) {
+        if self.rack.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+            self.input(RackInput::Time);
+        }
+    }
+
+    /// Acts on deadlines, and turns what the nodes and the log said into outputs.
     pub fn settle(&mut self) {
         self.expire_connections();
         let (now, mut is_quiet) = (self.now, false);
@@ -188,9 +197,6 @@ impl Shard {
             && log.journal.poll_timeout().is_some_and(|at| at <= now.mono)
         {
             log.journal.handle_timeout(now);
-        }
-        if self.rack.poll_timeout().is_some_and(|at| at <= now.mono) {
-            self.input(RackInput::Time);
         }
         self.advance_stop();
         while !is_quiet {

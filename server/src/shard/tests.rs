@@ -97,8 +97,10 @@ impl Server {
     fn turn(&mut self, index: usize) -> bool {
         let shard = &mut self.shards[index];
         shard.begin_turn(self.now, WALL);
+        shard.run_on();
         shard.settle();
-        let mut did = false;
+        // A statement that has had its turn and said nothing goes on in the next.
+        let mut did = shard.poll_timeout().is_some_and(|at| at <= self.now);
         while let Some(output) = shard.poll_output() {
             did = true;
             match output {

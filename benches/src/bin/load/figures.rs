@@ -27,11 +27,6 @@ impl Latencies {
         let nanos = sorted.get(index.min(sorted.len().saturating_sub(1)));
         nanos.map_or(0.0, |&nanos| f64::from(nanos) / 1e3)
     }
-
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.nanos.clear();
-    }
 }
 
 /// The middle value, or the mean of the two in the middle. Zero of none.

@@ -63,6 +63,9 @@ struct Options {
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
+    /// Run one workload and nothing else, to look at the server with a profiler: its process id is printed first
+    #[arg(long, value_name = "WORKLOAD")]
+    only: Option<rounds::Workload>,
     /// Be the bare responder, with this many threads, until standard input ends
     #[arg(long, hide = true, value_name = "THREADS")]
     bare_responder: Option<usize>,
@@ -125,6 +128,9 @@ fn run(options: &Options) -> io::Result<bool> {
     }
     let plan = options.plan()?;
     std::fs::create_dir_all(&plan.data)?;
+    if let Some(workload) = options.only {
+        return run_only(&plan, &options.driver, workload);
+    }
     let mut report = Report::new(options.json);
     report.machine(&machine::describe(&plan.data)?)?;
     report.limits(&limits::measure(&plan.data)?)?;
@@ -132,6 +138,16 @@ fn run(options: &Options) -> io::Result<bool> {
         measure_driver(&plan, driver, &mut report)?;
     }
     report.finish()
+}
+
+fn run_only(plan: &Plan, drivers: &[String], workload: rounds::Workload) -> io::Result<bool> {
+    for driver in drivers {
+        let directory = plan.data.join(format!("{driver}-{}", std::process::id()));
+        let result = rounds::only(plan, driver, &directory, workload);
+        let removed = std::fs::remove_dir_all(&directory);
+        result.and(removed)?;
+    }
+    Ok(true)
 }
 
 fn measure_driver(plan: &Plan, driver: &str, report: &mut Report) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::process::{Process, Server};
 use crate::request::{self, Ids, Target, Template};
 
 /// What is asked, and of whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Workload {
     /// The body of an INSERT, answered by the bare responder.
     BareInsert,
@@ -110,11 +110,26 @@ const BATCH: u64 = 500;
 ///
 /// When a process does not start, or a request fails.
 pub(crate) fn measure(plan: &Plan, driver: &str, data: &Path) -> io::Result<Vec<Measured>> {
-    let server = Server::start(&plan.bigpeer, data, driver, plan.shards)?;
-    let bare = Process::bare_responder(plan.shards)?;
-    fill(&server, "bench", DOCUMENTS_READ, request::small_document)?;
-    let mut bench = Bench { plan, server, bare, fresh: Ids::Fresh { next: DOCUMENTS_READ } };
+    let mut bench = Bench::start(plan, driver, data)?;
     plan.connections.iter().map(|&connections| bench.measure(connections)).collect()
+}
+
+/// Runs one workload, one line for every number of connections and round.
+///
+/// # Errors
+///
+/// When a process does not start, or a request fails.
+pub(crate) fn only(plan: &Plan, driver: &str, data: &Path, workload: Workload) -> io::Result<()> {
+    let mut bench = Bench::start(plan, driver, data)?;
+    let process = bench.process(workload).id();
+    writeln!(io::stdout(), "{driver}, process {process}: {}", workload.name())?;
+    for &connections in &plan.connections {
+        for _ in 0..plan.rounds {
+            let figures = bench.run(workload, connections, plan.time)?;
+            writeln!(io::stdout(), "{connections} connections: {figures:.1?}")?;
+        }
+    }
+    Ok(())
 }
 
 /// Inserts `count` documents.
@@ -162,7 +177,14 @@ struct Sample {
     syncs: f64,
 }
 
-impl Bench<'_> {
+impl<'a> Bench<'a> {
+    fn start(plan: &'a Plan, driver: &str, data: &Path) -> io::Result<Self> {
+        let server = Server::start(&plan.bigpeer, data, driver, plan.shards)?;
+        let bare = Process::bare_responder(plan.shards)?;
+        fill(&server, "bench", DOCUMENTS_READ, request::small_document)?;
+        Ok(Self { plan, server, bare, fresh: Ids::Fresh { next: DOCUMENTS_READ } })
+    }
+
     fn measure(&mut self, connections: usize) -> io::Result<Measured> {
         let mut rounds = Vec::new();
         for _ in 0..self.plan.rounds {
