@@ -114,7 +114,17 @@ pub struct Journal {
     replay_from: Txn,
     opened_end: Option<Txn>,
     replayed: bool,
+    /// Durable records that are not handed out yet.
+    batch: Batch,
     outputs: VecDeque<JournalOutput>,
+}
+
+/// Durable records of one or more groups that follow each other.
+#[derive(Debug, Default)]
+struct Batch {
+    first: Txn,
+    records: Vec<Bytes>,
+    bytes: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +154,7 @@ impl Journal {
             ticket_next: 0,
             opened_end: None,
             replayed: false,
+            batch: Batch::default(),
             outputs: VecDeque::new(),
         };
         journal.drain(now);
@@ -248,7 +259,7 @@ impl Journal {
             } else if let Some(output) = self.log.as_mut().and_then(Log::poll_output) {
                 self.on_log(output, now);
             } else {
-                return;
+                return self.hand_out();
             }
         }
     }
@@ -306,6 +317,9 @@ impl Journal {
     }
 
     fn on_log(&mut self, output: LogOutput, now: Now) {
+        if !matches!(output, LogOutput::Committed { .. }) {
+            self.hand_out();
+        }
         match output {
             LogOutput::Disk(DiskOp(number), command) => {
                 let op = DiskOp(2 * number + OF_LOG);
@@ -363,6 +377,7 @@ impl Journal {
     /// A checkpoint is of a position that everybody has just heard of.
     fn begin_checkpoint_if_due(&mut self, at: Txn, now: Now) {
         if self.replayed && !self.is_sealing && self.checkpoints.is_due() {
+            self.hand_out();
             let log_id = self.log.as_ref().and_then(Log::log_id);
             let log_id = log_id.expect("what was replayed is open");
             self.checkpoints.begin(log_id, at, now.wall);
@@ -384,22 +399,44 @@ impl Journal {
         {
             entry.remove();
         }
-        let records: Arc<[Bytes]> = records.into_iter().map(LogRecord::into_bytes).collect();
-        let bytes: usize = records.iter().map(Bytes::len).sum();
+        let bytes: usize = records.iter().map(|record| record.bytes().len()).sum();
+        self.checkpoints.note_records(records.len(), bytes);
+        // A restored log goes on behind a gap.
+        if self.batch.first.0 + self.batch.records.len() as u64 != first.0 {
+            self.hand_out();
+        }
+        if self.batch.records.is_empty() {
+            self.batch.first = first;
+        }
+        self.batch.records.extend(records.into_iter().map(LogRecord::into_bytes));
+        self.batch.bytes += bytes;
         if !self.replayed
             && let Some(log) = &mut self.log
         {
             log.replay_more(bytes as u64, now);
         }
-        self.checkpoints.note_records(records.len(), bytes);
-        self.outputs.push_back(JournalOutput::Committed { first, records, upto });
+        if self.batch.bytes >= BATCH_BYTES || self.batch.records.len() >= BATCH_RECORDS {
+            self.hand_out();
+        }
         self.note_replayed_upto(upto, now);
         self.begin_checkpoint_if_due(upto, now);
+    }
+
+    /// Hands out the durable records that were collected. One sync covers dozens of groups, and a replay reads
+    /// thousands: every node of every thread hears once of them all.
+    fn hand_out(&mut self) {
+        let Batch { first, records, .. } = std::mem::take(&mut self.batch);
+        if records.is_empty() {
+            return;
+        }
+        let upto = Txn(first.0 + records.len() as u64 - 1);
+        self.outputs.push_back(JournalOutput::Committed { first, records: records.into(), upto });
     }
 
     fn note_replayed_upto(&mut self, upto: Txn, now: Now) {
         if !self.replayed && self.opened_end.is_some_and(|end| upto >= end) {
             self.replayed = true;
+            self.hand_out();
             self.outputs.push_back(JournalOutput::Replayed);
             self.begin_checkpoint_if_due(upto, now);
         }
@@ -431,6 +468,10 @@ impl Journal {
 /// The numbers of disk commands are even for the log and odd for checkpoints.
 const OF_LOG: u64 = 0;
 const OF_CHECKPOINT: u64 = 1;
+
+/// How much is handed out at once: the threads apply one part while the next is read.
+const BATCH_BYTES: usize = 256 << 10;
+const BATCH_RECORDS: usize = 512;
 
 /// How much of the checkpoint or of the log is read ahead of the nodes while it is replayed.
 const REPLAY_BYTES: u64 = 16 << 20;
