@@ -173,7 +173,7 @@ impl Shard {
             }
             Mail::Snapshot { partition, ask } => self.input(RackInput::Snapshot { partition, ask }),
             Mail::SnapshotPart { partition, part } => {
-                self.on_snapshot_part(partition, part.as_ref())
+                self.on_snapshot_part(partition, part.as_ref());
             }
             Mail::Applied { thread, upto } => self.on_applied(thread, upto),
             Mail::Drained => self.on_thread_drained(),
