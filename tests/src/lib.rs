@@ -12,7 +12,6 @@
 //! | `BIGPEER_TEST_KILL_CYCLES` | How often `kill -9` strikes each driver |
 //! | `BIGPEER_TEST_POWER_CUTS` | How often the power fails for each driver |
 //! | `BIGPEER_TEST_POWER_CUT` | `off` leaves out what needs root and loop devices, and says so |
-//! | `BIGPEER_TEST_FULL` | `1` runs the races at their full length |
 //! | `BIGPEER_TEST_SEED` | The seed of the random moments, as a failure printed it |
 
 use std::time::{Duration, Instant};
@@ -59,10 +58,4 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
         assert!(begun.elapsed() < TIME_MAX, "not after {TIME_MAX:?}: {what}");
         std::thread::sleep(PAUSE);
     }
-}
-
-/// True when the races run at their full length.
-#[must_use]
-pub fn is_full_run() -> bool {
-    setting("BIGPEER_TEST_FULL", 0) == 1
 }

@@ -25,6 +25,8 @@ pub struct Options {
     pub shards: Option<u16>,
     /// Whether io_uring is forbidden to the process, as a container's seccomp profile does.
     pub without_io_uring: bool,
+    /// The weight of the log at which a checkpoint is made, if not the server's own choice.
+    pub checkpoint_after_bytes: Option<u64>,
 }
 
 /// A running server. It is killed when dropped.
@@ -59,13 +61,25 @@ impl Options {
     #[must_use]
     pub fn new(driver: Driver, data: impl Into<PathBuf>) -> Self {
         let driver = driver.name().to_owned();
-        Self { data: data.into(), driver, shards: None, without_io_uring: false }
+        Self {
+            data: data.into(),
+            driver,
+            shards: None,
+            without_io_uring: false,
+            checkpoint_after_bytes: None,
+        }
     }
 
     /// The same with this number of threads.
     #[must_use]
     pub fn shards(self, shards: u16) -> Self {
         Self { shards: Some(shards), ..self }
+    }
+
+    /// The same with a checkpoint whenever the log weighs so much more.
+    #[must_use]
+    pub fn checkpoint_after(self, bytes: u64) -> Self {
+        Self { checkpoint_after_bytes: Some(bytes), ..self }
     }
 
     /// The command line, with free ports.
@@ -79,6 +93,9 @@ impl Options {
         }
         if let Some(shards) = self.shards {
             command.args(["--shards", &shards.to_string()]);
+        }
+        if let Some(bytes) = self.checkpoint_after_bytes {
+            command.args(["--checkpoint-after", &bytes.to_string()]);
         }
         if self.without_io_uring {
             system::forbid_io_uring(&mut command);

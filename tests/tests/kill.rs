@@ -26,6 +26,9 @@ const CYCLES_PER_DIRECTORY: u64 = 20;
 
 const WRITERS: usize = 8;
 
+/// So little that a checkpoint is under way at many of the moments.
+const CHECKPOINT_AFTER: u64 = 300_000;
+
 fn what_was_acknowledged_survives_every_kill(driver: Driver) {
     let mut random = Random::announced("kill -9");
     let cycles = setting("BIGPEER_TEST_KILL_CYCLES", CYCLES);
@@ -39,7 +42,9 @@ fn what_was_acknowledged_survives_every_kill(driver: Driver) {
 
 fn kill_repeatedly(driver: Driver, count: u64, random: &mut Random) -> u64 {
     let scratch = Scratch::new();
-    let options = Options::new(driver, scratch.path()).shards(1 + random.below(3) as u16);
+    let shards = 1 + random.below(3) as u16;
+    let options =
+        Options::new(driver, scratch.path()).shards(shards).checkpoint_after(CHECKPOINT_AFTER);
     let mut server = options.start();
     found_counter(&mut server.client());
     let mut notes = Notes::of_writers(WRITERS);

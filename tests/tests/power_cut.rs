@@ -25,6 +25,9 @@ const CUTS_PER_VOLUME: u64 = 10;
 
 const WRITERS: usize = 8;
 
+/// So little that a checkpoint is under way at many of the moments.
+const CHECKPOINT_AFTER: u64 = 300_000;
+
 const VOLUME_MIB: u64 = 256;
 
 fn what_was_acknowledged_survives_every_power_cut(driver: Driver) {
@@ -42,7 +45,8 @@ fn what_was_acknowledged_survives_every_power_cut(driver: Driver) {
 
 fn cut_repeatedly(driver: Driver, count: u64, random: &mut Random) -> u64 {
     let volume = Volume::ext4(VOLUME_MIB);
-    let mut server = Options::new(driver, volume.path().join("data")).start();
+    let options = Options::new(driver, volume.path().join("data"));
+    let mut server = options.checkpoint_after(CHECKPOINT_AFTER).start();
     found_counter(&mut server.client());
     let mut notes = Notes::of_writers(WRITERS);
     let mut total = 0;

@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bigpeer_tests::http::Answer;
 use bigpeer_tests::scratch::Scratch;
 use bigpeer_tests::server::{Options, Server};
+use bigpeer_tests::suite;
 use bigpeer_tests::suite::Driver;
-use bigpeer_tests::{is_full_run, suite};
 use serde_json::json;
 
 suite!(
@@ -23,9 +23,7 @@ suite!(
 const CLIENTS: usize = 64;
 
 /// How often each client writes.
-fn rounds() -> u64 {
-    if is_full_run() { 1000 } else { 100 }
-}
+const ROUNDS: u64 = 1000;
 
 /// Lets [`CLIENTS`] threads, each with a connection of its own, do something at the same time.
 fn at_once(server: &Server, act: impl Fn(usize, bigpeer_tests::server::Client) + Sync) {
@@ -45,16 +43,15 @@ fn every_field_keeps_its_last_value(driver: Driver) {
     let scratch = Scratch::new();
     let mut server = Options::new(driver, scratch.path()).start();
     server.client().run("INSERT INTO boards DOCUMENTS (:doc)", &json!({"doc": {"_id": 1}}));
-    let rounds = rounds();
     at_once(&server, |number, mut client| {
         let statement = format!("UPDATE boards SET f{number} = :value WHERE _id = 1");
-        for value in 1..=rounds {
+        for value in 1..=ROUNDS {
             client.run(&statement, &json!({"value": value}));
         }
     });
     let mut expected = json!({"_id": 1});
     for number in 0..CLIENTS {
-        expected[format!("f{number}")] = json!(rounds);
+        expected[format!("f{number}")] = json!(ROUNDS);
     }
     let board = |server: &Server| server.client().select("SELECT * FROM boards", &json!({}));
     assert_eq!(board(&server), [expected.clone()]);
@@ -66,14 +63,13 @@ fn no_increment_is_lost_or_counted_twice(driver: Driver) {
     let scratch = Scratch::new();
     let mut server = Options::new(driver, scratch.path()).start();
     server.client().run("INSERT INTO meters DOCUMENTS (:doc)", &json!({"doc": {"_id": "m"}}));
-    let rounds = rounds();
     at_once(&server, |_, mut client| {
-        for _ in 0..rounds {
+        for _ in 0..ROUNDS {
             client.run("UPDATE meters APPLY n INCREMENT BY 1 WHERE _id = 'm'", &json!({}));
         }
     });
     let sum = |server: &Server| server.client().select("SELECT n FROM meters", &json!({}));
-    let expected = [json!({"n": CLIENTS as u64 * rounds})];
+    let expected = [json!({"n": CLIENTS as u64 * ROUNDS})];
     assert_eq!(sum(&server), expected);
     server.kill();
     assert_eq!(sum(&server.restart()), expected);
@@ -102,22 +98,33 @@ fn of_racing_inserts_of_one_id_exactly_one_wins(driver: Driver) {
 }
 
 fn a_write_is_seen_at_once_on_every_other_connection(driver: Driver) {
+    const WRITES: usize = 100_000;
+    const CHAINS: usize = 8;
     let scratch = Scratch::new();
     let server = Options::new(driver, scratch.path()).start();
-    let count = if is_full_run() { 100_000 } else { 10_000 };
-    // An odd number of readers, so that writer and reader meet on every pair of threads.
+    std::thread::scope(|scope| {
+        for chain in 0..CHAINS {
+            let server = &server;
+            scope.spawn(move || write_and_read_elsewhere(server, chain, WRITES / CHAINS));
+        }
+    });
+}
+
+fn write_and_read_elsewhere(server: &Server, chain: usize, writes: usize) {
+    // An odd number of connections, so that writer and reader meet on every pair of threads.
     let mut clients: Vec<_> = (0..5).map(|_| server.client()).collect();
-    clients[0].run("INSERT INTO notes DOCUMENTS (:doc)", &json!({"doc": {"_id": 1, "v": 0}}));
-    for value in 1..=count {
+    let document = json!({"doc": {"_id": chain, "chain": chain, "v": 0}});
+    clients[0].run("INSERT INTO notes DOCUMENTS (:doc)", &document);
+    for value in 1..=writes {
         let (writer, reader) = (value % clients.len(), (value / clients.len() + 1) % clients.len());
-        let args = json!({"v": value});
-        clients[writer].run("UPDATE notes SET v = :v WHERE _id = 1", &args);
+        let args = json!({"chain": chain, "v": value});
+        clients[writer].run("UPDATE notes SET v = :v WHERE _id = :chain", &args);
         // By id, which asks the owner alone, and by a scan, which asks every shard.
         let statement = match value % 2 {
-            0 => "SELECT v FROM notes WHERE _id = 1",
-            _ => "SELECT v FROM notes",
+            0 => "SELECT v FROM notes WHERE _id = :chain",
+            _ => "SELECT v FROM notes WHERE chain = :chain",
         };
-        assert_eq!(clients[reader].select(statement, &json!({})), [args]);
+        assert_eq!(clients[reader].select(statement, &args), [json!({"v": value})]);
     }
 }
 

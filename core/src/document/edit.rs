@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::delta::{Base, Increment};
 use super::leaf::Held;
+use super::leaves::Leaves;
 use super::{
     Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Path, PathError, Vector, only,
 };
@@ -225,9 +226,7 @@ impl Edit {
             increments: increments.map(|((path, kind), by)| Increment { path, kind, by }).collect(),
         };
         self.marked.iter().for_each(|path| delta.add_region(path));
-        let written = self.written.iter();
-        let mut leaves: Vec<&Leaf> =
-            written.filter_map(|(path, kind)| self.document.leaves.get(path, *kind)).collect();
+        let mut leaves = leaves_under(&self.document.leaves, &self.written);
         if !delta.regions.is_empty() {
             let regions = delta.regions.iter();
             leaves.extend(regions.flat_map(|region| self.document.leaves.subtree(region)));
@@ -359,6 +358,22 @@ impl Edit {
         debug_assert!(self.dot.hlc > Hlc(0), "the zero clock is before every event");
     }
 }
+
+/// What is there under the keys that were written, in order.
+fn leaves_under<'a>(leaves: &'a Leaves, written: &BTreeSet<(Path, Kind)>) -> Vec<&'a Leaf> {
+    let mut written = written.iter().peekable();
+    if written.len() < leaves.len() / WALK_FRACTION {
+        return written.filter_map(|(path, kind)| leaves.get(path, *kind)).collect();
+    }
+    let is_written = |leaf: &&Leaf| {
+        while written.next_if(|(path, kind)| (path.as_bytes(), *kind) < leaf.key()).is_some() {}
+        written.next_if(|(path, kind)| (path.as_bytes(), *kind) == leaf.key()).is_some()
+    };
+    leaves.iter().filter(is_written).collect()
+}
+
+/// A walk over all leaves costs less than a search for each that was written, if those are more than one in so many.
+const WALK_FRACTION: usize = 4;
 
 fn key_of(leaf: &Leaf) -> (Path, Kind) {
     (leaf.path.clone(), leaf.kind)

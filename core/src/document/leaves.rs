@@ -35,6 +35,11 @@ impl Leaves {
         self.live_count
     }
 
+    /// How many leaves there are, marks included.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.iter().map(|chunk| chunk.len()).sum()
+    }
+
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes
     }

@@ -8,8 +8,15 @@ use smallvec::SmallVec;
 /// below a path is one contiguous range of keys: those that start with its bytes. The root is empty.
 ///
 /// Each step is its UTF-8 bytes, with `00` written `01 01` and `01` written `01 02`, closed by `00`.
-#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Path(SmallVec<[u8; 24]>);
+
+impl Clone for Path {
+    fn clone(&self) -> Self {
+        // The derived one goes byte by byte.
+        Self(SmallVec::from_slice(&self.0))
+    }
+}
 
 /// The path would be deeper than [`Path::DEPTH_MAX`] or its encoding longer than [`Path::SIZE_BYTES_MAX`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -134,11 +141,13 @@ impl Path {
     }
 
     fn push_escaped(&mut self, step: &str) {
-        for byte in step.bytes() {
-            if byte <= ESCAPE {
-                self.0.extend_from_slice(&[ESCAPE, byte + 1]);
-            } else {
-                self.0.push(byte);
+        for part in step.as_bytes().split_inclusive(|&byte| byte <= ESCAPE) {
+            match part {
+                [plain @ .., byte] if *byte <= ESCAPE => {
+                    self.0.extend_from_slice(plain);
+                    self.0.extend_from_slice(&[ESCAPE, byte + 1]);
+                }
+                plain => self.0.extend_from_slice(plain),
             }
         }
         self.0.push(END);

@@ -3,8 +3,9 @@
 //!
 //! The machine's limits come first. Then, for every driver, a server is started on a directory of its own, and the
 //! workloads take turns: a bare tokio + httparse responder, the empty handler and the real statement, with one body,
-//! again and again. Every ratio is taken within one round, and the median of the rounds is shown. Two smaller
-//! measurements follow on a server with one thread: point reads beside a scan, and a client that never reads.
+//! again and again. Every ratio is taken within one round, and the median of the rounds is shown. Smaller
+//! measurements follow: point reads beside a scan and a client that never reads, both on a server with one thread,
+//! and a start on a log of 100,000 transactions.
 //!
 //! Times are reported; only counts (syncs, bytes) make the exit code 1, because machines are noisy.
 
@@ -16,6 +17,7 @@ mod limits;
 mod machine;
 mod perf;
 mod process;
+mod recovery;
 mod report;
 mod request;
 mod rounds;
@@ -163,5 +165,6 @@ fn measure_in(plan: &Plan, driver: &str, directory: &Path, report: &mut Report) 
     for measured in rounds::measure(plan, driver, &rounds)? {
         report.rounds(driver, plan.shards, &measured)?;
     }
-    report.beside(driver, &beside::measure(plan, driver, &directory.join("beside"))?)
+    report.beside(driver, &beside::measure(plan, driver, &directory.join("beside"))?)?;
+    report.recovery(driver, &recovery::measure(plan, driver, &directory.join("recovery"))?)
 }

@@ -27,6 +27,11 @@ pub(crate) fn count(process: u32, time: Duration) -> JoinHandle<Option<Rates>> {
     })
 }
 
+/// Whether there is a perf to ask again.
+pub(crate) fn is_there() -> bool {
+    Command::new("perf").arg("--version").output().is_ok_and(|output| output.status.success())
+}
+
 fn rates(text: &str, time: Duration) -> Option<Rates> {
     let count = |event: &str| {
         let mut lines = text.lines().map(|line| line.split(';').collect::<Vec<_>>());

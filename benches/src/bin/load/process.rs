@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bigpeer_core::value::{Object, Value, json};
 
@@ -94,11 +94,7 @@ impl Server {
         driver: &str,
         shards: usize,
     ) -> io::Result<Self> {
-        let mut command = Command::new(bigpeer);
-        command.args(["serve", "--json", "--bench-empty-handler", "--driver", driver]);
-        command.args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
-        command.args(["--admin-listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
-        let (child, line) = start(command.arg("--data").arg(data))?;
+        let (child, line) = start(&mut serve(bigpeer, data, driver, shards))?;
         let ready = json::parse(line.as_bytes(), json::Limits::default()).map_err(|error| {
             io::Error::other(format!("the server did not say that it is ready: {error:?}"))
         })?;
@@ -112,6 +108,26 @@ impl Server {
         let admin = text(ready, "admin")?.parse().map_err(io::Error::other)?;
         let access = Access { app: text(ready, "app")?.into(), key: text(ready, "apiKey")?.into() };
         Ok(Self { process: Process { child, address }, access, admin })
+    }
+
+    /// Starts a server on a directory that has served, ends it, and says how long it took to answer.
+    ///
+    /// # Errors
+    ///
+    /// When it does not become ready.
+    pub(crate) fn reopen(
+        bigpeer: &Path,
+        data: &Path,
+        driver: &str,
+        shards: usize,
+    ) -> io::Result<Duration> {
+        let begun = Instant::now();
+        let (mut child, line) = start(&mut serve(bigpeer, data, driver, shards))?;
+        let time = begun.elapsed();
+        child.kill()?;
+        child.wait()?;
+        let is_ready = json::parse(line.as_bytes(), json::Limits::default()).is_ok();
+        is_ready.then_some(time).ok_or_else(|| io::Error::other("the server did not open its log"))
     }
 
     /// What the server counts.
@@ -149,6 +165,15 @@ pub(crate) fn cpu_of(stat: &str) -> io::Result<Duration> {
     let ticks =
         after.split_whitespace().skip(11).take(2).filter_map(|word| word.parse::<u64>().ok());
     Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
+}
+
+fn serve(bigpeer: &Path, data: &Path, driver: &str, shards: usize) -> Command {
+    let mut command = Command::new(bigpeer);
+    command.args(["serve", "--json", "--bench-empty-handler", "--driver", driver]);
+    command.args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
+    command.args(["--admin-listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
+    command.arg("--data").arg(data);
+    command
 }
 
 fn start(command: &mut Command) -> io::Result<(Child, String)> {

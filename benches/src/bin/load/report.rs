@@ -7,6 +7,7 @@ use bigpeer_core::value::{Object, Value, json};
 use crate::beside::Beside;
 use crate::limits::Limits;
 use crate::machine::Machine;
+use crate::recovery::Recovery;
 use crate::rounds::{Figures, Measured, WORKLOADS, Workload};
 
 /// Collects what was measured. Tables are printed as they come.
@@ -57,6 +58,7 @@ const EMPTY_CPU_TO_BARE_MAX: f64 = 1.5;
 const SYNCS_PER_1000_MAX: f64 = 40.0;
 const BUSY_TO_IDLE_P99_MAX: f64 = 3.0;
 const UNREAD_MIB_MAX: f64 = 8.0;
+const RECOVERY_MS_MAX: f64 = 1_000.0;
 
 /// The number of connections that the bar on syncs speaks of: fewer clients cannot share a sync as widely.
 const SYNCS_JUDGED_CONNECTIONS: usize = 256;
@@ -157,6 +159,16 @@ impl Report {
         ))?;
         let what = format!("{driver}: MiB for a client that never reads");
         self.judge(what, unread_mib, Bar::AtMost(UNREAD_MIB_MAX), true);
+        Ok(())
+    }
+
+    /// The start on a long log.
+    pub(crate) fn recovery(&mut self, driver: &str, recovery: &Recovery) -> io::Result<()> {
+        let Recovery { transactions, millis } = recovery;
+        self.say(&format!("a start on a log of {transactions} transactions: {millis:.0} ms"))?;
+        let what = format!("{driver}: ms to answer again, per 100,000 transactions");
+        let found = millis * 1e5 / *transactions as f64;
+        self.judge(what, found, Bar::AtMost(RECOVERY_MS_MAX), false);
         Ok(())
     }
 
