@@ -265,9 +265,12 @@ impl Live {
                     self.shelf.want(self.writer.segment_bytes_for(&records));
                     if self.shelf.is_full(now.mono) {
                         self.shelf.want_usual();
-                        self.waiting_bytes -= front.bytes;
+                        // What waits behind it may build on it, and could still fit where it does not.
                         io.refuse(front.ticket, Refusal::Full);
-                        continue;
+                        for ticket in self.take_waiting() {
+                            io.refuse(ticket, Refusal::Full);
+                        }
+                        return;
                     }
                     front.records = records;
                     self.waiting.push_front(front);

@@ -186,6 +186,32 @@ fn a_full_disk_refuses_before_a_position_is_promised() {
 }
 
 #[test]
+fn what_waits_behind_a_refused_append_is_refused_with_it() {
+    let mut bench = Bench::new(1, 16_384);
+    bench.open_whole();
+    bench.disk.set_capacity(32_768);
+    let mut both = 0;
+    let is_refused =
+        |bench: &Bench, ticket| bench.refused.iter().any(|(refused, _)| *refused == ticket);
+    for _ in 0..10 {
+        // It is not known any more that the disk is full: the next append waits for another try.
+        bench.now.mono.ns += 2_000_000_000;
+        let large = bench.append_sizes(&[9_000]);
+        let is_waiting = !is_refused(&bench, large);
+        // This one would fit into what is left of the segment.
+        let small = bench.append_sizes(&[10]);
+        bench.settle();
+        if is_waiting && is_refused(&bench, large) {
+            assert!(is_refused(&bench, small), "it may build on what was refused");
+            both += 1;
+        }
+    }
+    assert!(both > 0, "the disk was full");
+    bench.disk.set_capacity(u64::MAX);
+    bench.crash_and_open();
+}
+
+#[test]
 fn after_a_failed_sync_nothing_is_accepted() {
     let mut bench = Bench::new(1, 16_384);
     bench.open_whole();
