@@ -101,6 +101,8 @@ impl Shard {
 
     /// Takes bytes that were read.
     pub fn handle_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
+        // Whoever sent this may have heard of what became durable since the turn began.
+        self.now.durable = self.now.durable.max(self.shared.durable());
         let now = self.now.mono;
         self.metrics().add(Metric::BytesReceived, bytes.len() as u64);
         self.drive(conn, |machine| either!(machine, it => it.handle_bytes(bytes, now)));
