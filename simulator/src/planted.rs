@@ -11,7 +11,7 @@ mod hunt {
     use crate::run::{Outcome, run_seed};
 
     /// Seeds that are tried for one bug.
-    const SEEDS_MAX: u64 = 300;
+    const SEEDS_MAX: u64 = 1200;
 
     /// Characters of a failure that are printed.
     const TEXT_CHARS: usize = 100;
