@@ -3,7 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -155,7 +155,7 @@ impl Epoll {
     /// Waits until something is ready, at most `timeout`, and returns how much is.
     pub(crate) fn wait(&mut self, timeout: Option<Duration>) -> io::Result<usize> {
         let count = match self.wait_once(timeout) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
+            Err(error) if error.kind() == ErrorKind::Interrupted => 0,
             other => other?,
         };
         Ok(usize::try_from(count).expect("a count is not negative"))
@@ -211,6 +211,17 @@ pub(crate) fn lengthen_backlog(of: &impl AsRawFd, backlog: u16) -> io::Result<()
     check(unsafe { libc::listen(of.as_raw_fd(), backlog.into()) }).map(drop)
 }
 
+/// Sends what a socket takes at once, even if it is one that waits, and returns how much that is.
+pub(crate) fn send_now(to: &impl AsRawFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: `bytes` outlives the call, which reads that many.
+    let sent = unsafe { libc::send(to.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) };
+    usize::try_from(sent).or_else(|_| match io::Error::last_os_error() {
+        error if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => Ok(0),
+        error => Err(error),
+    })
+}
+
 /// Waits until one of the descriptors is readable.
 pub(crate) fn wait_readable(of: &[RawFd]) -> io::Result<()> {
     let mut fds: Vec<_> =
@@ -218,7 +229,7 @@ pub(crate) fn wait_readable(of: &[RawFd]) -> io::Result<()> {
     let count = fds.len().try_into().expect("few descriptors");
     // SAFETY: `fds` has `count` entries and outlives the call.
     match check(unsafe { libc::poll(fds.as_mut_ptr(), count, -1) }) {
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+        Err(error) if error.kind() == ErrorKind::Interrupted => Ok(()),
         other => other.map(drop),
     }
 }
