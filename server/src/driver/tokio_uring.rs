@@ -11,13 +11,20 @@
 //! only milliseconds, so that shorter waits go round the ring instead; the turns are a spawned task, for the runtime
 //! looks at its main one again and again, and waking it costs a round of the runtime.
 
+mod receive;
+
 use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
+use receive::{First, receive};
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
@@ -30,7 +37,7 @@ use crate::shard::{ConnId, Shard};
 /// user's limit for locked memory, so it is small.
 const RING_ENTRIES: u32 = 256;
 
-/// What an idle connection's read holds, and what a busy one's grows to.
+/// What a read holds of a connection that says little, and what one that says much grows to.
 const READ_BYTES_MIN: usize = 512;
 const READ_BYTES_MAX: usize = 64 * 1024;
 
@@ -46,13 +53,15 @@ const TIMER_MIN: Duration = Duration::from_millis(2);
 ///
 /// When the kernel gives no ring, or takes it back.
 pub fn run(thread: ShardThread) -> io::Result<()> {
-    start_runtime()?.block_on(async {
+    let (runtime, first) = start_runtime()?;
+    runtime.block_on(async {
         let wake = thread.mail.wake().clone();
         let state = Rc::new(State {
             thread: RefCell::new(thread),
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(Vec::with_capacity(WRITE_BYTES)),
             turn: Notify::new(),
+            first,
         });
         tokio_uring::spawn(watch_wakes(state.clone(), wake.to_file()?));
         match tokio_uring::spawn(async move { run_turns(&state, &wake).await }).await {
@@ -62,16 +71,20 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
     })
 }
 
-fn start_runtime() -> io::Result<tokio_uring::Runtime> {
+/// The runtime, and how a read through its ring begins.
+fn start_runtime() -> io::Result<(tokio_uring::Runtime, First)> {
+    let mut first = First::Wait;
     let mut ring = tokio_uring::uring_builder();
     // A completion does not interrupt this thread: it finds it when it enters the kernel, as it does every turn.
     ring.setup_coop_taskrun().setup_single_issuer();
     if ring.build(1).is_err() {
-        // Kernels before 6.0 do not know both.
-        ring = tokio_uring::uring_builder();
+        // Kernels before 6.0 do not know both, nor all of them the other way to read.
+        (ring, first) = (tokio_uring::uring_builder(), First::Look);
     }
+    let mut builder = tokio_uring::builder();
+    builder.entries(RING_ENTRIES).uring_builder(&ring);
     // `tokio_uring::start` would panic where the ring is refused.
-    tokio_uring::Runtime::new(tokio_uring::builder().entries(RING_ENTRIES).uring_builder(&ring))
+    Ok((tokio_uring::Runtime::new(&builder)?, first))
 }
 
 /// What the tasks of a thread share. No borrow is held over an await.
@@ -82,6 +95,8 @@ struct State {
     scratch: RefCell<Vec<u8>>,
     /// Something has happened: a turn is due. It holds one permit, however many say so.
     turn: Notify,
+    /// How a read begins that will hardly find anything.
+    first: First,
 }
 
 struct Socket {
@@ -109,6 +124,7 @@ impl State {
 }
 
 async fn run_turns(state: &Rc<State>, wake: &EventFd) {
+    let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         let sleep = {
             let mut thread = state.thread.borrow_mut();
@@ -129,12 +145,30 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) {
                 let _ = tokio_uring::no_op().await;
             }
             Sleep::For(time) => {
-                let _ = tokio::time::timeout(time, state.turn.notified()).await;
+                let (deadline, turn) = (Instant::now() + time, pin!(state.turn.notified()));
+                // Most deadlines move away before they come. A timer that is early is left as it is: a turn too many
+                // now and then costs less than setting a timer for every one.
+                if timer.is_elapsed() || deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                either(turn, timer.as_mut()).await;
             }
             Sleep::Forever => state.turn.notified().await,
         }
         state.thread.borrow_mut().finish_sleep();
     }
+}
+
+/// Waits for the first of two.
+async fn either(mut one: Pin<&mut impl Future>, mut other: Pin<&mut impl Future>) {
+    poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 /// Turns the signal of other threads into a turn.
@@ -177,38 +211,49 @@ fn accept(state: &Rc<State>, shard: &mut Shard, stream: StdStream, door: Door) {
 /// Reads from a connection for its whole life.
 async fn read(state: Rc<State>, socket: Rc<Socket>) {
     let conn = socket.conn;
-    let mut buffer = Vec::with_capacity(READ_BYTES_MIN);
+    let mut buffer = vec![0; READ_BYTES_MIN];
+    let mut is_rest = false;
+    let mut wants_read = state.with_shard(|shard| shard.wants_read(conn));
     loop {
-        while !state.with_shard(|shard| shard.wants_read(conn)) {
+        while !wants_read {
             if socket.is_closed.get() {
                 return;
             }
             socket.room.notified().await;
+            wants_read = state.with_shard(|shard| shard.wants_read(conn));
         }
-        let (result, filled) = socket.stream.read(buffer).await;
+        let first = if is_rest { First::Look } else { state.first };
+        let (result, filled) = receive(socket.clone(), buffer, first).await;
         buffer = filled;
         match result {
             _ if socket.is_closed.get() => return,
             Ok(0) => return state.with_shard(|shard| shard.handle_eof(conn)),
             Ok(count) => {
-                state.with_shard(|shard| shard.handle_bytes(conn, &buffer[..count]));
-                buffer = sized(buffer, count);
+                wants_read = state.with_shard(|shard| {
+                    shard.handle_bytes(conn, &buffer[..count]);
+                    shard.wants_read(conn)
+                });
+                let is_full = count == buffer.len();
+                buffer = sized(buffer, count, is_rest);
+                is_rest = is_full;
             }
             Err(_) => return state.with_shard(|shard| shard.handle_reset(conn)),
         }
     }
 }
 
-/// A buffer for the next read: more room after a full one, little while little comes.
-fn sized(buffer: Vec<u8>, filled: usize) -> Vec<u8> {
-    let capacity = buffer.capacity();
-    if filled == capacity && capacity < READ_BYTES_MAX {
-        Vec::with_capacity((capacity * 4).min(READ_BYTES_MAX))
-    } else if filled < READ_BYTES_MIN && capacity > READ_BYTES_MIN {
-        Vec::with_capacity(READ_BYTES_MIN)
+/// A buffer for the next read: more room after a full one, little while little comes. The rest of what was too much
+/// for one read says nothing about the next: a connection whose requests all exceed the buffer would never get room.
+fn sized(buffer: Vec<u8>, filled: usize, is_rest: bool) -> Vec<u8> {
+    let length = buffer.len();
+    let wanted = if filled == length {
+        (length * 2).min(READ_BYTES_MAX)
+    } else if filled < length / 4 && !is_rest {
+        (filled * 2).next_power_of_two().max(READ_BYTES_MIN)
     } else {
-        buffer
-    }
+        length
+    };
+    if wanted == length { buffer } else { vec![0; wanted] }
 }
 
 /// Looks after a connection: writes, closes, and lets its reader look again.
@@ -269,4 +314,36 @@ async fn write(state: Rc<State>, socket: Rc<Socket>, bytes: Vec<u8>) {
     }
     socket.is_writing.set(false);
     state.with_shard(|shard| shard.request_service(conn));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The lengths of the buffers of a connection that reads bursts of these many bytes, one after each burst.
+    fn lengths_after(bursts: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        let (mut buffer, mut lengths) = (vec![0; READ_BYTES_MIN], Vec::new());
+        for burst in bursts {
+            let (mut left, mut is_rest) = (burst, false);
+            while left > 0 {
+                let filled = left.min(buffer.len());
+                let is_full = filled == buffer.len();
+                buffer = sized(buffer, filled, is_rest);
+                (left, is_rest) = (left - filled, is_full);
+            }
+            lengths.push(buffer.len());
+        }
+        lengths
+    }
+
+    #[test]
+    fn requests_longer_than_the_first_buffer_are_soon_read_at_once() {
+        assert_eq!(lengths_after([600; 4]), [1024; 4]);
+    }
+
+    #[test]
+    fn a_buffer_grows_with_what_comes_and_shrinks_with_the_next_little() {
+        let lengths = lengths_after([1_000_000, 100, 100]);
+        assert_eq!(lengths, [READ_BYTES_MAX, READ_BYTES_MIN, READ_BYTES_MIN]);
+    }
 }
