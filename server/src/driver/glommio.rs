@@ -1,13 +1,15 @@
 //! The driver on io_uring, through glommio.
 //!
-//! One task for each connection moves bytes both ways, one task runs the turns and wakes the connections that
-//! have something to do. Reads are synchronous once a socket is ready, so that an idle connection holds no buffer.
+//! One task for each connection reads, one task runs the turns and sends at once what they have to say: an answer
+//! nearly always fits the socket's buffer, and waking the connection's task for it costs more than the call. The task
+//! is woken for the rest: what the kernel did not take, the end, and reading on. Reads are synchronous once a socket
+//! is ready, so that an idle connection holds no buffer.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -20,6 +22,7 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use tokio::sync::Notify;
 
+use super::os::send_now;
 use super::thread::{ShardThread, Sleep};
 use crate::api::Door;
 use crate::shard::{ConnId, Shard};
@@ -59,6 +62,7 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
             thread: RefCell::new(thread),
             sockets: RefCell::new(Vec::new()),
             scratch: RefCell::new(vec![0; READ_BYTES]),
+            outgoing: RefCell::new(Vec::with_capacity(WRITE_BYTES)),
             turn: Notify::new(),
         });
         // A task that is dropped is cancelled: it is let go instead.
@@ -73,15 +77,29 @@ struct State {
     thread: RefCell<ShardThread>,
     sockets: RefCell<Vec<Option<Rc<Socket>>>>,
     scratch: RefCell<Vec<u8>>,
+    /// What is being sent.
+    outgoing: RefCell<Vec<u8>>,
     /// Something has happened: a turn is due.
     turn: Notify,
 }
 
-/// What a turn knows of a connection: how to wake its task.
+/// What a turn knows of a connection: where to send, and how to wake its task.
 struct Socket {
     conn: ConnId,
+    /// The task's stream: it is open as long as the turns know of the connection.
+    fd: RawFd,
     waker: RefCell<Option<Waker>>,
+    /// What the shard gave out and the kernel has not taken.
+    unsent: RefCell<Vec<u8>>,
+    /// The task waits for bytes.
+    is_reading: Cell<bool>,
     is_shut_down: Cell<bool>,
+}
+
+impl Socket {
+    fn is_blocked(&self) -> bool {
+        !self.unsent.borrow().is_empty()
+    }
 }
 
 impl State {
@@ -149,8 +167,14 @@ fn accept(
     door: Door,
 ) -> Option<(Rc<Socket>, TcpStream)> {
     let conn = shard.open_connection(door)?;
-    let (waker, is_shut_down) = (RefCell::new(None), Cell::new(false));
-    let socket = Rc::new(Socket { conn, waker, is_shut_down });
+    let socket = Rc::new(Socket {
+        conn,
+        fd: stream.as_raw_fd(),
+        waker: RefCell::new(None),
+        unsent: RefCell::default(),
+        is_reading: Cell::new(false),
+        is_shut_down: Cell::new(false),
+    });
     let mut sockets = state.sockets.borrow_mut();
     if sockets.len() <= conn.place() {
         sockets.resize_with(conn.place() + 1, || None);
@@ -159,15 +183,39 @@ fn accept(
     Some((socket, adopt_stream(stream)))
 }
 
-fn service(state: &Rc<State>, shard: &mut Shard, conn: ConnId) {
-    // The task says itself whether it reads; looking is enough to be told of the next change.
-    shard.wants_read(conn);
+/// Looks after a connection: sends, and wakes its task for all else.
+fn service(state: &State, shard: &mut Shard, conn: ConnId) {
     let sockets = state.sockets.borrow();
-    if let Some(Some(socket)) = sockets.get(conn.place())
-        && socket.conn == conn
+    let Some(Some(socket)) = sockets.get(conn.place()) else { return };
+    if socket.conn != conn {
+        return;
+    }
+    transmit(state, shard, socket);
+    let is_ending =
+        shard.is_closed(conn) || shard.wants_shutdown(conn) && !socket.is_shut_down.get();
+    // Whether it reads is the task's own affair; looking is enough to be told of the next change.
+    let must_read = shard.wants_read(conn) && !socket.is_reading.get();
+    if (is_ending || must_read || socket.is_blocked())
         && let Some(waker) = socket.waker.borrow_mut().take()
     {
         waker.wake();
+    }
+}
+
+/// Sends what there is to say, and keeps what the kernel does not take.
+fn transmit(state: &State, shard: &mut Shard, socket: &Socket) {
+    let outgoing = &mut *state.outgoing.borrow_mut();
+    while !socket.is_blocked() {
+        outgoing.clear();
+        let count = shard.poll_transmit(socket.conn, outgoing, WRITE_BYTES);
+        if count == 0 {
+            return;
+        }
+        let Ok(sent) = send_now(&socket.fd, outgoing) else {
+            return shard.handle_reset(socket.conn);
+        };
+        shard.handle_sent(socket.conn, sent);
+        socket.unsent.borrow_mut().extend_from_slice(&outgoing[sent..]);
     }
 }
 
@@ -178,9 +226,7 @@ enum Step {
 }
 
 async fn run_connection(state: Rc<State>, socket: Rc<Socket>, mut stream: TcpStream) {
-    let mut sending = Sending::default();
-    while let Step::Shutdown =
-        poll_fn(|context| poll(&state, &socket, &mut stream, &mut sending, context)).await
+    while let Step::Shutdown = poll_fn(|context| poll(&state, &socket, &mut stream, context)).await
     {
         drop(stream.shutdown(Shutdown::Write).await);
     }
@@ -190,25 +236,17 @@ async fn run_connection(state: Rc<State>, socket: Rc<Socket>, mut stream: TcpStr
     drop(stream.shutdown(Shutdown::Both).await);
 }
 
-/// What the shard gave out and the kernel has not taken.
-#[derive(Default)]
-struct Sending {
-    bytes: Vec<u8>,
-    sent: usize,
-}
-
 fn poll(
     state: &State,
     socket: &Socket,
     stream: &mut TcpStream,
-    sending: &mut Sending,
     context: &mut Context<'_>,
 ) -> Poll<Step> {
     *socket.waker.borrow_mut() = Some(context.waker().clone());
     let conn = socket.conn;
     loop {
         // Writing first makes room to read.
-        let wrote = poll_write(state, conn, stream, sending, context);
+        let wrote = poll_write(state, socket, stream, context);
         let (is_closed, wants_shutdown, wants_read) = {
             let mut thread = state.thread.borrow_mut();
             let shard = thread.in_turn();
@@ -221,37 +259,40 @@ fn poll(
             return Poll::Ready(Step::Shutdown);
         }
         let read = wants_read && poll_read(state, conn, stream, context);
+        socket.is_reading.set(wants_read);
         if !wrote && !read {
             return Poll::Pending;
         }
     }
 }
 
-/// True when something was written, or the connection failed.
+/// Writes what a turn could not. True when something was written, or the connection failed.
 fn poll_write(
     state: &State,
-    conn: ConnId,
+    socket: &Socket,
     stream: &mut TcpStream,
-    sending: &mut Sending,
     context: &mut Context<'_>,
 ) -> bool {
-    if sending.sent == sending.bytes.len() {
-        *sending = Sending::default();
-        let mut thread = state.thread.borrow_mut();
-        thread.in_turn().poll_transmit(conn, &mut sending.bytes, WRITE_BYTES);
-    }
-    if sending.bytes.is_empty() {
+    if !socket.is_blocked() {
         return false;
     }
-    match Pin::new(stream).poll_write(context, &sending.bytes[sending.sent..]) {
+    let unsent = &mut *socket.unsent.borrow_mut();
+    match Pin::new(stream).poll_write(context, unsent) {
         Poll::Ready(Ok(count)) => {
-            sending.sent += count;
-            state.with_shard(|shard| shard.handle_sent(conn, count));
+            unsent.drain(..count);
+            if unsent.is_empty() {
+                // A connection that once had much to say does not keep the room for it.
+                *unsent = Vec::new();
+            }
+            state.with_shard(|shard| {
+                shard.handle_sent(socket.conn, count);
+                shard.request_service(socket.conn);
+            });
             true
         }
         Poll::Ready(Err(_)) => {
-            *sending = Sending::default();
-            state.with_shard(|shard| shard.handle_reset(conn));
+            *unsent = Vec::new();
+            state.with_shard(|shard| shard.handle_reset(socket.conn));
             true
         }
         Poll::Pending => false,
