@@ -227,6 +227,12 @@ impl Writer {
         Self { bytes: Vec::new() }
     }
 
+    /// Starts empty, with room for so many bytes.
+    #[must_use]
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes) }
+    }
+
     /// What has been written.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {

@@ -116,22 +116,38 @@ impl Table {
 pub struct TableBuilder {
     actors: BTreeSet<Actor>,
     counts: BTreeMap<Dot, usize>,
+    /// The dot noted last and how often in a row, which the others have not heard of: most documents were
+    /// written by one commit, and all of their dots are the same.
+    run: (Dot, usize),
 }
 
 impl TableBuilder {
     /// Notes one occurrence of a dot.
     pub fn note(&mut self, dot: Dot) {
+        if self.run.0 != dot {
+            self.end_run();
+            self.run = (dot, 0);
+        }
+        self.run.1 += 1;
+    }
+
+    fn end_run(&mut self) {
+        let (dot, count) = self.run;
+        if count == 0 {
+            return;
+        }
         self.actors.insert(dot.actor);
-        if let Some(count) = self.counts.get_mut(&dot) {
-            *count += 1;
+        if let Some(counted) = self.counts.get_mut(&dot) {
+            *counted += count;
         } else if self.counts.len() < COUNTED_DOTS_MAX {
-            self.counts.insert(dot, 1);
+            self.counts.insert(dot, count);
         }
     }
 
     /// The table: every actor noted, and the commonest dot (of equals, the greatest).
     #[must_use]
-    pub fn finish(self) -> Table {
+    pub fn finish(mut self) -> Table {
+        self.end_run();
         let commonest = self.counts.into_iter().max_by_key(|&(dot, count)| (count, dot));
         Table {
             actors: self.actors.into_iter().collect(),

@@ -65,15 +65,27 @@ pub(crate) enum FrameError {
 
 /// Frames `payload` for the given address.
 pub(crate) fn encode(kind: u16, schema: u16, address: FrameAddress, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).expect("a framed payload is far below 4 GiB");
-    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + payload.len());
+    encode_pieces(kind, schema, address, &[payload], 0)
+}
+
+/// Frames a payload that lies in several pieces, with room for `spare_bytes` behind it.
+pub(crate) fn encode_pieces(
+    kind: u16,
+    schema: u16,
+    address: FrameAddress,
+    pieces: &[&[u8]],
+    spare_bytes: usize,
+) -> Vec<u8> {
+    let payload_bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
+    let length = u32::try_from(payload_bytes).expect("a framed payload is far below 4 GiB");
+    let mut out = Vec::with_capacity(FRAME_HEADER_BYTES + payload_bytes + spare_bytes);
     out.extend_from_slice(&MAGIC);
     out.extend_from_slice(&kind.to_le_bytes());
     out.extend_from_slice(&schema.to_le_bytes());
     out.extend_from_slice(&length.to_le_bytes());
-    let checksum = checksum(address, &out, payload);
+    let checksum = checksum(address, &out, pieces);
     out.extend_from_slice(&checksum.to_le_bytes());
-    out.extend_from_slice(payload);
+    pieces.iter().for_each(|piece| out.extend_from_slice(piece));
     out
 }
 
@@ -103,7 +115,7 @@ pub(crate) fn decode(
         .get(FRAME_HEADER_BYTES..)
         .and_then(|rest| rest.get(..head.payload_bytes))
         .ok_or(FrameError::Truncated)?;
-    if checksum(address, &bytes[..12], payload) != head.checksum {
+    if checksum(address, &bytes[..12], &[payload]) != head.checksum {
         return Err(FrameError::Checksum);
     }
     if head.kind != kind {
@@ -122,11 +134,11 @@ pub(crate) fn aligned(payload: &[u8]) -> AlignedVec {
     out
 }
 
-fn checksum(address: FrameAddress, head: &[u8], payload: &[u8]) -> u32 {
+fn checksum(address: FrameAddress, head: &[u8], payload: &[&[u8]]) -> u32 {
     let mut sum = crc32c::crc32c(&address.file.to_le_bytes());
     sum = crc32c::crc32c_append(sum, &address.offset_bytes.to_le_bytes());
     sum = crc32c::crc32c_append(sum, head);
-    crc32c::crc32c_append(sum, payload)
+    payload.iter().fold(sum, |sum, piece| crc32c::crc32c_append(sum, piece))
 }
 
 #[cfg(test)]

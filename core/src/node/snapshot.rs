@@ -86,12 +86,10 @@ impl Node {
         if let Some(head) = snapshot.head.take() {
             return Some(head);
         }
-        let part = self.store.snapshot_part(snapshot.at, snapshot.after.as_ref())?;
+        let head = [VERSION, KIND_STORE];
+        let part = self.store.snapshot_part(snapshot.at, snapshot.after.as_ref(), &head)?;
         snapshot.after = Some(part.last);
-        let mut bytes = Vec::with_capacity(part.bytes.len() + 2);
-        bytes.extend_from_slice(&[VERSION, KIND_STORE]);
-        bytes.extend_from_slice(&part.bytes);
-        Some(bytes.into())
+        Some(part.bytes.into())
     }
 
     fn encode_head(&self) -> Bytes {

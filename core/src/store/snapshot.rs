@@ -21,17 +21,23 @@ use crate::value::canonical;
 /// A part of a snapshot.
 #[derive(Clone, Debug)]
 pub struct SnapshotPart {
-    /// The encoded entries.
+    /// What the caller wanted in front, then the encoded entries.
     pub bytes: Vec<u8>,
     /// The last of them: the next part follows it.
     pub last: DocKey,
 }
 
 impl Store {
-    /// The entries after `after` as of transaction `at`: of one collection, about `PART_BYTES` of them. Nothing
-    /// when there are no more. Older versions from `at` on must have been kept: see [`fold`](Self::fold).
+    /// The entries after `after` as of transaction `at`, behind `head`: of one collection, about `PART_BYTES` of
+    /// them. Nothing when there are no more. Older versions from `at` on must have been kept: see
+    /// [`fold`](Self::fold).
     #[must_use]
-    pub fn snapshot_part(&self, at: Txn, after: Option<&DocKey>) -> Option<SnapshotPart> {
+    pub fn snapshot_part(
+        &self,
+        at: Txn,
+        after: Option<&DocKey>,
+        head: &[u8],
+    ) -> Option<SnapshotPart> {
         let first_app = after.map_or(AppId(Uuid([0; 16])), |key| key.app);
         for (app, collections) in self.apps.range(first_app..) {
             for (name, collection) in collections {
@@ -41,19 +47,10 @@ impl Store {
                     Some(std::cmp::Ordering::Equal) => after.map(|key| &key.id),
                     Some(std::cmp::Ordering::Greater) | None => None,
                 };
-                let mut entries: Vec<(&DocId, Entry)> = Vec::new();
-                let mut size_bytes = 0;
-                for (id, entry) in collection.iter_after(behind) {
-                    let Some(entry) = entry.as_of(at) else { continue };
-                    size_bytes += entry.document().map_or(ENTRY_BYTES, |it| it.size_bytes());
-                    entries.push((id, entry));
-                    if size_bytes >= PART_BYTES {
-                        break;
-                    }
-                }
-                if let Some((last, _)) = entries.last() {
+                let part = Part::gather(at, collection.iter_after(behind));
+                if let Some((last, _)) = part.entries.last() {
                     let last = DocKey { app: *app, collection: name.clone(), id: (*last).clone() };
-                    return Some(SnapshotPart { bytes: encode(&last, &entries), last });
+                    return Some(SnapshotPart { bytes: part.encode(head, &last), last });
                 }
             }
         }
@@ -93,47 +90,97 @@ impl Store {
     }
 }
 
-fn encode(last: &DocKey, entries: &[(&DocId, Entry)]) -> Vec<u8> {
-    let mut builder = TableBuilder::default();
-    entries.iter().for_each(|(_, entry)| entry.note_dots(&mut builder));
-    let table = builder.finish();
-    let mut to = Writer::new();
-    to.raw(&last.app.0.0);
-    to.bytes(last.collection.as_bytes());
-    table.encode(&mut to);
-    to.varint(entries.len() as u64);
-    for (id, entry) in entries {
-        to.bytes(id.as_bytes());
-        entry.encode(&table, &mut to);
+/// The entries of a part that is about to be written.
+#[derive(Default)]
+struct Part<'a> {
+    entries: Vec<(&'a DocId, Past<'a>)>,
+    dots: TableBuilder,
+    size_bytes: usize,
+}
+
+impl<'a> Part<'a> {
+    /// Takes the first of these entries that were there at `at`, until the part is full.
+    fn gather(at: Txn, entries: impl Iterator<Item = (&'a DocId, &'a Entry)>) -> Self {
+        let mut part = Self::default();
+        for (id, entry) in entries {
+            let Some(past) = entry.as_of(at) else { continue };
+            past.note_dots(&mut part.dots);
+            part.size_bytes += past.size_bytes();
+            part.entries.push((id, past));
+            if part.size_bytes >= PART_BYTES {
+                break;
+            }
+        }
+        part
     }
-    to.into_bytes()
+
+    fn encode(self, head: &[u8], last: &DocKey) -> Vec<u8> {
+        let Self { entries, dots, size_bytes } = self;
+        let table = dots.finish();
+        // Ids and the positions of changes come on top of what documents count as their size.
+        let mut to = Writer::with_capacity(size_bytes + size_bytes / 2 + PART_HEAD_BYTES);
+        to.raw(head);
+        to.raw(&last.app.0.0);
+        to.bytes(last.collection.as_bytes());
+        table.encode(&mut to);
+        to.varint(entries.len() as u64);
+        for (id, past) in &entries {
+            to.bytes(id.as_bytes());
+            past.encode(&table, &mut to);
+        }
+        to.into_bytes()
+    }
+}
+
+/// An entry as it was at one position.
+struct Past<'a> {
+    state: &'a State,
+    changed_at: Txn,
+    origin: Option<&'a PeerKey>,
+    other_changed_at: Txn,
+    raises: &'a [Raise],
+    raises_from: Txn,
 }
 
 impl Entry {
     /// This entry as it was at `at`; nothing when it was not there yet. What is kept of the newest state alone
     /// is taken for the worst: the change was by anyone, and its history is not known.
-    fn as_of(&self, at: Txn) -> Option<Self> {
+    fn as_of(&self, at: Txn) -> Option<Past<'_>> {
         if self.changed_at <= at {
-            return Some(Self { older: Vec::new(), ..self.clone() });
+            return Some(Past {
+                state: &self.state,
+                changed_at: self.changed_at,
+                origin: self.origin.as_ref(),
+                other_changed_at: self.other_changed_at,
+                raises: &self.raises,
+                raises_from: self.raises_from,
+            });
         }
         let (txn, state) = self.older.iter().rev().find(|(txn, _)| *txn <= at)?;
-        (*txn > Txn(0)).then(|| Self {
-            state: state.clone(),
+        (*txn > Txn(0)).then_some(Past {
+            state,
             changed_at: *txn,
-            changed_index: 0,
-            older: Vec::new(),
             origin: None,
             other_changed_at: *txn,
-            raises: Vec::new(),
+            raises: &[],
             raises_from: *txn,
         })
     }
+}
+
+impl Past<'_> {
+    fn size_bytes(&self) -> usize {
+        match self.state {
+            State::Document(document) => document.size_bytes(),
+            State::Evicted(_) | State::Absent => ENTRY_BYTES,
+        }
+    }
 
     fn note_dots(&self, table: &mut TableBuilder) {
-        for raise in &self.raises {
+        for raise in self.raises {
             table.note(raise.as_dot());
         }
-        match &self.state {
+        match self.state {
             State::Document(document) => document.note_dots(table),
             State::Evicted(vector) => vector.iter().for_each(|dot| table.note(dot)),
             State::Absent => {}
@@ -142,7 +189,7 @@ impl Entry {
 
     fn encode(&self, table: &Table, to: &mut Writer) {
         to.varint(self.changed_at.0);
-        match &self.origin {
+        match self.origin {
             None => to.byte(0),
             Some(peer) => {
                 to.byte(1);
@@ -152,11 +199,11 @@ impl Entry {
         to.varint(self.other_changed_at.0);
         to.varint(self.raises_from.0);
         to.varint(self.raises.len() as u64);
-        for raise in &self.raises {
+        for raise in self.raises {
             to.varint(raise.txn.0);
             table.encode_dot(raise.as_dot(), to);
         }
-        match &self.state {
+        match self.state {
             State::Document(document) => {
                 to.byte(1);
                 document.encode(table, to);
@@ -169,7 +216,9 @@ impl Entry {
             State::Absent => unreachable!("what was never there has no state as of a transaction"),
         }
     }
+}
 
+impl Entry {
     fn decode(table: &Table, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         let changed_at = Txn(from.varint("changed at")?);
         let origin = match from.byte("origin")? {
@@ -227,6 +276,9 @@ fn decode_vector(table: &Table, from: &mut Reader<'_>) -> Result<Vector, DecodeE
 
 /// About how much one part holds.
 const PART_BYTES: usize = 128 << 10;
+
+/// Room for what stands before the entries.
+const PART_HEAD_BYTES: usize = 1 << 10;
 
 /// What an entry without a document is counted as.
 const ENTRY_BYTES: usize = 64;

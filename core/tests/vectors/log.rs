@@ -105,7 +105,7 @@ fn checkpoint() -> VirtualDisk {
         }
         if writer.is_ready() && !finished {
             match chunks.pop() {
-                Some(chunk) => writer.push(chunk),
+                Some(chunk) => writer.push(&[chunk]),
                 None => {
                     writer.finish();
                     finished = true;

@@ -74,7 +74,7 @@ fn encode_header(info: &CheckpointInfo) -> Bytes {
         created_ms: info.created.0,
     })
     .expect("a struct of integers archives without fail");
-    block(frame::KIND_CHECKPOINT_HEADER, info.at, 0, &archive)
+    block(frame::KIND_CHECKPOINT_HEADER, info.at, 0, &[&archive])
 }
 
 fn decode_header(at: Txn, bytes: &[u8]) -> Result<CheckpointInfo, FrameError> {
@@ -104,7 +104,7 @@ fn encode_footer(at: Txn, offset_bytes: u64, totals: Totals) -> Bytes {
         payload_bytes: totals.payload_bytes,
     })
     .expect("a struct of integers archives without fail");
-    block(frame::KIND_CHECKPOINT_FOOTER, at, offset_bytes, &archive)
+    block(frame::KIND_CHECKPOINT_FOOTER, at, offset_bytes, &[&archive])
 }
 
 fn decode_footer(at: Txn, offset_bytes: u64, bytes: &[u8]) -> Result<Totals, FrameError> {
@@ -119,9 +119,10 @@ fn decode_footer(at: Txn, offset_bytes: u64, bytes: &[u8]) -> Result<Totals, Fra
     Ok(Totals { chunk_count: footer.chunk_count, payload_bytes: footer.payload_bytes })
 }
 
-/// A frame, padded to whole blocks.
-fn block(kind: u16, at: Txn, offset_bytes: u64, payload: &[u8]) -> Bytes {
-    let mut out = frame::encode(kind, SCHEMA, address(at, offset_bytes), payload);
+/// A frame around these pieces, padded to whole blocks.
+fn block(kind: u16, at: Txn, offset_bytes: u64, pieces: &[&[u8]]) -> Bytes {
+    let mut out =
+        frame::encode_pieces(kind, SCHEMA, address(at, offset_bytes), pieces, BLOCK_BYTES);
     out.resize(padded(out.len() as u64) as usize, 0);
     out.into()
 }

@@ -19,7 +19,7 @@ fn write(disk: &mut VirtualDisk, at: u64, keep: usize, steps: usize) -> Vec<Writ
     for _ in 0..steps {
         while writer.is_ready() && !is_finished {
             match left.next() {
-                Some(chunk) => writer.push(&chunk),
+                Some(chunk) => writer.push(&[&chunk]),
                 None => {
                     writer.finish();
                     is_finished = true;

@@ -109,16 +109,17 @@ impl CheckpointWriter {
         self.totals.payload_bytes
     }
 
-    /// Adds a chunk. Each takes whole blocks on disk, so some 256 KiB are a good size.
+    /// Adds a chunk, given in pieces. Each takes whole blocks on disk, so some 256 KiB are a good size.
     ///
     /// # Panics
     ///
     /// When the writer is not ready, or the chunk is longer than [`CHUNK_BYTES_MAX`]: both are the caller's to see.
-    pub fn push(&mut self, chunk: &[u8]) {
+    pub fn push(&mut self, chunk: &[&[u8]]) {
+        let chunk_bytes = chunk.iter().map(|piece| piece.len()).sum::<usize>();
         assert!(self.is_ready(), "the caller asked");
-        assert!(chunk.len() <= CHUNK_BYTES_MAX, "a chunk has a bound");
+        assert!(chunk_bytes <= CHUNK_BYTES_MAX, "a chunk has a bound");
         self.totals.chunk_count += 1;
-        self.totals.payload_bytes += chunk.len() as u64;
+        self.totals.payload_bytes += chunk_bytes as u64;
         self.write(block(frame::KIND_CHECKPOINT_CHUNK, self.at, self.offset_bytes, chunk));
     }
 

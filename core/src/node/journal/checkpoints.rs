@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 
 use crate::disk::{DiskDone, FileName};
 use crate::ident::{LogId, PartitionId, Txn};
@@ -14,17 +14,23 @@ use crate::log::checkpoint::{CheckpointInfo, CheckpointWriter, WriterOutput};
 use crate::node::snapshot::SnapshotAsk;
 use crate::time::WallMs;
 
+/// A chunk that is to be written.
+#[derive(Debug)]
+struct Chunk {
+    head: [u8; CHUNK_HEAD_BYTES],
+    piece: Bytes,
+}
+
 /// Cuts a part into chunks.
-fn to_chunks(partition: PartitionId, part: &Bytes) -> impl Iterator<Item = Bytes> {
+fn to_chunks(partition: PartitionId, part: &Bytes) -> impl Iterator<Item = Chunk> {
     let count = part.len().div_ceil(PIECE_BYTES).max(1);
     (0..count).map(move |index| {
         let from = index * PIECE_BYTES;
-        let piece = &part[from..part.len().min(from + PIECE_BYTES)];
-        let mut chunk = BytesMut::with_capacity(CHUNK_HEAD_BYTES + piece.len());
-        chunk.put_u8(u8::from(index + 1 == count));
-        chunk.put_u16_le(partition.0);
-        chunk.put_slice(piece);
-        chunk.freeze()
+        let [low, high] = partition.0.to_le_bytes();
+        Chunk {
+            head: [u8::from(index + 1 == count), low, high],
+            piece: part.slice(from..part.len().min(from + PIECE_BYTES)),
+        }
     })
 }
 
@@ -83,7 +89,7 @@ struct Making {
     /// Who is asked; the count of partitions when all have given everything.
     partition: u16,
     is_asked: bool,
-    chunks: VecDeque<Bytes>,
+    chunks: VecDeque<Chunk>,
     is_finished: bool,
 }
 
@@ -163,7 +169,7 @@ impl Checkpoints {
         let Some(making) = &mut self.making else { return };
         while making.writer.is_ready() && !making.is_finished {
             if let Some(chunk) = making.chunks.pop_front() {
-                making.writer.push(&chunk);
+                making.writer.push(&[&chunk.head, &chunk.piece]);
             } else if making.partition == self.partitions {
                 making.is_finished = true;
                 making.writer.finish();

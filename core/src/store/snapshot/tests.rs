@@ -54,7 +54,7 @@ impl History {
     fn restore(&self, at: Txn) -> Store {
         let mut restored = Store::new();
         let mut after = None;
-        while let Some(part) = self.store.snapshot_part(at, after.as_ref()) {
+        while let Some(part) = self.store.snapshot_part(at, after.as_ref(), &[]) {
             restored.restore_part(at, &part.bytes).expect("what we wrote we read");
             after = Some(part.last);
         }
@@ -151,7 +151,7 @@ fn damaged_parts_are_refused_or_read_but_never_panic() {
         history.step(&mut rng);
     }
     let at = Txn(100);
-    let part = history.store.snapshot_part(at, None).expect("there are documents");
+    let part = history.store.snapshot_part(at, None, &[]).expect("there are documents");
     for _ in 0..2_000 {
         let mut bytes = part.bytes.clone();
         let place = rng.below(bytes.len() as u64) as usize;
