@@ -1,7 +1,8 @@
 //! Carries out disk commands with plain files, on threads of its own.
 //!
-//! Two threads: one writes and syncs, the other makes, lists, reads and deletes. Making a segment writes all of
-//! it once, and the log must not wait for that. Both take commands in order; completions go into one queue.
+//! Three threads: one writes and syncs the log, one makes, lists, reads and deletes what belongs to it, and one does
+//! everything for checkpoints. Making a segment writes all of it once, a checkpoint writes all that is held, and
+//! the log must wait for neither. Each takes its commands in order; completions go into one queue.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -12,14 +13,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
+use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
 
-/// The two threads, as the owner of the log sees them. Dropping it lets them end and waits.
+/// The threads, as the owner of the log sees them. Dropping it lets them end and waits.
 #[derive(Debug)]
 pub struct DiskPool {
     foreground: Option<Sender<Job>>,
     background: Option<Sender<Job>>,
+    checkpoints: Option<Sender<Job>>,
     done: Receiver<DiskDone>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -43,11 +46,16 @@ impl DiskPool {
         };
         let foreground = start("disk-write")?;
         let background = start("disk-make")?;
-        Ok(Self { foreground, background, done, threads })
+        let checkpoints = start("disk-checkpoint")?;
+        Ok(Self { foreground, background, checkpoints, done, threads })
     }
 
     /// Hands over a command.
     pub fn submit(&self, op: DiskOp, command: DiskCommand) {
+        // All that is done to one file there is done by one thread: no other ever holds it open.
+        if is_of_checkpoints(&command) {
+            return send(&self.checkpoints, Job::Execute(op, command));
+        }
         let is_urgent = matches!(command, DiskCommand::Write { .. } | DiskCommand::Sync { .. });
         if is_urgent {
             return send(&self.foreground, Job::Execute(op, command));
@@ -76,10 +84,25 @@ impl Drop for DiskPool {
     fn drop(&mut self) {
         self.foreground = None;
         self.background = None;
+        self.checkpoints = None;
         for thread in self.threads.drain(..) {
             let _ = thread.join();
         }
     }
+}
+
+/// Whether a command is about the directory of checkpoints or a file in it. A rename stays in its directory.
+fn is_of_checkpoints(command: &DiskCommand) -> bool {
+    let name = match command {
+        DiskCommand::List { dir } | DiskCommand::SyncDir { dir } => dir,
+        DiskCommand::Create { file, .. }
+        | DiskCommand::Write { file, .. }
+        | DiskCommand::Sync { file }
+        | DiskCommand::Rename { from: file, .. }
+        | DiskCommand::Delete { file }
+        | DiskCommand::Read { file, .. } => file,
+    };
+    name.split('/').next() == Some(CHECKPOINT_DIR)
 }
 
 /// What a thread is told to do.
@@ -124,6 +147,9 @@ const FILES_OPEN_MAX: usize = 16;
 
 /// How many zeroes are written at once.
 const ZEROES_BYTES: usize = 256 * 1024;
+
+/// How many zeroes are synced at once: a sync of the log that arrives meanwhile waits behind no more than this.
+const ZEROES_SYNCED_BYTES: u64 = 2 << 20;
 
 impl Worker {
     fn new(root: &Path) -> Self {
@@ -233,6 +259,9 @@ fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {
         let count = (len_bytes - offset).min(ZEROES_BYTES as u64);
         file.write_all_at(&zeroes[..count as usize], offset)?;
         offset += count;
+        if offset.is_multiple_of(ZEROES_SYNCED_BYTES) {
+            file.sync_data()?;
+        }
     }
     Ok(())
 }
@@ -263,30 +292,43 @@ mod tests {
         fs::create_dir_all(&root).expect("temporary");
         let (_parker, unparker) = bigpeer_mailbox::parker(|| {});
         let pool = DiskPool::start(&root, &unparker).expect("threads");
-        let file: FileName = "log/a".into();
-        let dir = || DiskCommand::List { dir: "log".into() };
-        assert_eq!(run(&pool, dir()), Ok(DiskReply::Listed(Vec::new())));
-        let len_bytes = 1_000_448;
-        let create = DiskCommand::Create { file: file.clone(), len_bytes };
-        assert_eq!(run(&pool, create), Ok(DiskReply::Done));
-        let data = Bytes::from(vec![9; 512]);
-        let write = DiskCommand::Write { file: file.clone(), offset_bytes: 512, data };
-        assert_eq!(run(&pool, write), Ok(DiskReply::Done));
-        assert_eq!(run(&pool, DiskCommand::Sync { file: file.clone() }), Ok(DiskReply::Done));
-        let to: FileName = "log/b".into();
-        let rename = DiskCommand::Rename { from: file.clone(), to: to.clone() };
-        assert_eq!(run(&pool, rename), Ok(DiskReply::Done));
-        assert_eq!(run(&pool, DiskCommand::SyncDir { dir: "log".into() }), Ok(DiskReply::Done));
-        assert_eq!(run(&pool, dir()), Ok(DiskReply::Listed(vec![("b".into(), len_bytes)])));
-        let read =
-            |offset_bytes| DiskCommand::Read { file: to.clone(), offset_bytes, len_bytes: 600 };
-        let Ok(DiskReply::Read(bytes)) = run(&pool, read(512)) else { panic!("bytes") };
-        assert_eq!((bytes.len(), bytes[511], bytes[512]), (600, 9, 0));
-        let Ok(DiskReply::Read(bytes)) = run(&pool, read(len_bytes - 10)) else { panic!("bytes") };
-        assert_eq!(bytes.len(), 10);
-        assert_eq!(run(&pool, DiskCommand::Delete { file: to.clone() }), Ok(DiskReply::Done));
-        assert_eq!(run(&pool, read(0)), Err(DiskError::NotFound));
+        for dir in ["log", CHECKPOINT_DIR] {
+            commands_do_it_in(dir, &pool);
+        }
         drop(pool);
         fs::remove_dir_all(&root).expect("ours");
+    }
+
+    /// Names are taken by one file after the other, which must not be mistaken for each other.
+    fn commands_do_it_in(name: &str, pool: &DiskPool) {
+        let file: FileName = format!("{name}/a").into();
+        let dir = || DiskCommand::List { dir: name.into() };
+        assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(Vec::new())));
+        let len_bytes = 1_000_448;
+        let create = DiskCommand::Create { file: file.clone(), len_bytes };
+        assert_eq!(run(pool, create), Ok(DiskReply::Done));
+        let data = Bytes::from(vec![9; 512]);
+        let write = DiskCommand::Write { file: file.clone(), offset_bytes: 512, data };
+        assert_eq!(run(pool, write), Ok(DiskReply::Done));
+        assert_eq!(run(pool, DiskCommand::Sync { file: file.clone() }), Ok(DiskReply::Done));
+        let to: FileName = format!("{name}/b").into();
+        let rename = DiskCommand::Rename { from: file.clone(), to: to.clone() };
+        assert_eq!(run(pool, rename), Ok(DiskReply::Done));
+        assert_eq!(run(pool, DiskCommand::SyncDir { dir: name.into() }), Ok(DiskReply::Done));
+        assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(vec![("b".into(), len_bytes)])));
+        let read =
+            |offset_bytes| DiskCommand::Read { file: to.clone(), offset_bytes, len_bytes: 600 };
+        let Ok(DiskReply::Read(bytes)) = run(pool, read(512)) else { panic!("bytes") };
+        assert_eq!((bytes.len(), bytes[511], bytes[512]), (600, 9, 0));
+        let Ok(DiskReply::Read(bytes)) = run(pool, read(len_bytes - 10)) else { panic!("bytes") };
+        assert_eq!(bytes.len(), 10);
+        assert_eq!(run(pool, DiskCommand::Delete { file: to.clone() }), Ok(DiskReply::Done));
+        assert_eq!(run(pool, read(0)), Err(DiskError::NotFound));
+        let create = DiskCommand::Create { file: to.clone(), len_bytes: 0 };
+        assert_eq!(run(pool, create), Ok(DiskReply::Done));
+        let write =
+            DiskCommand::Write { file: to.clone(), offset_bytes: 0, data: Bytes::from("new") };
+        assert_eq!(run(pool, write), Ok(DiskReply::Done));
+        assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(vec![("b".into(), 3)])));
     }
 }

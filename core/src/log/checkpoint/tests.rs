@@ -1,5 +1,5 @@
 use super::*;
-use crate::disk::DiskError;
+use crate::disk::{DiskCommand, DiskError};
 use crate::disk_sim::{CommandKind, VirtualDisk};
 
 fn info(at: u64) -> CheckpointInfo {
@@ -161,6 +161,51 @@ fn only_as_many_as_asked_for_are_kept() {
     let said = write(&mut disk, 50, 2, usize::MAX);
     assert_eq!(said[1], WriterOutput::Cleared { oldest: Txn(40) });
     assert_eq!(disk.files().count(), 2);
+}
+
+#[test]
+fn a_large_checkpoint_is_synced_as_it_grows_and_fails_with_any_of_its_syncs() {
+    let syncs = |fails_at: Option<usize>| {
+        let mut disk = disk(1);
+        let mut writer = CheckpointWriter::start(info(20), 1);
+        let chunk = vec![7; CHUNK_BYTES_MAX / 8];
+        let (mut said, mut left, mut syncs) = (Vec::new(), 8 * 4, 0);
+        loop {
+            while writer.is_ready() && left > 0 {
+                writer.push(&[&chunk]);
+                left -= 1;
+                if left == 0 {
+                    writer.finish();
+                }
+            }
+            while let Some(output) = writer.poll_output() {
+                match output {
+                    WriterOutput::Disk(op, command) => {
+                        if matches!(command, DiskCommand::Sync { .. }) {
+                            syncs += 1;
+                            if fails_at == Some(syncs) {
+                                disk.fail_next(CommandKind::Sync, DiskError::Io("lost".into()));
+                            }
+                        }
+                        disk.submit(op, command);
+                    }
+                    output => said.push(output),
+                }
+            }
+            match disk.step() {
+                Some(done) => writer.handle_disk(done),
+                None => return (syncs, said, disk.files().count()),
+            }
+        }
+    };
+    let (count, said, _) = syncs(None);
+    assert_eq!(said[0], WriterOutput::Done { at: Txn(20) });
+    assert!(count > 4, "{count} syncs of 16 MiB");
+    for fails_at in 1..=count {
+        let (_, said, files) = syncs(Some(fails_at));
+        assert!(matches!(said[..], [WriterOutput::Failed { .. }]), "sync {fails_at}: {said:?}");
+        assert_eq!(files, 0, "sync {fails_at}: the half-made file is taken away");
+    }
 }
 
 #[test]

@@ -12,8 +12,13 @@ use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName}
 use crate::ident::Txn;
 use crate::log::frame;
 
-/// At most this many writes are out.
-const WRITES_MAX: usize = 8;
+/// No chunk is taken while so many commands are out.
+const COMMANDS_MAX: usize = 8;
+
+/// The file is synced whenever it has grown by so much, besides once in the end: a sync of the log on the same
+/// device then waits behind some of a checkpoint, never behind all of it, and chunks come as fast as the device
+/// takes them.
+const SYNC_BYTES: u64 = 2 << 20;
 
 /// What the owner of a writer must do, or may rely on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +51,7 @@ pub struct CheckpointWriter {
     stage: Stage,
     header: Bytes,
     offset_bytes: u64,
+    unsynced_bytes: u64,
     totals: Totals,
     outputs: VecDeque<WriterOutput>,
     ops: BTreeSet<DiskOp>,
@@ -80,6 +86,7 @@ impl CheckpointWriter {
             stage: Stage::Creating,
             header: encode_header(&info),
             offset_bytes: 0,
+            unsynced_bytes: 0,
             totals: Totals::default(),
             outputs: VecDeque::new(),
             ops: BTreeSet::new(),
@@ -94,7 +101,7 @@ impl CheckpointWriter {
     /// True when another chunk may be pushed.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.stage == Stage::Streaming && self.ops.len() < WRITES_MAX
+        self.stage == Stage::Streaming && self.ops.len() < COMMANDS_MAX
     }
 
     /// True when nothing more will come of it: `Cleared` or `Failed` was said, and no command is out.
@@ -243,7 +250,12 @@ impl CheckpointWriter {
     fn write(&mut self, data: Bytes) {
         let (file, offset_bytes) = (temporary_file(self.at), self.offset_bytes);
         self.offset_bytes += data.len() as u64;
-        self.issue(DiskCommand::Write { file, offset_bytes, data });
+        self.unsynced_bytes += data.len() as u64;
+        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data });
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.unsynced_bytes = 0;
+            self.issue(DiskCommand::Sync { file });
+        }
     }
 
     fn issue(&mut self, command: DiskCommand) {
