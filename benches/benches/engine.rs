@@ -7,10 +7,11 @@ use std::sync::Arc;
 use bigpeer_benches::process::{Process, car};
 use bigpeer_core::document::{Document, Edit, Path};
 use bigpeer_core::dql::Statement;
-use bigpeer_core::ident::{Actor, Dot};
-use bigpeer_core::log::transaction::Transaction;
-use bigpeer_core::time::Hlc;
-use bigpeer_core::value::{Object, Value, json};
+use bigpeer_core::ident::{Actor, AppId, Dot, Txn, TxnId, Uuid};
+use bigpeer_core::log::transaction::{Op, Origin, Transaction};
+use bigpeer_core::store::{SnapshotPart, Store};
+use bigpeer_core::time::{Hlc, WallMs};
+use bigpeer_core::value::{Object, Value, canonical, json};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
 fn dot(hlc: u64) -> Dot {
@@ -110,6 +111,57 @@ fn statements(c: &mut Criterion) {
     });
 }
 
+/// A partition of cars, each inserted by a transaction of its own.
+fn store_of_cars(count: u64) -> Store {
+    let mut store = Store::new();
+    for number in 1..=count {
+        let car = json::parse(car(number as usize).as_bytes(), json::Limits::default());
+        let car = car.expect("a car is JSON");
+        let mut edit = Edit::new(&Document::new(), dot(1_000 + number));
+        edit.insert();
+        for (name, value) in car.as_object().expect("a car is an object").iter() {
+            let path = Path::from_steps([name]).expect("one step is a path");
+            edit.set_register(&path, value.clone()).expect("it can be set");
+        }
+        let id = canonical::encode_id(&Value::from(number)).expect("a number is an id");
+        let delta = Arc::new(edit.finish().expect("something was written"));
+        let transaction = Transaction {
+            id: TxnId(Uuid([0; 16])),
+            app: AppId(Uuid([1; 16])),
+            origin: Origin::Http,
+            wall: WallMs(0),
+            ops: vec![Op::Merge { collection: "cars".into(), id, delta }],
+        };
+        store.apply(Txn(number), &transaction, |_| true);
+    }
+    store
+}
+
+fn checkpoints(c: &mut Criterion) {
+    let store = store_of_cars(10_000);
+    let at = store.applied();
+    let parts = || {
+        let next = |last: &SnapshotPart| store.snapshot_part(at, Some(&last.last), &[]);
+        std::iter::successors(store.snapshot_part(at, None, &[]), next)
+    };
+    let mut group = c.benchmark_group("checkpoint");
+    group.throughput(Throughput::Elements(10_000));
+    group.bench_function("give 10000 documents", |b| {
+        b.iter(|| parts().map(|part| part.bytes.len()).sum::<usize>());
+    });
+    let given: Vec<SnapshotPart> = parts().collect();
+    group.bench_function("take back 10000 documents", |b| {
+        b.iter(|| {
+            let mut store = Store::new();
+            for part in &given {
+                store.restore_part(at, &part.bytes).expect("what was given is taken back");
+            }
+            store
+        });
+    });
+    group.finish();
+}
+
 fn recovery(c: &mut Criterion) {
     let mut process = Process::in_memory(16);
     process.insert_cars(100_000);
@@ -127,5 +179,5 @@ fn recovery(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(engine, merging, encoding, statements, recovery);
+criterion_group!(engine, merging, encoding, statements, checkpoints, recovery);
 criterion_main!(engine);
