@@ -1,10 +1,9 @@
 //! Which documents a statement has to look at: those whose ids its condition names, or all.
 
-use std::collections::BTreeSet;
+use std::borrow::Cow;
 
-use super::ast::{BinaryOp, Expr, ExprKind, UseIds};
-use super::bind::Bound;
-use super::eval::{Env, eval};
+use super::ast::{BinaryOp, Expr, ExprKind, Statement, UseIds};
+use super::eval::{Env, value_of};
 use crate::ident::DocId;
 use crate::value::{Value, canonical};
 
@@ -17,33 +16,40 @@ pub enum Access {
     Scan,
 }
 
-impl Bound {
-    /// Where this statement finds its documents.
-    #[must_use]
-    pub fn access(&self) -> Access {
-        let env = self.env();
-        let listed = self.statement().source().ids.as_ref().map(|ids| listed_ids(ids, &env));
-        let pinned = self.statement().filter().and_then(|filter| pinned_ids(filter, &env));
-        match both(listed, pinned) {
-            Some(ids) => Access::Ids(ids.into_iter().collect()),
-            None => Access::Scan,
-        }
+impl Access {
+    /// Where a statement finds its documents, as far as its text and its arguments tell.
+    pub(super) fn of(statement: &Statement, env: &Env<'_>) -> Self {
+        let listed = statement.source().ids.as_ref().map(|ids| listed_ids(ids, env));
+        let pinned = statement.filter().and_then(|filter| pinned_ids(filter, env));
+        both(listed, pinned).map_or(Self::Scan, Self::Ids)
     }
 }
 
-type Ids = BTreeSet<DocId>;
+/// In ascending order, each once.
+type Ids = Vec<DocId>;
+
+fn sorted(mut ids: Ids) -> Ids {
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
 
 fn both(a: Option<Ids>, b: Option<Ids>) -> Option<Ids> {
     match (a, b) {
-        (Some(a), Some(b)) => Some(a.intersection(&b).cloned().collect()),
+        (Some(mut a), Some(b)) => {
+            a.retain(|id| b.binary_search(id).is_ok());
+            Some(a)
+        }
         (a, b) => a.or(b),
     }
 }
 
 fn listed_ids(ids: &UseIds, env: &Env<'_>) -> Ids {
     match ids {
-        UseIds::Each(exprs) => exprs.iter().filter_map(|expr| id_of(eval(expr, env)?)).collect(),
-        UseIds::List(expr) => array_ids(eval(expr, env)),
+        UseIds::Each(exprs) => {
+            sorted(exprs.iter().filter_map(|expr| id_of(&*value_of(expr, env)?)).collect())
+        }
+        UseIds::List(expr) => array_ids(value_of(expr, env).as_deref()),
     }
 }
 
@@ -51,24 +57,26 @@ fn listed_ids(ids: &UseIds, env: &Env<'_>) -> Ids {
 fn pinned_ids(condition: &Expr, env: &Env<'_>) -> Option<Ids> {
     match &condition.kind {
         ExprKind::And(terms) => terms.iter().map(|term| pinned_ids(term, env)).fold(None, both),
-        ExprKind::Or(terms) => terms.iter().try_fold(Ids::new(), |mut all, term| {
-            all.append(&mut pinned_ids(term, env)?);
-            Some(all)
-        }),
+        ExprKind::Or(terms) => {
+            let all: Option<Vec<Ids>> = terms.iter().map(|term| pinned_ids(term, env)).collect();
+            all.map(|all| sorted(all.concat()))
+        }
         ExprKind::Binary(BinaryOp::Equal, left, right) => {
             let value = match (is_id(left), is_id(right)) {
                 (true, false) => constant(right, env)?,
                 (false, true) => constant(left, env)?,
                 _ => return None,
             };
-            Some(value.and_then(id_of).into_iter().collect())
+            Some(value.as_deref().and_then(id_of).into_iter().collect())
         }
         ExprKind::InList(left, list) if is_id(left) => list
             .iter()
             .map(|item| constant(item, env))
             .collect::<Option<Vec<_>>>()
-            .map(|values| values.into_iter().flatten().filter_map(id_of).collect()),
-        ExprKind::InArray(left, right) if is_id(left) => constant(right, env).map(array_ids),
+            .map(|values| sorted(values.iter().filter_map(|value| id_of(value.as_ref()?)).collect())),
+        ExprKind::InArray(left, right) if is_id(left) => {
+            constant(right, env).map(|items| array_ids(items.as_deref()))
+        }
         _ => None,
     }
 }
@@ -78,20 +86,24 @@ fn is_id(expr: &Expr) -> bool {
 }
 
 /// The value of what looks at no document: `None` if it does, `Some(None)` if it is MISSING.
-fn constant(expr: &Expr, env: &Env<'_>) -> Option<Option<Value>> {
-    expr.is_constant().then(|| eval(expr, env))
+fn constant<'a>(expr: &'a Expr, env: &Env<'a>) -> Option<Option<Cow<'a, Value>>> {
+    expr.is_constant().then(|| value_of(expr, env))
 }
 
-fn array_ids(value: Option<Value>) -> Ids {
+fn array_ids(value: Option<&Value>) -> Ids {
     match value {
-        Some(Value::Array(items)) => items.into_iter().filter_map(id_of).collect(),
+        Some(Value::Array(items)) => sorted(items.iter().filter_map(id_of).collect()),
         _ => Ids::new(),
     }
 }
 
 /// The one id that equals this value; `None` if no id does. `1.0` equals the id `1`.
-fn id_of(value: Value) -> Option<DocId> {
-    canonical::encode_id(&integral(value)).ok()
+fn id_of(value: &Value) -> Option<DocId> {
+    match value {
+        Value::String(text) => canonical::encode_text_id(text),
+        value => canonical::encode_id(&integral(value.clone())),
+    }
+    .ok()
 }
 
 fn integral(value: Value) -> Value {

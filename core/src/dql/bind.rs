@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Access;
 use super::ast::{Expr, Statement, Tail};
 use super::error::{DqlError, ErrorKind};
 use super::eval::{Env, eval, is_true};
@@ -20,6 +21,7 @@ struct Shared {
     statement: Arc<Statement>,
     parameters: Vec<Value>,
     paging: Paging,
+    access: Access,
 }
 
 /// How many of the matching rows a statement wants.
@@ -78,13 +80,21 @@ impl Bound {
                 limit: count(&statement, limit.as_ref(), &env)?,
             },
         };
-        Ok(Self { shared: Arc::new(Shared { statement, parameters, paging }) })
+        let access = Access::of(&statement, &env);
+        Ok(Self { shared: Arc::new(Shared { statement, parameters, paging, access }) })
     }
 
     /// The statement.
     #[must_use]
     pub fn statement(&self) -> &Statement {
         &self.shared.statement
+    }
+
+    /// Where this statement finds its documents. Found out once: the coordinator asks whom to send the statement
+    /// to, and each of those where to look.
+    #[must_use]
+    pub fn access(&self) -> &Access {
+        &self.shared.access
     }
 
     /// Whether `WHERE` accepts a document; true for all without one.

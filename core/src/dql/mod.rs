@@ -20,7 +20,7 @@
 //! let statement = Arc::new(Statement::parse(text)?); // kept by text
 //! let arguments: Object = [("low", 5)].into_iter().collect();
 //! let bound = Bound::new(statement, &arguments)?;
-//! assert_eq!(bound.access(), Access::Scan);
+//! assert_eq!(bound.access(), &Access::Scan);
 //!
 //! let mut merge = MergeSelect::new(bound.clone(), partitions.len(), Limits::default());
 //! let mut result = Vec::new();
@@ -43,7 +43,7 @@
 //! let bound = Bound::new(Arc::new(Statement::parse(text)?), &Object::new())?;
 //! let update = Update::new(bound.clone(), ObjectMode::Map)?.expect("an UPDATE");
 //! let row = &partitions[0][0];
-//! assert_eq!(bound.access(), Access::Ids(vec![row.id.clone()]));
+//! assert_eq!(bound.access(), &Access::Ids(vec![row.id.clone()]));
 //! if bound.matches(row) {
 //!     for op in update.assignments_for(row)? {
 //!         let path = Arc::from(["price".into()]);

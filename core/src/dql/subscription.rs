@@ -34,7 +34,7 @@ impl SubscriptionQuery {
 
     /// Where its documents are.
     #[must_use]
-    pub fn access(&self) -> Access {
+    pub fn access(&self) -> &Access {
         self.bound.access()
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn a_subscription_keeps_its_condition() {
         let query = subscription(bound("SELECT * FROM c WHERE a > 1")).expect("a subscription");
         assert_eq!(query.collection(), "c");
-        assert_eq!(query.access(), Access::Scan);
+        assert_eq!(query.access(), &Access::Scan);
         assert!(query.matches(&row(r#"{"_id":1,"a":2}"#)));
         assert!(!query.matches(&row(r#"{"_id":1,"a":1}"#)));
     }

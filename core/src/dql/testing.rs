@@ -52,7 +52,7 @@ pub(super) fn run(bound: &Bound, rows: &[ObjectRow], partitions: usize) -> Vec<(
         let mut select = PartitionSelect::new(bound.clone(), Limits::default());
         let mut own: Vec<_> = rows.iter().skip(partition).step_by(partitions).collect();
         own.sort_by(|a, b| a.id.cmp(&b.id));
-        if let Access::Ids(ids) = &access {
+        if let Access::Ids(ids) = access {
             own.retain(|row| ids.contains(&row.id));
         }
         own.into_iter().for_each(|row| select.push(row).expect("within limits"));

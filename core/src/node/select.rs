@@ -158,7 +158,7 @@ impl Node {
             StatementKind::Select(_) => unreachable!("a SELECT is not a mutation"),
         };
         let ids = match bound.access() {
-            Access::Ids(ids) if !bound.needs_choice() => Some(ids),
+            Access::Ids(ids) if !bound.needs_choice() => Some(ids.clone()),
             Access::Ids(_) | Access::Scan => None,
         };
         Ok((kind, ids))
@@ -337,11 +337,9 @@ impl Node {
             Access::Scan => Place::Scan(None),
             Access::Ids(ids) => {
                 let (own, partitions) = (self.config.partition, self.config.partitions);
-                let mut ids: Vec<DocId> = ids
-                    .into_iter()
-                    .filter(|id| Slot::of(app, &collection, id).partition(partitions) == own)
-                    .collect();
-                ids.sort_unstable();
+                let is_own =
+                    |id: &&DocId| Slot::of(app, &collection, id).partition(partitions) == own;
+                let ids: Vec<DocId> = ids.iter().filter(is_own).cloned().collect();
                 Place::Ids(ids.into_iter(), None)
             }
         };
