@@ -200,7 +200,7 @@ pub struct Source {
     /// User data or a virtual collection.
     pub datasource: Datasource,
     /// The collection, exactly as written.
-    pub collection: Box<str>,
+    pub collection: Arc<str>,
     /// Declared field types.
     pub types: Vec<TypeDeclaration>,
     /// The name by which expressions address it, instead of the collection's.
@@ -412,6 +412,11 @@ impl Statement {
     /// The one collection that the statement speaks of.
     #[must_use]
     pub fn collection(&self) -> &str {
+        &self.source().collection
+    }
+
+    /// The same, to be kept.
+    pub(crate) fn shared_collection(&self) -> &Arc<str> {
         &self.source().collection
     }
 

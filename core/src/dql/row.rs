@@ -10,11 +10,21 @@ pub trait Row {
     /// The document's identity, which is also where it stands in an order that says nothing else.
     fn doc_id(&self) -> &DocId;
 
+    /// The same as a value.
+    fn id_value(&self) -> Cow<'_, Value> {
+        Cow::Owned(self.doc_id().to_value())
+    }
+
     /// The value at the end of a path of at least one step, none of them into `_id`; `None` is MISSING.
     fn get(&self, steps: &[Box<str>]) -> Option<Cow<'_, Value>>;
 
     /// All fields but `_id`.
     fn fields(&self) -> Cow<'_, Object>;
+
+    /// About how many bytes the document takes as text: room that is made before it is written.
+    fn size_hint_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A document in memory.
@@ -52,9 +62,9 @@ pub(crate) fn path_of<'r>(row: &'r dyn Row, steps: &[Box<str>]) -> Option<Cow<'r
     if &**first != "_id" {
         return row.get(steps);
     }
-    let id = row.doc_id().to_value();
+    let id = row.id_value();
     if below.is_empty() {
-        return Some(Cow::Owned(id));
+        return Some(id);
     }
     step_into(&id, below).cloned().map(Cow::Owned)
 }

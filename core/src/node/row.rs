@@ -1,6 +1,7 @@
 //! Between documents and the query language.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use crate::document::{Declared, Document, Edit, EditError, Fields, Number, Objects, Path};
 use crate::dql::ast::{DeclaredType, TypeDeclaration};
@@ -9,21 +10,27 @@ use crate::ident::DocId;
 use crate::value::{Object, Value};
 
 /// A stored document, read by path.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct StoredRow<'a> {
     id: &'a DocId,
+    /// Made when it is first asked for: the condition of a point read looks at it, and so does the answer.
+    id_value: OnceCell<Value>,
     document: &'a Document,
 }
 
 impl<'a> StoredRow<'a> {
     pub(crate) fn new(id: &'a DocId, document: &'a Document) -> Self {
-        Self { id, document }
+        Self { id, id_value: OnceCell::new(), document }
     }
 }
 
 impl Row for StoredRow<'_> {
     fn doc_id(&self) -> &DocId {
         self.id
+    }
+
+    fn id_value(&self) -> Cow<'_, Value> {
+        Cow::Borrowed(self.id_value.get_or_init(|| self.id.to_value()))
     }
 
     fn get(&self, steps: &[Box<str>]) -> Option<Cow<'_, Value>> {
@@ -33,6 +40,10 @@ impl Row for StoredRow<'_> {
 
     fn fields(&self) -> Cow<'_, Object> {
         Cow::Owned(self.document.to_object())
+    }
+
+    fn size_hint_bytes(&self) -> usize {
+        self.document.size_bytes() + self.id.as_bytes().len()
     }
 }
 

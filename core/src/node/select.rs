@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+use smallvec::SmallVec;
+
 use super::coordinate::{Call, Work};
 use super::message::{Body, CallId};
 use super::mutate::dql_error;
@@ -26,11 +29,14 @@ pub(crate) struct SelectCall {
     at: Txn,
     merge: MergeSelect,
     /// The partitions that take part; the merge numbers them by their place here.
-    partitions: Vec<PartitionId>,
+    partitions: Partitions,
     /// Who has been asked for a part that has not come.
-    asked: Vec<bool>,
+    asked: SmallVec<[bool; 8]>,
     purpose: Purpose,
 }
+
+/// Most reads are of one document, and so of one partition.
+type Partitions = SmallVec<[PartitionId; 4]>;
 
 #[derive(Debug)]
 enum Purpose {
@@ -49,8 +55,8 @@ impl SelectCall {
 /// A read at an owner of documents.
 #[derive(Debug)]
 pub(crate) struct SelectTask {
-    app: AppId,
-    collection: Arc<str>,
+    /// The document that was looked at last: of the next one only the id differs.
+    key: DocKey,
     permissions: SharedPermissions,
     at: Txn,
     machine: PartitionSelect,
@@ -61,8 +67,8 @@ pub(crate) struct SelectTask {
 
 #[derive(Debug)]
 enum Place {
-    /// The ids still to look at.
-    Ids(std::vec::IntoIter<DocId>, Option<DocId>),
+    /// The ids still to look at, behind the one that is waited for.
+    Ids { ids: std::vec::IntoIter<DocId>, is_waiting: bool },
     /// Behind this one.
     Scan(Option<DocId>),
     /// All documents have been pushed.
@@ -114,7 +120,7 @@ impl Node {
         let (kind, ids) = self.mutation_kind(&bound, execute.mode)?;
         let mutation = Mutation {
             app: execute.app,
-            collection: collection.into(),
+            collection: statement.shared_collection().clone(),
             permissions,
             deadline: execute.deadline,
             kind,
@@ -176,10 +182,12 @@ impl Node {
         now: Now,
     ) {
         let partitions = self.partitions_of(execute.app, &bound);
+        let merge = MergeSelect::new(bound.clone(), partitions.len(), Limits::default());
+        let is_done = merge.is_done();
         let select = SelectCall {
             at: now.durable,
-            merge: MergeSelect::new(bound.clone(), partitions.len(), Limits::default()),
-            asked: vec![true; partitions.len()],
+            merge,
+            asked: SmallVec::from_elem(true, partitions.len()),
             partitions: partitions.clone(),
             purpose,
         };
@@ -191,21 +199,26 @@ impl Node {
             self.send(partition, Body::Select { call, bound, app, permissions, at });
         }
         // A statement about no document at all has its answer already.
-        self.advance_select(call);
+        if is_done {
+            self.advance_select(call);
+        }
     }
 
-    fn partitions_of(&self, app: AppId, bound: &Bound) -> Vec<PartitionId> {
+    fn partitions_of(&self, app: AppId, bound: &Bound) -> Partitions {
         let all = || (0..self.config.partitions).map(PartitionId).collect();
         match bound.access() {
             Access::Scan => all(),
             Access::Ids(ids) => {
                 let collection = bound.statement().collection();
-                let mut owners: Vec<PartitionId> =
+                let mut owners: Partitions =
                     ids.iter().map(|id| self.owner(app, collection, id)).collect();
                 owners.sort_unstable();
                 owners.dedup();
                 // An aggregate over no document still has a row: some partition has to say so.
-                if owners.is_empty() { vec![self.config.partition] } else { owners }
+                if owners.is_empty() {
+                    owners.push(self.config.partition);
+                }
+                owners
             }
         }
     }
@@ -259,7 +272,7 @@ impl Node {
                 if !rows.is_empty()
                     && let Some(request) = request
                 {
-                    let joined = join_rows(&rows);
+                    let joined = join_rows(rows);
                     *untaken_bytes += joined.len() as u64;
                     self.outputs
                         .push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
@@ -332,7 +345,7 @@ impl Node {
         permissions: SharedPermissions,
         at: Txn,
     ) {
-        let collection: Arc<str> = bound.statement().collection().into();
+        let collection = bound.statement().shared_collection().clone();
         let place = match bound.access() {
             Access::Scan => Place::Scan(None),
             Access::Ids(ids) => {
@@ -340,12 +353,12 @@ impl Node {
                 let is_own =
                     |id: &&DocId| Slot::of(app, &collection, id).partition(partitions) == own;
                 let ids: Vec<DocId> = ids.iter().filter(is_own).cloned().collect();
-                Place::Ids(ids.into_iter(), None)
+                Place::Ids { ids: ids.into_iter(), is_waiting: false }
             }
         };
         let machine = PartitionSelect::new(bound, Limits::default());
-        let task =
-            SelectTask { app, collection, permissions, at, machine, place, has_credit: true };
+        let key = DocKey { app, collection, id: DocId(Bytes::new()) };
+        let task = SelectTask { key, permissions, at, machine, place, has_credit: true };
         self.tasks.start(id, Task::Select(Box::new(task)));
     }
 
@@ -387,25 +400,25 @@ impl Node {
     fn push_next(&mut self, task: &mut SelectTask) -> Result<Option<Progress>, RequestError> {
         let found = match &mut task.place {
             Place::End => return Ok(None),
-            Place::Ids(ids, waiting) => {
-                let Some(id) = waiting.take().or_else(|| ids.next()) else {
-                    task.end();
-                    return Ok(None);
-                };
-                let key =
-                    DocKey { app: task.app, collection: task.collection.clone(), id: id.clone() };
-                match self.store.read(&key, task.at) {
+            Place::Ids { ids, is_waiting } => {
+                if !std::mem::take(is_waiting) {
+                    let Some(id) = ids.next() else {
+                        task.end();
+                        return Ok(None);
+                    };
+                    task.key.id = id;
+                }
+                match self.store.read(&task.key, task.at) {
                     Read::Blocked(block) => {
-                        *waiting = Some(id);
+                        *is_waiting = true;
                         return Ok(Some(Progress::Blocked(block)));
                     }
-                    Read::Ready(document) => document
-                        .filter(|document| document.is_visible())
-                        .map(|document| (id, document)),
+                    Read::Ready(document) => document.filter(|document| document.is_visible()),
                 }
             }
             Place::Scan(after) => {
-                match self.store.scan(task.app, &task.collection, after.as_ref(), task.at) {
+                let DocKey { app, collection, .. } = &task.key;
+                match self.store.scan(*app, collection, after.as_ref(), task.at) {
                     Read::Blocked(block) => return Ok(Some(Progress::Blocked(block))),
                     Read::Ready(ScanStep::End) => {
                         task.end();
@@ -417,16 +430,17 @@ impl Node {
                     }
                     Read::Ready(ScanStep::Row(id, document)) => {
                         *after = Some(id.clone());
-                        Some((id, document))
+                        task.key.id = id;
+                        Some(document)
                     }
                 }
             }
         };
-        if let Some((id, document)) = found
-            && task.may_read(&id)
+        if let Some(document) = found
+            && task.may_read()
         {
             task.machine
-                .push(&StoredRow::new(&id, &document))
+                .push(&StoredRow::new(&task.key.id, &document))
                 .map_err(|error| dql_error(&error))?;
             if task.machine.is_full() {
                 task.end();
@@ -442,18 +456,21 @@ impl SelectTask {
         self.place = Place::End;
     }
 
-    fn may_read(&self, id: &DocId) -> bool {
-        self.permissions.read.is_everything() || self.permissions.read.covers(&self.collection, id)
+    fn may_read(&self) -> bool {
+        let DocKey { collection, id, .. } = &self.key;
+        self.permissions.read.is_everything() || self.permissions.read.covers(collection, id)
     }
 }
 
-fn join_rows(rows: &[OutRow]) -> Vec<u8> {
-    let mut joined = Vec::with_capacity(rows.iter().map(|row| row.json.len() + 1).sum());
+/// The rows, of which there are some, with commas between. A single one, as of a point read, is not copied.
+fn join_rows(rows: Vec<OutRow>) -> Vec<u8> {
+    let size_bytes = rows.iter().map(|row| row.json.len() + 1).sum::<usize>();
+    let mut rows = rows.into_iter().map(|row| row.json);
+    let mut joined = rows.next().unwrap_or_default();
+    joined.reserve_exact(size_bytes - 1 - joined.len());
     for row in rows {
-        if !joined.is_empty() {
-            joined.push(b',');
-        }
-        joined.extend_from_slice(&row.json);
+        joined.push(b',');
+        joined.extend_from_slice(&row);
     }
     joined
 }

@@ -161,7 +161,8 @@ impl Parser<'_> {
         if takes_alias && (self.take_word("AS")? || self.is_name()) {
             alias = Some(self.name("an alias")?);
         }
-        let mut source = Source { datasource, collection, types, alias, ids: None };
+        let mut source =
+            Source { datasource, collection: collection.into(), types, alias, ids: None };
         while self.take_word("USE")? {
             self.use_clause(&mut source)?;
         }

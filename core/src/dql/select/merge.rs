@@ -72,18 +72,19 @@ impl MergeSelect {
         let from = &mut self.parts[partition];
         assert!(!from.last, "no part comes after the last of its partition");
         from.last = part.last;
-        for row in part.rows {
-            self.held.add(row.size())?;
-            match &mut self.gathered {
-                Gathered::Distinct(rows) => {
+        self.held.add(part.rows.iter().map(OutRow::size).sum())?;
+        match &mut self.gathered {
+            Gathered::Distinct(rows) => {
+                for row in part.rows {
                     let value = Sorted(row.distinct.clone());
                     match rows.get(&value) {
                         Some(known) if known.id < row.id => self.held.remove(row.size()),
                         _ => _ = rows.insert(value, row),
                     }
                 }
-                _ => from.rows.push_back(row),
             }
+            _ if from.rows.is_empty() => from.rows = part.rows.into(),
+            _ => from.rows.extend(part.rows),
         }
         for group in part.groups {
             self.take_in_group(group)?;
@@ -96,6 +97,15 @@ impl MergeSelect {
 
     /// The rows of the result that are ready, in order.
     pub fn take_rows(&mut self) -> Vec<OutRow> {
+        // The rows of a single partition are in order by themselves.
+        if let [part] = &mut self.parts[..]
+            && self.offset == 0
+            && self.left >= part.rows.len() as u64
+        {
+            self.left -= part.rows.len() as u64;
+            self.held.remove(part.rows.iter().map(OutRow::size).sum());
+            return std::mem::take(&mut part.rows).into();
+        }
         let mut ready = Vec::new();
         while self.left > 0
             && let Some(row) = self.next_row()

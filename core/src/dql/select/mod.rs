@@ -132,7 +132,7 @@ fn row_object(items: &[Item], values: Vec<Option<Value>>, row: Option<&dyn Row>)
                     object.insert(name, value);
                 }
                 if let Some(row) = row {
-                    object.insert("_id", row.doc_id().to_value());
+                    object.insert("_id", row.id_value().into_owned());
                 }
             }
             Item::Drop(path) => drop_path(&mut object, path),
@@ -181,8 +181,8 @@ fn write_object(object: &Object, text: &mut Vec<u8>) {
 
 /// A whole document as JSON.
 fn document_json(row: &dyn Row) -> Vec<u8> {
-    let mut text = Vec::new();
-    json::write_document(&row.doc_id().to_value(), &row.fields(), &mut text);
+    let mut text = Vec::with_capacity(row.size_hint_bytes());
+    json::write_document(&row.id_value(), &row.fields(), &mut text);
     text
 }
 

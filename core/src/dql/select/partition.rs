@@ -153,12 +153,17 @@ impl PartitionSelect {
         }
         let mut part = PartOut::default();
         let mut bytes = 0;
-        while bytes < PART_BYTES
-            && let Some(row) = self.rows.pop_front()
-        {
-            bytes += row.size();
-            part.rows.push(row);
-        }
+        let mut fits = |row: &OutRow| {
+            let has_room = bytes < PART_BYTES;
+            bytes += if has_room { row.size() } else { 0 };
+            has_room
+        };
+        let count = self.rows.iter().take_while(|row| fits(row)).count();
+        part.rows = if count == self.rows.len() {
+            std::mem::take(&mut self.rows).into()
+        } else {
+            self.rows.drain(..count).collect()
+        };
         self.held.remove(bytes);
         while bytes < PART_BYTES
             && let Some(group) = self.groups.pop_front()
