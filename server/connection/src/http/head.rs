@@ -84,7 +84,7 @@ impl Span {
         self.start == 0
     }
 
-    pub(crate) fn slice(self, head: &[u8]) -> &[u8] {
+    pub(crate) fn slice(self, head: &str) -> &str {
         &head[usize::from(self.start)..usize::from(self.end)]
     }
 }
@@ -164,8 +164,8 @@ pub(crate) fn find_end(
     let end = bytes.len().min(limit_bytes);
     let mut at = *scanned;
     while at < end {
-        let previous = at.checked_sub(1).map(|before| bytes[before]);
-        if previous.is_none_or(|byte| byte == b'\n') {
+        // What follows a carriage return has to be looked at.
+        if at == 0 || bytes[at - 1] != b'\r' {
             at += plain_prefix(&bytes[at..end]);
             if at == end {
                 break;
@@ -195,20 +195,27 @@ pub(crate) fn find_end(
     }
 }
 
-/// How many bytes at the start of a line need no closer look: whole blocks without any control byte.
+/// How many bytes at the front need no closer look: those before the first control byte. Whole blocks are looked at
+/// at once.
 fn plain_prefix(bytes: &[u8]) -> usize {
-    let is_plain = |block: &&[u8]| {
-        block.iter().fold(true, |plain, &byte| plain & (byte >= b' ') & (byte != 0x7F))
-    };
-    bytes.chunks_exact(PLAIN_BLOCK_BYTES).take_while(is_plain).count() * PLAIN_BLOCK_BYTES
+    let is_plain = |&byte: &u8| (byte >= b' ') & (byte != 0x7F);
+    let is_block_plain = |block: &&[u8]| block.iter().fold(true, |all, byte| all & is_plain(byte));
+    let blocks = bytes.chunks_exact(PLAIN_BLOCK_BYTES).take_while(is_block_plain).count();
+    let (plain, rest) = bytes.split_at(blocks * PLAIN_BLOCK_BYTES);
+    plain.len() + rest.iter().position(|byte| !is_plain(byte)).unwrap_or(rest.len())
 }
 
 /// As many bytes as a processor compares at once.
 const PLAIN_BLOCK_BYTES: usize = 16;
 
+/// The text of a head.
+pub(crate) fn head_text(head: &[u8]) -> Result<&str, HttpError> {
+    std::str::from_utf8(head).map_err(|_| HttpError::HeadNotUtf8)
+}
+
 /// Reads a whole request head, its empty line included.
-pub(crate) fn parse_request(head: &[u8]) -> Result<RequestHead, HttpError> {
-    std::str::from_utf8(head).map_err(|_| HttpError::HeadNotUtf8)?;
+pub(crate) fn parse_request(text: &str) -> Result<RequestHead, HttpError> {
+    let head = text.as_bytes();
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADER_COUNT_MAX];
     let mut parsed = httparse::Request::new(&mut []);
     match parsed.parse_with_uninit_headers(head, &mut headers) {
@@ -252,7 +259,7 @@ pub(crate) struct ParsedResponse {
 
 /// Reads a whole response head, its empty line included.
 pub(crate) fn parse_response(head: &[u8]) -> Result<ParsedResponse, HttpError> {
-    std::str::from_utf8(head).map_err(|_| HttpError::HeadNotUtf8)?;
+    head_text(head)?;
     let mut headers = [const { MaybeUninit::<Header<'_>>::uninit() }; HEADER_COUNT_MAX];
     let mut parsed = httparse::Response::new(&mut []);
     let parsing = httparse::ParserConfig::default();
@@ -450,7 +457,7 @@ mod tests {
     use super::*;
 
     fn parse(lines: &str) -> Result<RequestHead, HttpError> {
-        parse_request(format!("{lines}\r\n").as_bytes())
+        parse_request(&format!("{lines}\r\n"))
     }
 
     fn refused(lines: &str) -> u16 {
@@ -495,7 +502,7 @@ mod tests {
     #[test]
     fn a_head_that_is_not_utf8_is_refused() {
         let head = b"GET / HTTP/1.1\r\nHost: x\r\nX: \xff\xfe\r\n\r\n";
-        assert_eq!(parse_request(head).unwrap_err(), HttpError::HeadNotUtf8);
+        assert_eq!(head_text(head).unwrap_err(), HttpError::HeadNotUtf8);
     }
 
     #[test]
@@ -507,9 +514,9 @@ mod tests {
             ("/", "/", ""),
         ] {
             let head = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
-            let parsed = parse_request(head.as_bytes()).unwrap();
-            assert_eq!(parsed.path.slice(head.as_bytes()), path.as_bytes());
-            assert_eq!(parsed.query.slice(head.as_bytes()), query.as_bytes());
+            let parsed = parse_request(&head).unwrap();
+            assert_eq!(parsed.path.slice(&head), path);
+            assert_eq!(parsed.query.slice(&head), query);
         }
         for target in ["a", "*", "ftp://x/", "http://x", "/a#b", "x:80"] {
             assert_eq!(refused(&format!("GET {target} HTTP/1.1\r\nHost: x\r\n")), 400, "{target}");

@@ -1,22 +1,23 @@
-//! A whole request, in one allocation.
+//! A whole request.
 
-use bytes::{Buf, Bytes};
+use bytes::Bytes;
 
 use crate::error::HttpError;
 use crate::http::head::{Known, Method, RequestHead, Version, parse_request};
 
-/// A whole request as a server receives it. Head and body share one buffer; every field is a place in it.
+/// A whole request as a server receives it. Every field of the head is a place in its text, which is checked to be
+/// UTF-8 once and not again for each field.
 #[derive(Clone, Debug)]
 pub struct Request {
     head: RequestHead,
-    head_bytes: usize,
-    data: Bytes,
+    text: Box<str>,
+    body: Bytes,
 }
 
 impl Request {
-    /// `data` is the head, which `head` describes, and the body behind it.
-    pub(crate) fn from_parts(head: RequestHead, head_bytes: usize, data: Bytes) -> Self {
-        Self { head, head_bytes, data }
+    /// `text` is what `head` describes.
+    pub(crate) fn from_parts(head: RequestHead, text: Box<str>, body: Bytes) -> Self {
+        Self { head, text, body }
     }
 
     /// Builds a request without a connection, for a caller that has one in its hands already (a test, a simulator).
@@ -30,19 +31,16 @@ impl Request {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Result<Self, HttpError> {
-        let mut head = format!("{} {target} HTTP/1.1\r\nHost: localhost\r\n", method.as_str());
+        let mut text = format!("{} {target} HTTP/1.1\r\nHost: localhost\r\n", method.as_str());
         for (name, value) in headers {
-            head.extend([name, ": ", value, "\r\n"]);
+            text.extend([name, ": ", value, "\r\n"]);
         }
-        head.push_str("\r\n");
-        if head.len() > usize::from(u16::MAX) {
+        text.push_str("\r\n");
+        if text.len() > usize::from(u16::MAX) {
             return Err(HttpError::HeadTooLarge { limit_bytes: u16::MAX.into() });
         }
-        let parsed = parse_request(head.as_bytes())?;
-        let head_bytes = head.len();
-        let mut data = head.into_bytes();
-        data.extend_from_slice(body);
-        Ok(Self::from_parts(parsed, head_bytes, Bytes::from(data)))
+        let head = parse_request(&text)?;
+        Ok(Self::from_parts(head, text.into(), Bytes::copy_from_slice(body)))
     }
 
     /// The method.
@@ -60,27 +58,26 @@ impl Request {
     /// The path as sent, percent-encoding and all. Starts with `/`, save for `OPTIONS *`.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.text(self.head.path.slice(&self.data))
+        self.head.path.slice(&self.text)
     }
 
     /// What follows the question mark, as sent.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         let query = self.head.query;
-        (!query.is_absent()).then(|| self.text(query.slice(&self.data)))
+        (!query.is_absent()).then(|| query.slice(&self.text))
     }
 
     /// The body; empty if there is none.
     #[must_use]
     pub fn body(&self) -> &[u8] {
-        &self.data[self.head_bytes..]
+        &self.body
     }
 
     /// The body, without a copy.
     #[must_use]
-    pub fn into_body(mut self) -> Bytes {
-        self.data.advance(self.head_bytes);
-        self.data
+    pub fn into_body(self) -> Bytes {
+        self.body
     }
 
     /// `Authorization`.
@@ -122,7 +119,7 @@ impl Request {
     /// Any header field by its name, whatever its case; the first of several. Reads through the head.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        crate::http::head::find_field(self.text(&self.data[..self.head_bytes]), name)
+        crate::http::head::find_field(&self.text, name)
     }
 
     /// The subprotocols a WebSocket client offers, the one it likes best first.
@@ -136,16 +133,12 @@ impl Request {
     }
 
     pub(crate) fn held_bytes(&self) -> usize {
-        self.data.len()
+        self.text.len() + self.body.len()
     }
 
     fn known(&self, name: Known) -> Option<&str> {
         let span = self.head.known(name);
-        (!span.is_absent()).then(|| self.text(span.slice(&self.data)))
-    }
-
-    fn text<'a>(&self, bytes: &'a [u8]) -> &'a str {
-        std::str::from_utf8(bytes).expect("the head was checked to be UTF-8")
+        (!span.is_absent()).then(|| span.slice(&self.text))
     }
 }
 

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use bigpeer_core::time::Instant;
 use bytes::Bytes;
 
-use crate::buffer::extend_towards;
 use crate::config::{Config, Timer};
 use crate::error::{CloseReason, HttpError, SendError};
 use crate::event::{Event, RequestId};
 use crate::http::body::BodyReader;
-use crate::http::head::{Framing, Known, RequestHead, Version, find_end, parse_request};
+use crate::http::head::{Framing, Known, RequestHead, Version, find_end, head_text, parse_request};
 use crate::http::request::Request;
 use crate::http::response::Response;
 use crate::machine::{Machine, Protocol};
@@ -135,7 +134,7 @@ enum Reading {
 #[derive(Debug)]
 struct Incoming {
     head: RequestHead,
-    head_bytes: usize,
+    text: Box<str>,
     data: Vec<u8>,
     body: BodyReader,
     /// The client waits to hear that we want the body.
@@ -171,25 +170,25 @@ impl Server {
     ) -> Result<usize, HttpError> {
         self.head_scanned = 0;
         wire.restart_read_deadline();
-        let head = parse_request(&bytes[..head_bytes])?;
-        check_head(&head, &bytes[..head_bytes], wire)?;
+        let text = head_text(&bytes[..head_bytes])?;
+        let head = parse_request(text)?;
+        check_head(&head, text, wire)?;
         let claimed = match head.framing {
             Framing::Length(length) => usize::try_from(length).expect("it is under the limit"),
             Framing::Chunked | Framing::Unsaid => 0,
         };
         let Some(body) = BodyReader::for_request(head.framing) else {
-            self.on_request(wire, head, head_bytes, Bytes::copy_from_slice(&bytes[..head_bytes]));
+            self.on_request(wire, head, text.into(), Bytes::new());
             return Ok(head_bytes);
         };
         let whole = head_bytes + claimed;
         if claimed > 0 && bytes.len() >= whole {
-            self.on_request(wire, head, head_bytes, Bytes::copy_from_slice(&bytes[..whole]));
+            let body = Bytes::copy_from_slice(&bytes[head_bytes..whole]);
+            self.on_request(wire, head, text.into(), body);
             return Ok(whole);
         }
-        let mut data = Vec::new();
-        extend_towards(&mut data, &bytes[..head_bytes], claimed);
         let owes_continue = head.expects_continue && bytes.len() == head_bytes;
-        let incoming = Incoming { head, head_bytes, data, body, owes_continue };
+        let incoming = Incoming { head, text: text.into(), data: Vec::new(), body, owes_continue };
         self.reading = Reading::Body(Box::new(incoming));
         self.send_continue(wire);
         Ok(head_bytes)
@@ -198,8 +197,7 @@ impl Server {
     fn advance_body(&mut self, wire: &mut Wire, bytes: &[u8]) -> usize {
         let Reading::Body(incoming) = &mut self.reading else { return 0 };
         incoming.owes_continue = false;
-        let limit_bytes = wire.config.body_bytes_max;
-        let content_max = limit_bytes - (incoming.data.len() - incoming.head_bytes);
+        let content_max = wire.config.body_bytes_max - incoming.data.len();
         match incoming.body.read(bytes, &mut incoming.data, content_max) {
             Ok(progress) => {
                 if progress.is_done {
@@ -217,12 +215,12 @@ impl Server {
     fn on_body(&mut self, wire: &mut Wire) {
         wire.restart_read_deadline();
         let Reading::Body(incoming) = std::mem::take(&mut self.reading) else { return };
-        let Incoming { head, head_bytes, data, .. } = *incoming;
-        self.on_request(wire, head, head_bytes, Bytes::from(data));
+        let Incoming { head, text, data, .. } = *incoming;
+        self.on_request(wire, head, text, Bytes::from(data));
     }
 
-    fn on_request(&mut self, wire: &mut Wire, head: RequestHead, head_bytes: usize, data: Bytes) {
-        let request = Request::from_parts(head, head_bytes, data);
+    fn on_request(&mut self, wire: &mut Wire, head: RequestHead, text: Box<str>, body: Bytes) {
+        let request = Request::from_parts(head, text, body);
         if head.is_upgrade {
             self.reading = Reading::Upgrade(Box::new(request));
             self.offer_upgrade(wire);
@@ -333,7 +331,7 @@ impl Server {
 const GOING_AWAY: u16 = 1001;
 
 /// Refuses what can be refused before any of the body has come.
-fn check_head(head: &RequestHead, bytes: &[u8], wire: &Wire) -> Result<(), HttpError> {
+fn check_head(head: &RequestHead, text: &str, wire: &Wire) -> Result<(), HttpError> {
     let limit_bytes = wire.config.body_bytes_max;
     if let Framing::Length(length) = head.framing
         && length > limit_bytes as u64
@@ -342,23 +340,21 @@ fn check_head(head: &RequestHead, bytes: &[u8], wire: &Wire) -> Result<(), HttpE
     }
     let encoding = head.known(Known::ContentEncoding);
     let is_encoded =
-        !encoding.is_absent() && !encoding.slice(bytes).eq_ignore_ascii_case(b"identity");
+        !encoding.is_absent() && !encoding.slice(text).eq_ignore_ascii_case("identity");
     if is_encoded && !wire.config.encoded_bodies {
         return Err(HttpError::UnsupportedContentEncoding);
     }
     if head.is_upgrade {
-        check_upgrade(head, bytes)?;
+        check_upgrade(head, text)?;
     }
     Ok(())
 }
 
-fn check_upgrade(head: &RequestHead, bytes: &[u8]) -> Result<(), HttpError> {
+fn check_upgrade(head: &RequestHead, text: &str) -> Result<(), HttpError> {
     if !head.websocket_version_ok {
         return Err(HttpError::UnsupportedWebSocketVersion);
     }
-    let key = head.known(Known::WebSocketKey);
-    let key = std::str::from_utf8(key.slice(bytes)).unwrap_or_default();
-    if !is_key(key) {
+    if !is_key(head.known(Known::WebSocketKey).slice(text)) {
         return Err(HttpError::Malformed { what: "a WebSocket key that is not sixteen bytes" });
     }
     if BodyReader::for_request(head.framing).is_some() {
