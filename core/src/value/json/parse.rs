@@ -91,8 +91,8 @@ impl<'a> Parser<'a> {
     fn object(&mut self) -> Result<Value, Fault> {
         let opening = self.offset;
         self.enter()?;
-        let mut entries: Vec<(Box<str>, Value)> = Vec::new();
         let mut more = !self.is_closed_by(b'}');
+        let mut entries = Vec::with_capacity(if more { ENTRIES_FIRST } else { 0 });
         while more {
             let name = self.name()?;
             self.skip_space();
@@ -370,6 +370,9 @@ impl<'a> Parser<'a> {
         Fault { offset: self.offset, kind }
     }
 }
+
+/// How many entries an object that has any gets room for at first.
+const ENTRIES_FIRST: usize = 4;
 
 /// Half of a pair of `\u` escapes.
 struct LoneSurrogate;

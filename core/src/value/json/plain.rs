@@ -11,6 +11,14 @@ pub(super) fn plain_len(bytes: &[u8]) -> usize {
         }
         length += 8;
     }
+    // The last eight overlap what was found plain.
+    if length < bytes.len()
+        && let Some(chunk) = bytes.last_chunk::<8>()
+    {
+        let special = special_bytes(u64::from_le_bytes(*chunk));
+        let found = bytes.len() - 8 + special.trailing_zeros() as usize / 8;
+        return if special == 0 { bytes.len() } else { found };
+    }
     let tail = bytes[length..].iter().position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
     tail.map_or(bytes.len(), |position| length + position)
 }

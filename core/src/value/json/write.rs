@@ -39,16 +39,24 @@ pub fn write_document(id: &Value, fields: &Object, out: &mut Vec<u8>) {
 
 /// Appends a text in quotes, with the escapes that JSON demands and no others.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
+    let mut rest = text.as_bytes();
+    let mut plain = plain_len(rest);
+    if plain == rest.len() {
+        // Nearly every text: both quotes are put there at once, and the text between them.
+        let start = out.len();
+        out.resize(start + plain + 2, b'"');
+        out[start + 1..][..plain].copy_from_slice(rest);
+        return;
+    }
     out.reserve(text.len() + 2);
     out.push(b'"');
-    let mut rest = text.as_bytes();
-    loop {
-        let (plain, special) = rest.split_at(plain_len(rest));
-        out.extend_from_slice(plain);
-        let Some((&byte, after)) = special.split_first() else { break };
+    while let Some((&byte, after)) = rest[plain..].split_first() {
+        out.extend_from_slice(&rest[..plain]);
         write_escape(byte, out);
         rest = after;
+        plain = plain_len(rest);
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
