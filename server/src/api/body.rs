@@ -12,8 +12,15 @@ pub(super) enum BodyError {
 
 /// Reads `{"statement": …, "args": {…}}`. Other members are left alone, as older servers do.
 pub(super) fn execute_body(bytes: &[u8]) -> Result<(Box<str>, Object), BodyError> {
-    let mut object = object(bytes)?;
-    let statement = match object.remove("statement") {
+    let (mut statement, mut args) = (None, None);
+    for (name, value) in object(bytes)? {
+        match &*name {
+            "statement" => statement = Some(value),
+            "args" => args = Some(value),
+            _ => {}
+        }
+    }
+    let statement = match statement {
         Some(Value::String(text)) => text,
         Some(other) => return Err(wrong("statement", "a string", &other)),
         None => {
@@ -22,7 +29,7 @@ pub(super) fn execute_body(bytes: &[u8]) -> Result<(Box<str>, Object), BodyError
             return Err(BodyError::Invalid(text.to_owned()));
         }
     };
-    let args = match object.remove("args") {
+    let args = match args {
         Some(Value::Object(args)) => args,
         None | Some(Value::Null) => Object::new(),
         Some(other) => return Err(wrong("args", "an object of named values", &other)),

@@ -14,7 +14,7 @@ use crate::secrets::Secret;
 #[must_use]
 pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret) -> Call {
     let path = request.path().trim_end_matches('/');
-    let mut segments = path.split('/').skip(1);
+    let mut segments = segments(path).skip(1);
     let parts: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
     if segments.next().is_some() {
         return Call::Respond(nothing_here(path, door));
@@ -40,6 +40,18 @@ pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret)
         )),
         _ => Call::Respond(nothing_here(path, door)),
     }
+}
+
+/// The pieces between slashes. Looks at the bytes one by one: a general search sets up more than such short pieces
+/// take.
+fn segments(path: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(path);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let Some(end) = text.bytes().position(|byte| byte == b'/') else { return rest.take() };
+        rest = Some(&text[end + 1..]);
+        Some(&text[..end])
+    })
 }
 
 fn api(request: &Request, app: &str, version: &str, group: &str, name: &str) -> Call {
@@ -80,6 +92,9 @@ fn check_encoding(request: &Request) -> Result<(), Response> {
         return Err(reply::message(415, &text));
     }
     let content = request.content_type().unwrap_or_default();
+    if content == "application/json" {
+        return Ok(());
+    }
     let content = content.split(';').next().unwrap_or_default().trim();
     if content.eq_ignore_ascii_case("application/cbor") || content.starts_with("multipart/") {
         let text = format!("a body of type `{content}` is not taken here: send application/json");
@@ -128,9 +143,11 @@ fn app_of_query(request: &Request) -> Option<&str> {
 /// The text behind `Bearer`, a word whose case does not matter.
 pub(super) fn bearer(request: &Request) -> Option<Box<str>> {
     let text = request.authorization()?;
-    let (scheme, token) = text.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().into())
+    let (scheme, token) = text.split_at_checked(SCHEME.len())?;
+    scheme.eq_ignore_ascii_case(SCHEME).then(|| token.trim().into())
 }
+
+const SCHEME: &str = "bearer ";
 
 pub(super) fn parse_app(text: &str) -> Result<AppId, Response> {
     text.parse().map(AppId).map_err(|_| {
