@@ -181,10 +181,17 @@ fn write_object(object: &Object, text: &mut Vec<u8>) {
 
 /// A whole document as JSON.
 fn document_json(row: &dyn Row) -> Vec<u8> {
-    let mut text = Vec::with_capacity(row.size_hint_bytes());
+    let mut text = Vec::with_capacity(row.size_hint_bytes().min(ROOM_BYTES_MAX));
     json::write_document(&row.id_value(), &row.fields(), &mut text);
+    // What is held is counted by length. A document may have much that no reader sees.
+    if text.capacity() > 2 * text.len() {
+        text.shrink_to_fit();
+    }
     text
 }
+
+/// The most room that is made for a row before it is written. Beyond, growing costs little beside the writing.
+const ROOM_BYTES_MAX: usize = 4 << 10;
 
 /// Whether rows have to be told apart. Whole documents differ in any case, by their ids.
 fn is_distinct(distinct: bool, projection: &Projection) -> bool {
