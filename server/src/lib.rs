@@ -1,5 +1,6 @@
 //! The Big Peer server: shards, their connections, and the drivers that move bytes for them.
 
+pub mod allocator;
 pub mod api;
 pub mod cli;
 pub mod clock;

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use bigpeer_server::allocator::Allocator;
 use bigpeer_server::cli;
 use bigpeer_server::serve::{ServeOptions, serve};
 use clap::{Parser, Subcommand};
@@ -9,7 +10,7 @@ use clap::{Parser, Subcommand};
 /// Every request makes and drops some hundred small values, many of them on another thread than the one that frees
 /// them. The C library's allocator spent a quarter of a durable INSERT's time on that: see `benches`.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Allocator = Allocator;
 
 /// Documents that devices edit offline and that converge: server and tools.
 #[derive(Debug, Parser)]
