@@ -6,10 +6,10 @@
 use std::borrow::Borrow;
 use std::hash::{BuildHasher, Hash};
 
-use xxhash_rust::xxh3::Xxh3Builder;
+use foldhash::fast::FixedState;
 
 #[allow(clippy::disallowed_types, reason = "this module is the one place that wraps it")]
-type Inner<K, V> = hashbrown::HashMap<K, V, Xxh3Builder>;
+type Inner<K, V> = hashbrown::HashMap<K, V, FixedState>;
 
 /// A hash map with a seeded hasher and no iteration.
 #[derive(Clone, Debug)]
@@ -27,13 +27,18 @@ impl<K, V> Map<K, V> {
     /// An empty map whose hasher is keyed by `seed`.
     #[must_use]
     pub fn with_seed(seed: u64) -> Self {
-        Self { inner: Inner::with_hasher(Xxh3Builder::new().with_seed(seed)) }
+        Self { inner: Inner::with_hasher(FixedState::with_seed(seed)) }
     }
 
     /// The number of entries.
     #[must_use]
     pub fn len(&self) -> usize {
         self.inner.len()
+    }
+
+    /// How many values are such: the one thing that does not depend on their order.
+    pub fn count(&self, is_such: impl Fn(&V) -> bool) -> usize {
+        self.inner.values().filter(|value| is_such(value)).count()
     }
 
     /// True when nothing is stored.
@@ -50,7 +55,7 @@ impl<K, V> Map<K, V> {
 
 impl<K: Eq + Hash, V> Map<K, V>
 where
-    Xxh3Builder: BuildHasher,
+    FixedState: BuildHasher,
 {
     /// The value under `key`.
     pub fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>

@@ -149,7 +149,7 @@ fn filters(
             };
             let filter = parse_id_filter(text);
             filter
-                .map(|filter| (text.clone(), filter))
+                .map(|filter| (Box::from(&**text), filter))
                 .map_err(|cause| error(&place(), &cause.to_string()))
         })
         .collect()

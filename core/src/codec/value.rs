@@ -8,8 +8,6 @@
 //! ```
 //! Each value has exactly one encoding, so equal values have equal bytes.
 
-use bytes::Bytes;
-
 use super::{DecodeError, Reader, Writer, varint_size_bytes};
 use crate::value::{DEPTH_MAX, Object, Value};
 
@@ -115,7 +113,7 @@ fn decode_nested(from: &mut Reader<'_>, depth_left: usize) -> Result<Value, Deco
             let number = f64::from_bits(u64::from_le_bytes(from.array(FIELD)?));
             Value::finite(number).ok_or_else(|| from.invalid(FIELD))?
         }
-        TAG_BYTES => Value::Bytes(Bytes::copy_from_slice(from.bytes(FIELD)?)),
+        TAG_BYTES => Value::from(from.bytes(FIELD)?),
         TAG_TEXT => {
             let text = from.text(FIELD)?;
             if (text.len() as i64) < SMALL_COUNT {

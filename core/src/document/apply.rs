@@ -2,10 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::delta::{Base, Increment, Listed, ListedEntry};
+use super::delta::{Base, Increment};
 use super::leaf::insert_entry;
-use super::leaves::Leaves;
-use super::{Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Path, Vector};
+use super::listing::Component;
+use super::{Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Vector};
 use crate::ident::{Actor, Dot};
 use crate::plant::{Plant, is_planted};
 use crate::time::Hlc;
@@ -72,12 +72,12 @@ impl Document {
 
         let deleted_before = self.was_deleted();
         if self.is_blank() {
-            self.leaves = delta.listed_leaves();
+            self.leaves = delta.listed.to_leaves();
         } else {
             if !is_planted(Plant::UnlistedKept) {
                 self.drop_unlisted(delta, &sender);
             }
-            for listed in &delta.listed {
+            for listed in delta.listed.iter() {
                 self.merge_listed(listed, &sender);
             }
         }
@@ -101,6 +101,31 @@ impl Document {
         Ok(applied)
     }
 
+    /// The vector entries that applying an authored delta would raise, as [`Applied::raised`] has them, if `ahead`
+    /// is the document that this leads to: documents that have seen the same are the same.
+    #[must_use]
+    pub fn raised_towards(&self, delta: &Delta, ahead: &Self) -> Option<Vec<(Actor, Hlc)>> {
+        let author = delta.author.filter(|&author| !self.vector.seen(author))?;
+        self.check_base(delta).ok()?;
+        let mut vector = self.vector.clone();
+        let raise = |&dot: &Dot| Some((dot.actor, vector.raise(dot)?));
+        let raised: Vec<_> = delta.raised.iter().filter_map(raise).collect();
+        debug_assert!(vector.seen(author), "a delta raises the dot of its author");
+        if vector != ahead.vector {
+            return None;
+        }
+        debug_assert!(self.is_ahead(delta, ahead), "equal vectors, equal documents");
+        Some(raised)
+    }
+
+    /// Whether applying the delta really leads there.
+    fn is_ahead(&self, delta: &Delta, ahead: &Self) -> bool {
+        let mut applied = self.clone();
+        applied.apply(delta).is_ok()
+            && applied.trimmed == ahead.trimmed
+            && applied.leaves.iter().eq(ahead.leaves.iter())
+    }
+
     fn check_base(&self, delta: &Delta) -> Result<(), ApplyError> {
         match &delta.base {
             Base::Vector(base) if !base.leq(&self.vector) => Err(ApplyError::NeedBase),
@@ -113,17 +138,18 @@ impl Document {
 
     /// What a peer could get wrong, before anything is changed.
     fn check_listed(&self, delta: &Delta, sender: &Sender<'_>) -> Result<(), ApplyError> {
-        for entry in delta.listed.iter().flat_map(|listed| &listed.entries) {
-            if !sender.seen(entry.dot) {
+        for (dot, content) in delta.listed.iter().flat_map(Component::entries) {
+            if !sender.seen(dot) {
                 return Err(ApplyError::Malformed {
                     what: "a listed dot that its vector has not seen",
                 });
             }
-            if entry.content.is_none() && !self.vector.seen(entry.dot) {
+            if content.is_none() && !self.vector.seen(dot) {
                 return Err(ApplyError::Malformed { what: "an unseen dot without its content" });
             }
         }
-        let listed_too = |increment: &Increment| delta.find_listed(&increment.path, increment.kind);
+        let listed_too =
+            |increment: &Increment| delta.listed.contains(&increment.path, increment.kind);
         if delta.increments.iter().any(listed_too) {
             return Err(ApplyError::Malformed { what: "a counter both listed and incremented" });
         }
@@ -151,20 +177,19 @@ impl Document {
 
     /// The rule, for one component: own entries stay if listed or unknown to the sender, listed ones are taken if
     /// unseen here.
-    fn merge_listed(&mut self, listed: &Listed, sender: &Sender<'_>) {
-        let own = self.leaves.get(&listed.path, listed.kind).map_or(&[][..], |leaf| &leaf.entries);
+    fn merge_listed(&mut self, listed: Component<'_>, sender: &Sender<'_>) {
+        let own = self.leaves.get(listed.path, listed.kind).map_or(&[][..], |leaf| &leaf.entries);
         let mut merged = Entries::new();
         for entry in own {
-            match listed.entries.binary_search_by(|theirs| theirs.dot.cmp(&entry.dot)) {
-                Ok(index) => merged.push(joined(entry, &listed.entries[index])),
-                Err(_) if !sender.seen(entry.dot) => merged.push(entry.clone()),
-                Err(_) => {}
+            match listed.find(entry.dot) {
+                Some(theirs) => merged.push(joined(entry, theirs)),
+                None if !sender.seen(entry.dot) => merged.push(entry.clone()),
+                None => {}
             }
         }
-        for theirs in listed.entries.iter().filter(|theirs| !self.vector.seen(theirs.dot)) {
-            let content =
-                theirs.content.clone().expect("checked: unseen dots come with their content");
-            merged.push(Entry::new(theirs.dot, content));
+        for (dot, content) in listed.entries().filter(|(dot, _)| !self.vector.seen(*dot)) {
+            let content = content.cloned().expect("checked: unseen dots come with their content");
+            merged.push(Entry::new(dot, content));
         }
         merged.sort_by_key(|entry| entry.dot);
         if is_planted(Plant::SingleRegisterEntry)
@@ -174,7 +199,7 @@ impl Document {
             merged.drain(..merged.len() - 1);
         }
         if merged[..] != *own {
-            self.leaves.set(&listed.path, listed.kind, merged);
+            self.leaves.set(listed.path, listed.kind, merged);
         }
     }
 
@@ -204,24 +229,6 @@ impl Document {
     }
 }
 
-impl Delta {
-    /// What a document that nothing has happened to takes of it: all that is listed. Building the leaves at once
-    /// spares a search for each.
-    fn listed_leaves(&self) -> Leaves {
-        let leaf = |listed: &Listed| {
-            let content =
-                |content: &Option<Content>| content.clone().expect("checked: the base is empty");
-            let entries = listed.entries.iter();
-            let mut entries: Entries =
-                entries.map(|entry| Entry::new(entry.dot, content(&entry.content))).collect();
-            entries.sort_by_key(|entry| entry.dot);
-            Leaf::new(listed.path.clone(), listed.kind, entries)
-        };
-        let filled = self.listed.iter().filter(|listed| !listed.entries.is_empty());
-        Leaves::from_sorted(filled.map(leaf).collect())
-    }
-}
-
 /// What the sender of a delta has seen.
 struct Sender<'a> {
     base: Cow<'a, Vector>,
@@ -246,7 +253,7 @@ impl Delta {
 
     /// Whether the component of `leaf` is listed, or counted on.
     fn lists(&self, leaf: &Leaf) -> bool {
-        self.find_listed(&leaf.path, leaf.kind) || self.counts_on(leaf)
+        self.listed.contains(&leaf.path, leaf.kind) || self.counts_on(leaf)
     }
 
     /// Whether the component of `leaf` is a counter that gets an increment.
@@ -256,20 +263,15 @@ impl Delta {
         self.increments.binary_search_by(counted).is_ok()
     }
 
-    fn find_listed(&self, path: &Path, kind: Kind) -> bool {
-        let listed = |listed: &Listed| (&listed.path, listed.kind).cmp(&(path, kind));
-        self.listed.binary_search_by(listed).is_ok()
-    }
-
     fn holds_initial(&self) -> bool {
         self.raised.iter().any(|dot| dot.hlc == Hlc::INITIAL)
     }
 }
 
 /// One entry known on both sides.
-fn joined(own: &Entry, theirs: &ListedEntry) -> Entry {
+fn joined(own: &Entry, theirs: Option<&Content>) -> Entry {
     let mut joined = own.clone();
-    if let Some(content) = &theirs.content {
+    if let Some(content) = theirs {
         Document::join_strictness(&mut joined.content, content);
     }
     joined
@@ -288,15 +290,16 @@ fn add_to_counter(entries: &mut Entries, author: Dot, by: Number) {
         return;
     }
     let mut sum = by;
-    entries.retain(|entry| match entry.content {
+    entries.retain(|entry| match &entry.content {
         Content::Sum { generation: counted, amount } if entry.dot.actor == author.actor => {
-            if generation.is_none() || counted == generation {
-                sum = sum.saturating_add(amount);
+            if generation.is_none() || counted.as_deref() == generation.as_ref() {
+                sum = sum.saturating_add(*amount);
             }
             false
         }
         _ => true,
     });
+    let generation = generation.map(Box::new);
     insert_entry(entries, Entry::new(author, Content::Sum { generation, amount: sum }));
 }
 

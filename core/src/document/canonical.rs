@@ -58,7 +58,7 @@ fn write_content(content: &Content, to: &mut Writer) {
         Content::Sum { generation, amount } => {
             to.byte(1);
             to.byte(u8::from(generation.is_some()));
-            generation.iter().for_each(|&dot| write_dot(dot, to));
+            generation.iter().for_each(|dot| write_dot(**dot, to));
             to.signed(*amount);
         }
         Content::Total(number) => encode_value(&number.to_value(), to),

@@ -3,6 +3,7 @@
 use smallvec::SmallVec;
 
 use super::leaf::Entry;
+use super::listing::Listing;
 use super::{Content, Digest, Document, Kind, Leaf, Number, Path, Vector};
 use crate::ident::Dot;
 
@@ -22,8 +23,7 @@ pub struct Delta {
     pub(super) trimmed: Vector,
     /// Where everything that is live is listed: ascending, none inside another.
     pub(super) regions: Vec<Path>,
-    /// Ascending by (path, kind).
-    pub(super) listed: Vec<Listed>,
+    pub(super) listed: Listing,
     /// Only in authored deltas. Ascending by (path, kind); these components are not listed.
     pub(super) increments: Vec<Increment>,
 }
@@ -155,7 +155,7 @@ impl Document {
             raised: self.vector.iter().filter(|&dot| !base.seen(dot)).collect(),
             trimmed: Vector::new(),
             regions: Vec::new(),
-            listed: Vec::new(),
+            listed: Listing::new(),
             increments: Vec::new(),
         };
         if !self.trimmed.leq(base) {

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::delta::{Base, Increment};
 use super::leaf::Held;
 use super::leaves::Leaves;
+use super::listing::Listing;
 use super::{
     Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Path, PathError, Vector, only,
 };
@@ -29,7 +30,9 @@ pub struct Edit {
     dot: Dot,
     objects: Objects,
     touched: bool,
-    /// Components with an entry of this commit, as state.
+    /// Nothing had happened to the document: all it holds is of this commit.
+    is_first: bool,
+    /// Components with an entry of this commit, as state; of a first commit only those that were removed again.
     written: BTreeSet<(Path, Kind)>,
     /// Where this commit left marks.
     marked: BTreeSet<Path>,
@@ -80,6 +83,7 @@ impl Edit {
             dot,
             objects: Objects::AsMaps,
             touched: false,
+            is_first: document.is_blank(),
             written: BTreeSet::new(),
             marked: BTreeSet::new(),
             increments: BTreeMap::new(),
@@ -212,6 +216,12 @@ impl Edit {
     /// The commit as a delta; none if no operation wrote anything.
     #[must_use]
     pub fn finish(self) -> Option<Delta> {
+        self.finish_with_document().map(|(delta, _)| delta)
+    }
+
+    /// The commit as a delta, with the document that it leads to.
+    #[must_use]
+    pub fn finish_with_document(self) -> Option<(Delta, Document)> {
         if !self.touched {
             return None;
         }
@@ -222,14 +232,20 @@ impl Edit {
             raised: vec![self.dot],
             trimmed: Vector::new(),
             regions: Vec::new(),
-            listed: Vec::new(),
+            listed: Listing::new(),
             increments: increments.map(|((path, kind), by)| Increment { path, kind, by }).collect(),
         };
         self.marked.iter().for_each(|path| delta.add_region(path));
-        let mut leaves = leaves_under(&self.document.leaves, &self.written);
-        if !delta.regions.is_empty() {
+        let all = &self.document.leaves;
+        if self.is_first && delta.increments.is_empty() {
+            delta.listed = Listing::Whole(all.clone());
+            return Some((delta, self.document));
+        }
+        let mut leaves =
+            if self.is_first { all.iter().collect() } else { leaves_under(all, &self.written) };
+        if !self.is_first && !delta.regions.is_empty() {
             let regions = delta.regions.iter();
-            leaves.extend(regions.flat_map(|region| self.document.leaves.subtree(region)));
+            leaves.extend(regions.flat_map(|region| all.subtree(region)));
             leaves.sort_unstable_by_key(|leaf| leaf.key());
             leaves.dedup_by_key(|leaf| leaf.key());
         }
@@ -238,11 +254,22 @@ impl Edit {
                 delta.list(leaf, |dot| dot == self.dot);
             }
         }
-        Some(delta)
+        Some((delta, self.document))
     }
 
     /// Makes `content` the only thing that this document knows at `path`.
     fn put(&mut self, path: &Path, kind: Kind, content: Content) -> Result<(), EditError> {
+        if path.is_root() {
+            return Err(EditError::RootIsMap);
+        }
+        // A field of the document behind all others: nothing is above it or in its place.
+        if self.document.leaves.ends_before(path) && path.depth() == 1 {
+            self.touch();
+            let entries = only(Entry::new(self.dot, content));
+            self.document.leaves.push(Leaf::new(path.clone(), kind, entries));
+            self.note_written(path, kind);
+            return Ok(());
+        }
         self.open_ancestors(path)?;
         self.clear_other_kinds(path, kind);
         self.write(path, kind, content);
@@ -254,7 +281,7 @@ impl Edit {
         self.clear_other_kinds(path, kind);
         self.touch();
         let key = (path.clone(), kind);
-        if !self.written.contains(&key) {
+        if !self.has_written(&key) {
             let sum = self.increments.entry(key).or_insert(Number::Int(0));
             *sum = sum.plus(by);
         }
@@ -346,13 +373,30 @@ impl Edit {
 
     fn write(&mut self, path: &Path, kind: Kind, content: Content) {
         self.touch();
-        let key = (path.clone(), kind);
         self.document.leaves.set(path, kind, only(Entry::new(self.dot, content)));
+        self.note_written(path, kind);
+    }
+
+    /// A component is state of this commit from here on. Of a first commit everything is that no increment made.
+    fn note_written(&mut self, path: &Path, kind: Kind) {
+        if self.increments.is_empty() && self.is_first {
+            return;
+        }
+        let key = (path.clone(), kind);
         self.increments.remove(&key);
         self.written.insert(key);
     }
 
+    /// Whether this commit has a component's entry as state, or has removed it.
+    fn has_written(&self, key: &(Path, Kind)) -> bool {
+        let is_state = || !self.increments.contains_key(key) && self.document.leaves.has(key);
+        self.written.contains(key) || (self.is_first && is_state())
+    }
+
     fn touch(&mut self) {
+        if self.touched {
+            return;
+        }
         self.touched = true;
         self.document.vector.raise(self.dot);
         debug_assert!(self.dot.hlc > Hlc(0), "the zero clock is before every event");

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::path::Path;
@@ -68,11 +67,11 @@ pub(crate) enum Content {
     /// `COUNTER`: set to this number.
     Base(i64),
     /// `COUNTER`: all that the dot's actor has added since the setting `generation`, or since no setting.
-    Sum { generation: Option<Dot>, amount: i64 },
+    Sum { generation: Option<Box<Dot>>, amount: i64 },
     /// `PN_COUNTER`: all that the dot's actor has added.
     Total(Number),
     /// A kind that this build does not know: kept and relayed. Such content must not refer to an actor table.
-    Opaque(Bytes),
+    Opaque(Box<[u8]>),
 }
 
 /// A value that is cheap to copy whatever its size: editing one leaf copies its neighbours in the chunk.
@@ -85,7 +84,7 @@ pub(crate) enum Held {
 impl Held {
     pub(crate) fn new(value: Value) -> Self {
         match value {
-            Value::String(_) | Value::Array(_) | Value::Object(_) => Self::Shared(Arc::new(value)),
+            Value::Bytes(_) | Value::Array(_) | Value::Object(_) => Self::Shared(Arc::new(value)),
             scalar => Self::Scalar(scalar),
         }
     }
@@ -185,7 +184,9 @@ impl Entry {
             Content::Present => 0,
             Content::Held(held) => value_size_bytes(held.value()),
             Content::Base(_) | Content::Total(_) => 9,
-            Content::Sum { generation, .. } => 9 + generation.map_or(0, |_| DOT_SIZE_BYTES),
+            Content::Sum { generation, .. } => {
+                9 + generation.as_ref().map_or(0, |_| DOT_SIZE_BYTES)
+            }
             Content::Opaque(bytes) => varint_size_bytes(bytes.len() as u64) + bytes.len(),
         };
         DOT_SIZE_BYTES + content

@@ -3,6 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use super::leaf::{Entries, Kind, Leaf};
 use super::path::Path;
 
@@ -10,8 +12,8 @@ use super::path::Path;
 /// field edited shares all chunks but one.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Leaves {
-    /// None empty, none above [`CHUNK_LEAVES_MAX`].
-    chunks: Vec<Arc<Vec<Leaf>>>,
+    /// None empty, none above [`CHUNK_LEAVES_MAX`]. Most documents have one.
+    chunks: SmallVec<[Arc<Vec<Leaf>>; 1]>,
     /// How many leaves are not marks.
     live_count: usize,
     /// The sum of the leaves' sizes.
@@ -49,6 +51,28 @@ impl Leaves {
         Some(&self.chunks[chunk][index])
     }
 
+    /// Whether there is a leaf under a key.
+    pub(crate) fn has(&self, (path, kind): &(Path, Kind)) -> bool {
+        self.find((path.as_bytes(), *kind)).is_ok()
+    }
+
+    /// Whether all leaves sort before `path`: none is at or below it.
+    pub(crate) fn ends_before(&self, path: &Path) -> bool {
+        self.chunks.last().is_none_or(|last| last[last.len() - 1].path < *path)
+    }
+
+    /// Makes room for so many more leaves behind all others.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        if let Some(last) = self.chunks.last_mut().and_then(Arc::get_mut) {
+            last.reserve_exact(count.min(CHUNK_LEAVES_MAX.saturating_sub(last.len())));
+        }
+    }
+
+    /// The first leaf.
+    pub(crate) fn first(&self) -> Option<&Leaf> {
+        self.chunks.first().map(|chunk| &chunk[0])
+    }
+
     /// All leaves in order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Leaf> {
         self.chunks.iter().flat_map(|chunk| chunk.iter())
@@ -83,6 +107,13 @@ impl Leaves {
             Err(_) if entries.is_empty() => {}
             Err(at) => self.insert_at(at, Leaf::new(path.clone(), kind, entries)),
         }
+    }
+
+    /// Adds a leaf behind all others: see [`Self::ends_before`].
+    pub(crate) fn push(&mut self, leaf: Leaf) {
+        debug_assert!(self.ends_before(&leaf.path), "leaves are in order");
+        let at = self.chunks.last().map_or((0, 0), |last| (self.chunks.len() - 1, last.len()));
+        self.insert_at(at, leaf);
     }
 
     /// Removes the leaves at and below `path` that `keep` refuses.
@@ -168,9 +199,7 @@ impl Leaves {
     fn insert_at(&mut self, (chunk, index): (usize, usize), leaf: Leaf) {
         self.count_in(&leaf);
         let Some(shared) = self.chunks.get_mut(chunk) else {
-            let mut leaves = Vec::with_capacity(CHUNK_LEAVES_FIRST);
-            leaves.push(leaf);
-            self.chunks.push(Arc::new(leaves));
+            self.chunks.push(Arc::new(vec![leaf]));
             return;
         };
         let leaves = Arc::make_mut(shared);
@@ -201,8 +230,6 @@ impl Leaves {
 
 /// How many leaves one chunk may hold: what an edit of one field copies at most.
 const CHUNK_LEAVES_MAX: usize = 64;
-/// How many leaves a document has room for from its first one on. The document is packed again when it is stored.
-const CHUNK_LEAVES_FIRST: usize = 16;
 /// How many leaves a chunk gets when it is built at once: some room for later ones.
 const CHUNK_LEAVES_FILLED: usize = 48;
 

@@ -20,6 +20,7 @@ mod delta;
 mod edit;
 mod leaf;
 mod leaves;
+mod listing;
 mod path;
 mod read;
 #[cfg(test)]
@@ -67,7 +68,7 @@ impl Document {
 
     /// True if nothing ever happened to this document.
     #[must_use]
-    pub const fn is_blank(&self) -> bool {
+    pub fn is_blank(&self) -> bool {
         self.vector.is_empty()
     }
 
@@ -109,7 +110,9 @@ impl Document {
 
     /// The removals of the document as a whole.
     fn root_marks(&self) -> &[Entry] {
-        self.leaves.get(&Path::root(), Kind::MARK).map_or(&[], |leaf| &leaf.entries)
+        // They sort before everything else.
+        let first = self.leaves.first().filter(|it| it.kind == Kind::MARK && it.path.is_root());
+        first.map_or(&[], |leaf| &leaf.entries)
     }
 
     /// Whether some removal of the whole document was incorporated, even if the document lives again.

@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 ///
 /// Each step is its UTF-8 bytes, with `00` written `01 01` and `01` written `01 02`, closed by `00`.
 #[derive(Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Path(SmallVec<[u8; 24]>);
+pub struct Path(SmallVec<[u8; INLINE_BYTES]>);
 
 impl Clone for Path {
     fn clone(&self) -> Self {
@@ -58,10 +58,17 @@ impl Path {
     pub fn push(&mut self, step: &str) -> Result<(), PathError> {
         let escapes = step.bytes().filter(|&byte| byte <= ESCAPE).count();
         let too_long = self.0.len() + step.len() + escapes + 1 > Self::SIZE_BYTES_MAX;
-        if too_long || self.depth() >= Self::DEPTH_MAX {
+        // Each step takes a byte at least.
+        let may_be_deep = self.0.len() >= Self::DEPTH_MAX;
+        if too_long || (may_be_deep && self.depth() >= Self::DEPTH_MAX) {
             return Err(PathError);
         }
-        self.push_escaped(step);
+        if escapes == 0 {
+            self.0.extend_from_slice(step.as_bytes());
+            self.0.push(END);
+        } else {
+            self.push_escaped(step);
+        }
         Ok(())
     }
 
@@ -71,6 +78,13 @@ impl Path {
     ///
     /// If it would be too deep or too long.
     pub fn child(&self, step: &str) -> Result<Self, PathError> {
+        let (above, size) = (self.0.len(), self.0.len() + step.len() + 1);
+        if size <= INLINE_BYTES && step.bytes().all(|byte| byte > ESCAPE) {
+            let mut bytes = [END; INLINE_BYTES];
+            bytes[..above].copy_from_slice(&self.0);
+            bytes[above..size - 1].copy_from_slice(step.as_bytes());
+            return Ok(Self(SmallVec::from_buf_and_len(bytes, size)));
+        }
         let mut child = self.clone();
         child.push(step)?;
         Ok(child)
@@ -162,9 +176,14 @@ pub(crate) fn step_below(path: &[u8], prefix_bytes: usize) -> &[u8] {
     &rest[..end]
 }
 
+/// Whether the bytes of a step are not those of its name.
+pub(crate) fn is_escaped(step: &[u8]) -> bool {
+    step.contains(&ESCAPE)
+}
+
 /// The text of an escaped step.
 pub(crate) fn unescape(step: &[u8]) -> Option<Box<str>> {
-    let text = if step.contains(&ESCAPE) {
+    let text = if is_escaped(step) {
         let mut out = Vec::with_capacity(step.len());
         let mut bytes = step.iter();
         while let Some(&byte) = bytes.next() {
@@ -185,6 +204,10 @@ impl fmt::Debug for Path {
         f.debug_list().entries(self.steps()).finish()
     }
 }
+
+/// Shorter paths lie in place. None of them is too deep.
+const INLINE_BYTES: usize = 24;
+const _: () = assert!(INLINE_BYTES < Path::DEPTH_MAX, "each step takes a byte at least");
 
 const END: u8 = 0;
 const ESCAPE: u8 = 1;

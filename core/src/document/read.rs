@@ -1,10 +1,10 @@
 //! Reading: what of a document is visible.
 
 use super::leaf::Number;
-use super::path::{step_below, unescape};
+use super::path::{is_escaped, step_below, unescape};
 use super::{Content, Document, Entry, Kind, Leaf, Path};
 use crate::ident::{Actor, Dot};
-use crate::value::{Object, Value};
+use crate::value::{Object, Value, json};
 
 impl Document {
     /// The visible value at `path`: a field, something inside an object register, or with the root the whole
@@ -36,6 +36,27 @@ impl Document {
             Some(Value::Object(object)) if self.is_visible() => object,
             _ => Object::new(),
         }
+    }
+
+    /// Appends what [`Self::to_object`] shows as JSON, each field behind a comma and the field `_id` left out, without
+    /// making the values in between.
+    pub(crate) fn write_fields(&self, out: &mut Vec<u8>) {
+        if !self.is_visible() {
+            return;
+        }
+        let mut live = Vec::with_capacity(self.leaves.live_count());
+        live.extend(self.leaves.iter().filter(|leaf| leaf.kind != Kind::MARK));
+        let own_count = live.partition_point(|leaf| leaf.path.is_root());
+        let (own, below) = live.split_at(own_count);
+        if own.iter().any(|leaf| leaf.is_readable()) {
+            // No edit puts a value in the place of a whole document; a peer may.
+            for (name, value) in self.to_object().iter().filter(|(name, _)| *name != "_id") {
+                write_name(name.as_bytes(), out);
+                json::write(value, out);
+            }
+            return;
+        }
+        write_below(below, 0, out);
     }
 
     /// The component whose entry is visible at `path`; none if a map is, or nothing.
@@ -71,6 +92,22 @@ impl Leaf {
         }
     }
 
+    /// Appends [`Self::own_value`] as JSON; nothing if there is none.
+    fn write_own(&self, out: &mut Vec<u8>) {
+        match self.kind {
+            Kind::REGISTER | Kind::ATTACHMENT => {
+                if let Some(value) = self.latest().held() {
+                    json::write(value, out);
+                }
+            }
+            _ => {
+                if let Some(value) = self.own_value() {
+                    json::write(&value, out);
+                }
+            }
+        }
+    }
+
     /// The greatest setting and what was added to it. Without any setting in force all additions count: the
     /// setting that would exclude some was itself removed.
     pub(super) fn counter_sum(&self) -> i128 {
@@ -79,7 +116,9 @@ impl Leaf {
             _ => None,
         });
         let counted = |entry: &Entry| match (&entry.content, setting) {
-            (Content::Sum { generation, amount }, Some((dot, _))) if *generation == Some(dot) => {
+            (Content::Sum { generation: Some(counted), amount }, Some((dot, _)))
+                if **counted == dot =>
+            {
                 *amount
             }
             (Content::Sum { amount, .. }, None) => *amount,
@@ -144,6 +183,74 @@ fn visible(leaves: &[&Leaf], path_bytes: usize) -> (Option<Dot>, Option<Value>) 
             (unknown.max(map), Some(Value::Object(object)))
         }
     }
+}
+
+/// As [`visible`], but the value is appended as JSON, if there is one.
+fn write_visible(leaves: &[&Leaf], path_bytes: usize, out: &mut Vec<u8>) -> Option<Dot> {
+    if let [leaf] = leaves
+        && leaf.path.as_bytes().len() == path_bytes
+        && leaf.is_readable()
+    {
+        leaf.write_own(out);
+        return Some(leaf.latest().dot);
+    }
+    let own_count = leaves.partition_point(|leaf| leaf.path.as_bytes().len() == path_bytes);
+    let (own, below) = leaves.split_at(own_count);
+    let start = out.len();
+    let below_dot = write_below(below, path_bytes, out);
+    let map = own.iter().find(|leaf| leaf.kind == Kind::MAP).map(|leaf| leaf.latest().dot);
+    let map = map.max(below_dot);
+    let readable = own.iter().filter(|leaf| leaf.is_readable());
+    let latest = readable.max_by_key(|leaf| leaf.latest().dot);
+    let unknown = own.iter().map(|leaf| leaf.latest().dot).max();
+    match (latest, map) {
+        (Some(leaf), map) if Some(leaf.latest().dot) > map => {
+            out.truncate(start);
+            leaf.write_own(out);
+        }
+        (_, None) => out.truncate(start),
+        // The comma in front of the first field makes room for the brace.
+        _ if out.len() > start => {
+            out[start] = b'{';
+            out.push(b'}');
+        }
+        _ => out.extend_from_slice(b"{}"),
+    }
+    unknown.max(map)
+}
+
+/// Appends the visible fields of a map, each behind a comma; of the document itself without `_id`. Returns the
+/// latest dot among `leaves`, which are all live leaves below the map's node.
+fn write_below(mut leaves: &[&Leaf], path_bytes: usize, out: &mut Vec<u8>) -> Option<Dot> {
+    let mut latest = None;
+    while let [first, others @ ..] = leaves {
+        let path = first.path.as_bytes();
+        let step = step_below(path, path_bytes);
+        let child_bytes = path_bytes + step.len() + 1;
+        let same = |leaf: &&Leaf| leaf.path.as_bytes().starts_with(&path[..child_bytes]);
+        // Most fields are a single leaf.
+        let more = if others.first().is_some_and(same) { others.partition_point(same) } else { 0 };
+        let (child, rest) = leaves.split_at(1 + more);
+        let start = out.len();
+        if is_escaped(step) {
+            write_name(unescape(step).expect("a path is made of whole steps").as_bytes(), out);
+        } else {
+            write_name(step, out);
+        }
+        let value_start = out.len();
+        latest = latest.max(write_visible(child, child_bytes, out));
+        if out.len() == value_start || (path_bytes == 0 && step == b"_id") {
+            out.truncate(start);
+        }
+        leaves = rest;
+    }
+    latest
+}
+
+fn write_name(name: &[u8], out: &mut Vec<u8>) {
+    out.push(b',');
+    json::write_text(name, out);
+    out.push(b':');
 }
 
 fn clamp(sum: i128) -> i64 {

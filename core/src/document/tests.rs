@@ -26,6 +26,17 @@ fn value(text: &str) -> Value {
     json::parse(text.as_bytes(), json::Limits::default()).expect("the test's own JSON")
 }
 
+/// The two ways to write a document as JSON give the same text.
+fn check_written(document: &Document) {
+    let id = Value::from("x");
+    let mut expected = Vec::new();
+    json::write_document(&id, &document.to_object(), &mut expected);
+    let mut written = b"{\"_id\":\"x\"".to_vec();
+    document.write_fields(&mut written);
+    written.push(b'}');
+    assert_eq!(written.escape_ascii().to_string(), expected.escape_ascii().to_string());
+}
+
 /// What readers see, as JSON; `deleted` or `absent` if they see nothing.
 fn shown(document: &Document) -> String {
     match (document.is_visible(), document.is_deleted()) {
@@ -62,6 +73,7 @@ fn prepare(document: &Document, dot: Dot, work: impl FnOnce(&mut Edit)) -> Delta
     );
     assert_eq!(outcome.is_visible, after.is_visible());
     applied.check_invariants();
+    check_written(&applied);
     delta
 }
 
@@ -75,6 +87,7 @@ fn try_send(from: &Document, to: &mut Document) -> Result<(), ApplyError> {
     let delta = Delta::from_bytes(&delta.to_bytes()).expect("a delta reads back");
     to.apply(&delta)?;
     to.check_invariants();
+    check_written(to);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Version vectors: what has been incorporated, by actor.
 
+use smallvec::SmallVec;
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::ident::{Actor, Dot};
@@ -9,7 +10,8 @@ use crate::time::Hlc;
 /// this document was incorporated too. Sorted by actor, with a digest that each raise updates in O(1).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vector {
-    entries: Vec<(Actor, Hlc)>,
+    /// Most documents have one author, and then nothing lies elsewhere.
+    entries: SmallVec<[(Actor, Hlc); 1]>,
     digest: Digest,
 }
 
@@ -35,19 +37,19 @@ impl Digest {
 impl Vector {
     /// The vector that has seen nothing.
     #[must_use]
-    pub const fn new() -> Self {
-        Self { entries: Vec::new(), digest: Digest(0) }
+    pub fn new() -> Self {
+        Self { entries: SmallVec::new(), digest: Digest(0) }
     }
 
     /// True if nothing has been seen.
     #[must_use]
-    pub const fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// How many actors have been seen.
     #[must_use]
-    pub const fn len(&self) -> usize {
+    pub fn len(&self) -> usize {
         self.entries.len()
     }
 

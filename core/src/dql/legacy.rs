@@ -168,7 +168,7 @@ impl<'a> Parser<'a> {
                 let word = *word;
                 return self.worded(word);
             }
-            TokenKind::String(text) => Value::String(text.clone()),
+            TokenKind::String(text) => Value::from(&**text),
             TokenKind::Integer(number) => Value::from(*number),
             TokenKind::Float(number) => Value::Float(*number),
             _ => return Err(self.expected("a value")),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use crate::ident::DocId;
-use crate::value::{Object, Value};
+use crate::value::{Object, Value, json};
 
 /// One document, read by path, so that a statement never waits for parts that it does not look at.
 pub trait Row {
@@ -20,6 +20,16 @@ pub trait Row {
 
     /// All fields but `_id`.
     fn fields(&self) -> Cow<'_, Object>;
+
+    /// Appends all fields but `_id` as JSON, each behind a comma.
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        for (name, value) in self.fields().iter().filter(|(name, _)| *name != "_id") {
+            out.push(b',');
+            json::write_string(name, out);
+            out.push(b':');
+            json::write(value, out);
+        }
+    }
 
     /// About how many bytes the document takes as text: room that is made before it is written.
     fn size_hint_bytes(&self) -> usize {

@@ -42,6 +42,10 @@ impl Row for StoredRow<'_> {
         Cow::Owned(self.document.to_object())
     }
 
+    fn write_fields(&self, out: &mut Vec<u8>) {
+        self.document.write_fields(out);
+    }
+
     fn size_hint_bytes(&self) -> usize {
         self.document.size_bytes() + self.id.as_bytes().len()
     }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::coordinate::{Call, Work};
@@ -357,7 +356,7 @@ impl Node {
             }
         };
         let machine = PartitionSelect::new(bound, Limits::default());
-        let key = DocKey { app, collection, id: DocId(Bytes::new()) };
+        let key = DocKey { app, collection, id: DocId::from_canonical(&[]) };
         let task = SelectTask { key, permissions, at, machine, place, has_credit: true };
         self.tasks.start(id, Task::Select(Box::new(task)));
     }

@@ -5,8 +5,6 @@
 //! matters, and equal ids are equal bytes: storage key, ordering key and hash input in one. Floats and null have
 //! no place in an id.
 
-use bytes::Bytes;
-
 use super::{Object, Value};
 use crate::ident::DocId;
 
@@ -74,7 +72,7 @@ pub enum IdError {
 pub fn encode_id(value: &Value) -> Result<DocId, IdError> {
     let mut out = Encoder { bytes: Vec::new() };
     out.item(value, 0)?;
-    Ok(DocId(Bytes::from(out.bytes)))
+    Ok(DocId::from_canonical(&out.bytes))
 }
 
 /// The canonical form of a text id: what most documents have.
@@ -85,7 +83,7 @@ pub fn encode_id(value: &Value) -> Result<DocId, IdError> {
 pub fn encode_text_id(text: &str) -> Result<DocId, IdError> {
     let mut out = Encoder { bytes: Vec::with_capacity(text.len().min(ID_BYTES_MAX) + 3) };
     out.string(TEXT, text.as_bytes())?;
-    Ok(DocId(Bytes::from(out.bytes)))
+    Ok(DocId::from_canonical(&out.bytes))
 }
 
 /// Takes bytes from a peer or a disk for an id if they are exactly what [`encode_id`] would have made.
@@ -102,15 +100,15 @@ pub fn decode_id(bytes: &[u8]) -> Result<DocId, IdError> {
     if reader.offset != bytes.len() {
         return Err(IdError::Trailing { offset_bytes: reader.offset });
     }
-    Ok(DocId(Bytes::copy_from_slice(bytes)))
+    Ok(DocId::from_canonical(bytes))
 }
 
 impl DocId {
     /// The value this id was made from, the names in its objects sorted.
     #[must_use]
     pub fn to_value(&self) -> Value {
-        let mut reader = Reader { bytes: &self.0, offset: 0 };
-        reader.build_item(&self.0).expect("a DocId holds the canonical bytes of a value")
+        let mut reader = Reader { bytes: self.as_bytes(), offset: 0 };
+        reader.build_item().expect("a DocId holds the canonical bytes of a value")
     }
 }
 
@@ -254,25 +252,23 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// The value of the next item, or `None` if the bytes were never checked. `whole` is what `self.bytes` is
-    /// a view of, so that binary values share it.
-    fn build_item(&mut self, whole: &Bytes) -> Option<Value> {
+    /// The value of the next item, or `None` if the bytes were never checked.
+    fn build_item(&mut self) -> Option<Value> {
         let (major, argument) = self.head().ok()?;
         Some(match major {
             UNSIGNED => Value::from(argument),
             NEGATIVE => Value::Int(!i64::try_from(argument).ok()?),
-            BYTES => Value::Bytes(whole.slice_ref(self.take(argument).ok()?)),
+            BYTES => Value::Bytes(self.take(argument).ok()?.into()),
             TEXT => Value::String(self.text(argument)?.into()),
             ARRAY => {
-                let elements: Option<Vec<_>> =
-                    (0..argument).map(|_| self.build_item(whole)).collect();
+                let elements: Option<Vec<_>> = (0..argument).map(|_| self.build_item()).collect();
                 Value::Array(elements?)
             }
             MAP => {
                 let entry = |_| {
                     let (_, length) = self.head().ok()?;
                     let name = Box::from(self.text(length)?);
-                    Some((name, self.build_item(whole)?))
+                    Some((name, self.build_item()?))
                 };
                 let entries: Option<Vec<_>> = (0..argument).map(entry).collect();
                 Value::Object(Object::from_entries(entries?).ok()?)

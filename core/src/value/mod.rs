@@ -11,7 +11,7 @@ pub mod json;
 mod object;
 mod order;
 
-use bytes::Bytes;
+use std::sync::Arc;
 
 pub use object::{DuplicateName, Iter, Object};
 
@@ -36,16 +36,16 @@ pub enum Value {
     /// A finite IEEE double.
     Float(f64),
     /// Raw bytes: base64 text in JSON.
-    Bytes(Bytes),
-    /// UTF-8 text.
-    String(Box<str>),
+    Bytes(Box<[u8]>),
+    /// UTF-8 text, shared by its copies: a text is parsed once and then goes into a delta, a record and a document.
+    String(Arc<str>),
     /// A list, replaced as a whole.
     Array(Vec<Value>),
     /// Named values.
     Object(Object),
 }
 
-const _: () = assert!(size_of::<Value>() <= 40, "the parser's bound on values bounds memory");
+const _: () = assert!(size_of::<Value>() <= 32, "the parser's bound on values bounds memory");
 
 impl Value {
     /// The float, or `None` if it is infinite or not a number: no [`Value`] holds those.
@@ -131,7 +131,7 @@ impl Value {
 
     /// The raw bytes, if this is binary.
     #[must_use]
-    pub fn as_bytes(&self) -> Option<&Bytes> {
+    pub fn as_bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
             _ => None,
@@ -230,19 +230,25 @@ impl From<&str> for Value {
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::String(text.into_boxed_str())
+        Self::String(text.into())
     }
 }
 
 impl From<Box<str>> for Value {
     fn from(text: Box<str>) -> Self {
+        Self::String(text.into())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
         Self::String(text)
     }
 }
 
-impl From<Bytes> for Value {
-    fn from(bytes: Bytes) -> Self {
-        Self::Bytes(bytes)
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.into())
     }
 }
 

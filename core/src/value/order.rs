@@ -139,7 +139,6 @@ fn cmp_integer_float(integer: i128, float: f64) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::super::arbitrary::value;
@@ -167,8 +166,8 @@ mod tests {
             Value::UInt((1 << 63) + 1),
             Value::UInt(u64::MAX),
             Value::Float(18_446_744_073_709_551_616.0),
-            Value::Bytes(Bytes::from_static(b"")),
-            Value::Bytes(Bytes::from_static(b"\xff")),
+            Value::from(&b""[..]),
+            Value::from(&b"\xff"[..]),
             Value::from(""),
             Value::from("Z"),
             Value::from("a"),

@@ -2,7 +2,6 @@
 
 use bigpeer_core::codec::{Writer, encode_value};
 use bigpeer_core::value::{Value, canonical};
-use bytes::Bytes;
 
 use super::{Vectors, agree, parsed};
 
@@ -24,7 +23,7 @@ fn samples() -> Vec<(&'static str, Value)> {
         ("float", Value::Float(6.5)),
         ("float that is whole", Value::Float(6.0)),
         ("negative zero", Value::Float(-0.0)),
-        ("bytes", Value::Bytes(Bytes::from_static(b"\x00\xff"))),
+        ("bytes", Value::from(&b"\x00\xff"[..])),
         ("empty text", text(0)),
         ("text of two scripts", Value::from("Zoë 駅")),
         ("text of 63 bytes", text(63)),
@@ -47,7 +46,7 @@ fn ids() -> Vec<(&'static str, Value)> {
         ("negative integer", Value::Int(-500)),
         ("greatest integer", Value::UInt(u64::MAX)),
         ("true", Value::Bool(true)),
-        ("bytes", Value::Bytes(Bytes::from_static(b"\x01\x02"))),
+        ("bytes", Value::from(&b"\x01\x02"[..])),
         ("array", parsed(r#"["a", 1]"#)),
         ("object", parsed(r#"{"vin": "A", "no": 7, "aa": [false]}"#)),
     ]

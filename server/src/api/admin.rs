@@ -151,7 +151,7 @@ fn read(request: &Request) -> Result<Object, Response> {
 fn text(object: &Object, name: &str, bytes_max: usize) -> Result<Option<Box<str>>, Response> {
     match object.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) if text.len() <= bytes_max => Ok(Some(text.clone())),
+        Some(Value::String(text)) if text.len() <= bytes_max => Ok(Some((&**text).into())),
         Some(_) => Err(bad(&format!("`{name}` must be a string of at most {bytes_max} bytes"))),
     }
 }

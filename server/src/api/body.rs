@@ -1,5 +1,7 @@
 //! The body of `store/execute`.
 
+use std::sync::Arc;
+
 use bigpeer_core::value::json::{self, Limits};
 use bigpeer_core::value::{Object, Value};
 
@@ -11,7 +13,7 @@ pub(super) enum BodyError {
 }
 
 /// Reads `{"statement": …, "args": {…}}`. Other members are left alone, as older servers do.
-pub(super) fn execute_body(bytes: &[u8]) -> Result<(Box<str>, Object), BodyError> {
+pub(super) fn execute_body(bytes: &[u8]) -> Result<(Arc<str>, Object), BodyError> {
     let (mut statement, mut args) = (None, None);
     for (name, value) in object(bytes)? {
         match &*name {

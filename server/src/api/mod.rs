@@ -12,6 +12,8 @@ pub mod reply;
 mod route;
 mod timestamp;
 
+use std::sync::Arc;
+
 use bigpeer_connection::Response;
 use bigpeer_core::ident::{AppId, Txn};
 use bigpeer_core::node::ObjectMode;
@@ -58,7 +60,7 @@ pub struct ExecuteCall {
     /// The text behind `Authorization: Bearer`.
     pub bearer: Option<Box<str>>,
     /// One DQL statement.
-    pub statement: Box<str>,
+    pub statement: Arc<str>,
     /// Values for its placeholders.
     pub args: Object,
     /// How objects are written: version 4 of the API as registers, version 5 as maps.

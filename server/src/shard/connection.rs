@@ -285,7 +285,6 @@ impl Shard {
         let ExecuteCall { app, bearer, statement, args, mode, min_txn } = call;
         let deadline = Instant { ns: self.now.mono.ns.saturating_add(STATEMENT_NS_MAX) };
         let credential = Credential::Bearer(bearer);
-        let statement = statement.into();
         let execute = Execute { app, credential, statement, args, mode, min_txn, deadline };
         self.metrics().add(Metric::Statements, 1);
         self.ask(conn, id, Purpose::Statement, node::Request::Execute(execute));

@@ -73,7 +73,7 @@ impl Documents {
 /// The text of an `_id`; the workload uses no other.
 pub(crate) fn text_of(id: &DocId) -> String {
     match id.to_value() {
-        Value::String(text) => text.into(),
+        Value::String(text) => (*text).into(),
         other => format!("{other:?}"),
     }
 }

@@ -125,6 +125,7 @@ impl Edit {
         fields: Option<&Fields>,
         which: Which,
     ) -> Result<(), EditError> {
+        self.document.leaves.reserve(object.len());
         for (name, value) in object {
             let declared = fields.and_then(|fields| fields.get(name));
             self.assign_at(&path.child(name)?, value, declared, which)?;

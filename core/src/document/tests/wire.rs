@@ -24,7 +24,7 @@ fn everything() -> Document {
     });
     send(&b, &mut a);
     commit(&mut a, dot('A', 12), |edit| edit.increment(&path("c"), 1).expect("in range"));
-    let opaque = Content::Opaque(bytes::Bytes::from_static(b"future"));
+    let opaque = Content::Opaque((*b"future").into());
     let unknown = Kind(Kind::UNKNOWN_LEAST + 3);
     a.leaves.set(&path("u"), unknown, only(Entry::new(dot('A', 12), opaque)));
     a.check_invariants();
@@ -148,13 +148,13 @@ proptest! {
                     let (mut a, _) = two(r#"{"m":{"x":[]},"r":0}"#);
                     let _ = a.apply(&delta);
                     a.check_invariants();
-                    let _ = a.to_object();
+                    check_written(&a);
                     let again = Document::from_bytes(&a.to_bytes()).expect("what applied can be stored");
                     prop_assert_eq!(again.canonical_bytes(), a.canonical_bytes());
                 }
             } else if let Ok(document) = Document::from_bytes(&bytes) {
                 document.check_invariants();
-                let _ = document.to_object();
+                check_written(&document);
             }
         }
     }

@@ -20,7 +20,7 @@ pub(super) enum Contents {
 pub(super) fn note_entry(dot: Dot, content: Option<&Content>, table: &mut TableBuilder) {
     table.note(dot);
     if let Some(Content::Sum { generation: Some(generation), .. }) = content {
-        table.note(*generation);
+        table.note(**generation);
     }
 }
 
@@ -123,7 +123,7 @@ fn encode_content(content: &Content, table: &Table, to: &mut Writer) {
         }
         Content::Sum { generation: Some(generation), amount } => {
             to.byte(COUNTER_SUM_OF);
-            table.encode_dot(*generation, to);
+            table.encode_dot(**generation, to);
             to.signed(*amount);
         }
         Content::Total(total) => encode_number(*total, to),
@@ -144,13 +144,13 @@ fn decode_content(
             COUNTER_BASE => Content::Base(from.signed(FIELD)?),
             COUNTER_SUM => Content::Sum { generation: None, amount: from.signed(FIELD)? },
             COUNTER_SUM_OF => {
-                let generation = Some(table.decode_dot(from)?);
+                let generation = Some(Box::new(table.decode_dot(from)?));
                 Content::Sum { generation, amount: from.signed(FIELD)? }
             }
             _ => return Err(from.invalid(FIELD)),
         },
         Kind::PN_COUNTER => Content::Total(decode_number(from)?),
-        _ => Content::Opaque(bytes::Bytes::copy_from_slice(from.bytes(FIELD)?)),
+        _ => Content::Opaque(from.bytes(FIELD)?.into()),
     })
 }
 

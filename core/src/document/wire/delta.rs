@@ -4,6 +4,7 @@ use super::component::{self, Contents};
 use super::{Paths, RESERVE_COUNT_MAX, decode_dots, encode_dots, note_vector};
 use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
 use crate::document::delta::{Base, Increment, Listed};
+use crate::document::listing::{Component, Listing};
 use crate::document::{Delta, Digest, Kind, Path, Vector};
 use crate::ident::Dot;
 use crate::time::Hlc;
@@ -42,8 +43,8 @@ impl Delta {
         }
         self.raised.iter().for_each(|&dot| table.note(dot));
         note_vector(&self.trimmed, table);
-        for entry in self.listed.iter().flat_map(|listed| &listed.entries) {
-            component::note_entry(entry.dot, entry.content.as_ref(), table);
+        for (dot, content) in self.listed.iter().flat_map(Component::entries) {
+            component::note_entry(dot, content, table);
         }
     }
 
@@ -66,10 +67,9 @@ impl Delta {
         to.varint(self.regions.len() as u64);
         self.regions.iter().for_each(|path| paths.encode(path, to));
         to.varint(self.listed.len() as u64);
-        for Listed { path, kind, entries } in &self.listed {
-            let entries = entries.iter().map(|entry| (entry.dot, entry.content.as_ref()));
-            let context = (table, &mut paths);
-            component::encode((path, *kind), entries, Contents::Optional, context, to);
+        for listed in self.listed.iter() {
+            let (key, context) = ((listed.path, listed.kind), (table, &mut paths));
+            component::encode(key, listed.entries(), Contents::Optional, context, to);
         }
         to.varint(self.increments.len() as u64);
         for Increment { path, kind, by } in &self.increments {
@@ -106,7 +106,7 @@ impl Delta {
         if says_trimmed && (trimmed.is_empty() || !root_only) {
             return Err(from.invalid("trimmed marks"));
         }
-        let listed = decode_listed(table, &mut paths, from)?;
+        let listed = Listing::Single(decode_listed(table, &mut paths, from)?);
         let increments = decode_increments(&mut paths, from)?;
         if author.is_none() && !increments.is_empty() {
             return Err(from.invalid("increments"));

@@ -137,7 +137,7 @@ impl Partial {
             (Self::Sum(sum), _) => sum.total(),
             (Self::Extremes(ends), _) => ends.as_deref().and_then(|ends| end(ends, function)),
             (Self::Distinct(values), _) => {
-                let no_id = DocId(bytes::Bytes::new());
+                let no_id = DocId::from_canonical(&[]);
                 let mut plain = Self::plain(function);
                 for Sorted(value) in values {
                     plain.add(value.as_ref(), &no_id);

@@ -104,7 +104,7 @@ fn array<'a>(items: &[Expr], env: &Env<'_>) -> Option<Cow<'a, Value>> {
 fn object<'a>(pairs: &[(Expr, Expr)], env: &Env<'_>) -> Option<Cow<'a, Value>> {
     let pair = |(key, value): &(Expr, Expr)| {
         let Some(Value::String(key)) = eval(key, env) else { return None };
-        Some((key, eval(value, env)?))
+        Some((Box::from(&*key), eval(value, env)?))
     };
     owned(Some(Value::Object(pairs.iter().filter_map(pair).collect::<Object>())))
 }

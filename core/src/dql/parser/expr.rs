@@ -272,7 +272,7 @@ impl Parser<'_> {
     fn literal(&mut self) -> Parsed<Expr> {
         let start = self.token.span;
         let value = match &self.token.kind {
-            TokenKind::String(value) => Value::String(value.clone()),
+            TokenKind::String(value) => Value::from(&**value),
             TokenKind::Integer(value) => Value::from(*value),
             TokenKind::Float(value) => Value::Float(*value),
             _ => return Err(self.expected("an expression")),
@@ -381,7 +381,7 @@ impl Parser<'_> {
         let target = if self.take_word("AS")? {
             let name_start = self.token.span;
             let name = self.any_name("a type")?;
-            self.make(ExprKind::Literal(Value::String(name)), name_start)?
+            self.make(ExprKind::Literal(Value::from(name)), name_start)?
         } else {
             self.expect_mark(",")?;
             self.expr()?

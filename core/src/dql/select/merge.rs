@@ -199,7 +199,7 @@ impl MergeSelect {
         };
         let Some(grouping) = &select.grouping else { return Vec::new() };
         if grouping.keys.is_empty() && groups.is_empty() {
-            groups.insert(Vec::new(), (DocId(bytes::Bytes::new()), new_partials(grouping)));
+            groups.insert(Vec::new(), (DocId::from_canonical(&[]), new_partials(grouping)));
         }
         let mut rows = Vec::new();
         let mut seen = BTreeSet::new();

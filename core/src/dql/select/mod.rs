@@ -182,7 +182,10 @@ fn write_object(object: &Object, text: &mut Vec<u8>) {
 /// A whole document as JSON.
 fn document_json(row: &dyn Row) -> Vec<u8> {
     let mut text = Vec::with_capacity(row.size_hint_bytes().min(ROOM_BYTES_MAX));
-    json::write_document(&row.id_value(), &row.fields(), &mut text);
+    text.extend_from_slice(b"{\"_id\":");
+    json::write(&row.id_value(), &mut text);
+    row.write_fields(&mut text);
+    text.push(b'}');
     // What is held is counted by length. A document may have much that no reader sees.
     if text.capacity() > 2 * text.len() {
         text.shrink_to_fit();

@@ -21,7 +21,7 @@ fn the_encoding_is_that_of_rfc_8949() {
     assert_eq!(encoded(false), [0xf4]);
     assert_eq!(encoded(true), [0xf5]);
     assert_eq!(encoded("IETF"), b"\x64IETF");
-    assert_eq!(encoded(Bytes::from_static(&[1, 2])), [0x42, 1, 2]);
+    assert_eq!(encoded(&[1_u8, 2][..]), [0x42, 1, 2]);
     assert_eq!(encoded(vec![1.into(), "a".into()]), b"\x82\x01\x61a");
     let object: Object = [("bb", 1), ("c", 2), ("a", 3)].into_iter().collect();
     assert_eq!(encoded(object), b"\xa3\x61a\x03\x61c\x02\x62bb\x01");

@@ -20,6 +20,7 @@ mod write;
 
 pub use error::{JsonError, JsonErrorKind};
 pub use parse::{Limits, parse};
+pub(crate) use write::write_text;
 pub use write::{write, write_document, write_string};
 
 #[cfg(test)]

@@ -1,4 +1,3 @@
-use bytes::Bytes;
 use proptest::prelude::*;
 
 use super::*;
@@ -190,7 +189,7 @@ fn a_document_has_its_id_first() {
 
 #[test]
 fn binary_is_written_as_base64() {
-    let binary = |bytes: &'static [u8]| written(Bytes::from_static(bytes));
+    let binary = |bytes: &'static [u8]| written(bytes);
     assert_eq!(binary(b""), r#""""#);
     assert_eq!(binary(b"\xfb"), r#""+w==""#);
     assert_eq!(binary(b"\xff\xef"), r#""/+8=""#);

@@ -39,7 +39,12 @@ pub fn write_document(id: &Value, fields: &Object, out: &mut Vec<u8>) {
 
 /// Appends a text in quotes, with the escapes that JSON demands and no others.
 pub fn write_string(text: &str, out: &mut Vec<u8>) {
-    let mut rest = text.as_bytes();
+    write_text(text.as_bytes(), out);
+}
+
+/// As [`write_string`], for bytes that are known to be UTF-8.
+pub(crate) fn write_text(text: &[u8], out: &mut Vec<u8>) {
+    let mut rest = text;
     let mut plain = plain_len(rest);
     if plain == rest.len() {
         // Nearly every text: both quotes are put there at once, and the text between them.
