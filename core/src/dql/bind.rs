@@ -122,6 +122,13 @@ impl Bound {
         condition.map_or_else(String::new, |expr| print::Bound { expr, parameters }.to_string())
     }
 
+    /// Takes a parameter's value out, when nobody else holds this: whole documents travel as parameters. What is
+    /// evaluated from here on finds NULL there.
+    pub(super) fn take_parameter(&mut self, index: u32) -> Option<Value> {
+        let shared = Arc::get_mut(&mut self.shared)?;
+        Some(std::mem::replace(shared.parameters.get_mut(index as usize)?, Value::Null))
+    }
+
     pub(crate) fn paging(&self) -> Paging {
         self.shared.paging
     }

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
 use crate::document::Delta;
@@ -150,7 +151,7 @@ impl Transaction {
     /// ```
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let mut to = Writer::new();
+        let mut to = Writer::with_capacity(RECORD_BYTES_EXPECTED);
         to.byte(VERSION);
         self.encode_slots(&mut to);
         to.raw(&self.id.0.0);
@@ -165,7 +166,8 @@ impl Transaction {
             }
             Origin::System => to.byte(2),
         }
-        let mut collections: Vec<&Arc<str>> = self.ops.iter().filter_map(Op::collection).collect();
+        let named = self.ops.iter().filter_map(Op::collection);
+        let mut collections: SmallVec<[&Arc<str>; 4]> = named.collect();
         collections.sort_unstable();
         collections.dedup();
         to.varint(collections.len() as u64);
@@ -186,7 +188,8 @@ impl Transaction {
     }
 
     fn encode_slots(&self, to: &mut Writer) {
-        let slots: Option<Vec<Slot>> = self.ops.iter().map(|op| op.slot(self.app)).collect();
+        let slots: Option<SmallVec<[Slot; 8]>> =
+            self.ops.iter().map(|op| op.slot(self.app)).collect();
         let Some(mut slots) = slots else { return to.varint(0) };
         slots.sort_unstable();
         slots.dedup();
@@ -335,6 +338,9 @@ fn decode_slots<'a>(
 }
 
 const VERSION: u8 = 1;
+
+/// What most records fit in: a document of a dozen fields.
+const RECORD_BYTES_EXPECTED: usize = 512;
 
 /// How many items memory is reserved for before any of them has been read.
 const RESERVE_MAX: usize = 64;

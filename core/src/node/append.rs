@@ -1,13 +1,14 @@
 //! Appends on their way: what to do when a record is committed, or was refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::message::CallId;
 use super::request::{ErrorKind, RequestError};
-use crate::ident::{DocId, PartitionId, Txn, TxnId};
-use crate::store::DocKey;
+use crate::ident::{DocId, PartitionId, Txn};
+use crate::log::transaction::Transaction;
 
 /// Names an append until its [`Input::Appended`](super::Input::Appended). Rises within a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -98,7 +99,7 @@ impl AppendGate {
 #[derive(Clone, Debug)]
 pub(crate) enum Then {
     /// Tell a coordinator that its mutation is committed.
-    Answer { to: PartitionId, call: CallId, mutated: BTreeSet<DocId> },
+    Answer { to: PartitionId, call: CallId, mutated: Vec<DocId> },
     /// End the request of a call of our own.
     Finish { call: CallId },
     /// Tell the coordinator of a catalog change.
@@ -109,9 +110,10 @@ pub(crate) enum Then {
 
 #[derive(Debug)]
 pub(crate) struct Pending {
-    pub(crate) txn_id: TxnId,
-    /// Documents whose tips carry this record, when this node authored them.
-    pub(crate) keys: Vec<DocKey>,
+    /// What the record says, kept for its commit: it is not read back from its bytes.
+    pub(crate) transaction: Arc<Transaction>,
+    /// Whether the tips of its documents carry it, because this node authored them.
+    pub(crate) has_tips: bool,
     pub(crate) then: Then,
 }
 
@@ -166,6 +168,11 @@ impl Appends {
         let later = self.waiting.extract_if(ticket.., |_, (sent, _)| *sent == epoch);
         ended.extend(later.map(|(_, (_, pending))| (pending, AppendRefused::Superseded)));
         ended
+    }
+
+    /// What the record at a position says, if it is one of ours that waits for its commit.
+    pub(crate) fn placed(&self, txn: Txn) -> Option<&Arc<Transaction>> {
+        self.placed.get(&txn).map(|pending| &pending.transaction)
     }
 
     /// The log failed: appends that had got a position will never be reported as committed.

@@ -1,7 +1,7 @@
 //! The coordinator's side: requests of clients, from their text to their reply.
 
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::append::{AppendRefused, Pending, Then, Ticket};
@@ -19,6 +19,7 @@ use crate::log::transaction::{Op, Origin, Transaction};
 use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
+use crate::store::DocKey;
 use crate::time::Instant;
 use crate::value::Value;
 
@@ -54,7 +55,7 @@ pub(crate) struct MutateCall {
     ahead: VecDeque<(PartitionId, Vec<DocId>)>,
     prepared: Vec<PartitionId>,
     ops: Vec<Op>,
-    mutated: BTreeSet<DocId>,
+    mutated: Vec<DocId>,
     txn_id: TxnId,
 }
 
@@ -265,20 +266,27 @@ impl Node {
         mutation: Mutation,
         ids: Vec<DocId>,
     ) {
-        let mut groups: BTreeMap<PartitionId, Vec<DocId>> = BTreeMap::new();
-        for id in &ids {
-            let owner = self.owner(mutation.app, &mutation.collection, id);
-            groups.entry(owner).or_default().push(id.clone());
-        }
-        let deadline = mutation.deadline;
+        let owner = |id| self.owner(mutation.app, &mutation.collection, id);
+        let ahead = match &ids[..] {
+            [id] => VecDeque::from([(owner(id), vec![id.clone()])]),
+            _ => {
+                let mut groups: BTreeMap<PartitionId, Vec<DocId>> = BTreeMap::new();
+                for id in &ids {
+                    groups.entry(owner(id)).or_default().push(id.clone());
+                }
+                groups.into_iter().collect()
+            }
+        };
+        // The owners keep the deadline; a mutation that has been appended has none.
+        let deadline = Instant { ns: u64::MAX };
         let mutation = Arc::new(mutation);
         let work = Work::Mutate(Box::new(MutateCall {
             mutation: mutation.clone(),
             order: ids,
-            ahead: groups.into_iter().collect(),
+            ahead,
             prepared: Vec::new(),
             ops: Vec::new(),
-            mutated: BTreeSet::new(),
+            mutated: Vec::new(),
             txn_id: TxnId(self.rng.uuid()),
         }));
         let call = self.add_call(request, query_type, deadline, work);
@@ -288,7 +296,7 @@ impl Node {
         match begun.ahead.len() {
             0 => {
                 let at = self.last_now.durable;
-                self.finish_mutation(call, at, &BTreeSet::new());
+                self.finish_mutation(call, at, Vec::new());
             }
             1 => {
                 let (owner, ids) = begun.ahead.pop_front().expect("there is one owner");
@@ -313,7 +321,7 @@ impl Node {
         let (txn_id, app) = (mutate.txn_id, mutate.mutation.app);
         if ops.is_empty() {
             let at = self.last_now.durable;
-            return self.finish_mutation(call, at, &BTreeSet::new());
+            return self.finish_mutation(call, at, Vec::new());
         }
         let mut rest = Vec::new();
         if is_planted(Plant::TransactionHalved) {
@@ -322,12 +330,11 @@ impl Node {
         let mut transaction =
             Transaction { id: txn_id, app, origin: Origin::Http, wall: self.last_now.wall, ops };
         if !rest.is_empty() {
-            let then = Then::Finish { call: CallId(0) };
-            let _ = self.append(&transaction, Pending { txn_id, keys: Vec::new(), then });
+            let half = transaction.clone();
+            let _ = self.append(half, false, Then::Finish { call: CallId(0) });
             transaction.ops = rest;
         }
-        let pending = Pending { txn_id, keys: Vec::new(), then: Then::Finish { call } };
-        if let Err(error) = self.append(&transaction, pending) {
+        if let Err(error) = self.append(transaction, false, Then::Finish { call }) {
             self.abandon(call);
             self.fail_call(call, error);
         }
@@ -370,15 +377,15 @@ impl Node {
     pub(crate) fn on_mutated(
         &mut self,
         call: CallId,
-        result: Result<(Txn, BTreeSet<DocId>), RequestError>,
+        result: Result<(Txn, Vec<DocId>), RequestError>,
     ) {
         match result {
-            Ok((txn, mutated)) => self.finish_mutation(call, txn, &mutated),
+            Ok((txn, mutated)) => self.finish_mutation(call, txn, mutated),
             Err(error) => self.fail_call(call, error),
         }
     }
 
-    fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: &BTreeSet<DocId>) {
+    fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: Vec<DocId>) {
         let Some(ended) = self.end_call(call) else { return };
         let Some(request) = ended.request else { return };
         let mutated = match &ended.work {
@@ -417,11 +424,13 @@ impl Node {
         self.reply_error(request, query_type, RequestError::new(kind, message));
     }
 
-    /// Sends a record to the log; `pending` says what to do once it is committed or refused.
+    /// Sends a record to the log; `then` says what to do once it is committed or refused, `has_tips` whether its
+    /// documents are put ahead of the log.
     pub(crate) fn append(
         &mut self,
-        transaction: &Transaction,
-        pending: Pending,
+        transaction: Transaction,
+        has_tips: bool,
+        then: Then,
     ) -> Result<(), RequestError> {
         let record = transaction.encode();
         let limit = self.config.limits.record_bytes_max;
@@ -434,7 +443,8 @@ impl Node {
                 ),
             ));
         }
-        let ticket = self.appends.add(pending);
+        let transaction = Arc::new(transaction);
+        let ticket = self.appends.add(Pending { transaction, has_tips, then });
         self.outputs.push_back(Output::Append(Append {
             from: self.config.partition,
             ticket,
@@ -474,12 +484,12 @@ impl Node {
                 Then::Finish { call } => {
                     let mutated = match self.calls.get_mut(&call).map(|call| &mut call.work) {
                         Some(Work::Mutate(mutate)) => std::mem::take(&mut mutate.mutated),
-                        _ => BTreeSet::new(),
+                        _ => Vec::new(),
                     };
-                    self.finish_mutation(call, txn, &mutated);
+                    self.finish_mutation(call, txn, mutated);
                 }
                 Then::Catalog { to, call } => {
-                    self.send(to, Body::Mutated { call, result: Ok((txn, BTreeSet::new())) });
+                    self.send(to, Body::Mutated { call, result: Ok((txn, Vec::new())) });
                 }
                 Then::Session(append) => self.session_appended(append, Ok(txn)),
             }
@@ -487,8 +497,11 @@ impl Node {
     }
 
     fn fail_append(&mut self, pending: Pending, why: AppendRefused) {
-        for key in pending.keys.iter().filter(|_| !is_planted(Plant::RefusedWriteKept)) {
-            self.settle(key, pending.txn_id);
+        if pending.has_tips && !is_planted(Plant::RefusedWriteKept) {
+            let transaction = &pending.transaction;
+            for key in transaction.ops.iter().filter_map(|op| DocKey::of(transaction.app, op)) {
+                self.settle(&key, transaction.id);
+            }
         }
         let error = why.to_error();
         match pending.then {
@@ -509,17 +522,14 @@ impl Node {
             let error = RequestError::new(ErrorKind::Conflict, error.to_string());
             return self.send(from, Body::Mutated { call, result: Err(error) });
         }
-        let txn_id = TxnId(self.rng.uuid());
         let transaction = Transaction {
-            id: txn_id,
+            id: TxnId(self.rng.uuid()),
             app: AppId::default(),
             origin: Origin::System,
             wall: self.last_now.wall,
             ops: vec![Op::System(op.encode())],
         };
-        let then = Then::Catalog { to: from, call };
-        let pending = Pending { txn_id, keys: Vec::new(), then };
-        if let Err(error) = self.append(&transaction, pending) {
+        if let Err(error) = self.append(transaction, false, Then::Catalog { to: from, call }) {
             self.send(from, Body::Mutated { call, result: Err(error) });
         }
     }
@@ -553,8 +563,14 @@ impl StatementCache {
     }
 }
 
-fn ids_in_order(order: &[DocId], mutated: &BTreeSet<DocId>) -> Vec<Value> {
-    order.iter().filter(|id| mutated.contains(*id)).map(DocId::to_value).collect()
+/// Those of `order` that were written, in that order: no id stands in either twice.
+fn ids_in_order(order: &[DocId], mut mutated: Vec<DocId>) -> Vec<Value> {
+    if mutated.len() == order.len() {
+        return order.iter().map(DocId::to_value).collect();
+    }
+    mutated.sort_unstable();
+    let was_written = |id: &&DocId| mutated.binary_search(*id).is_ok();
+    order.iter().filter(was_written).map(DocId::to_value).collect()
 }
 
 fn auth_error(error: &AuthError) -> RequestError {

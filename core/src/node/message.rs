@@ -1,7 +1,6 @@
 //! Messages between the nodes of one machine, and later between machines: the same struct in a mailbox and,
 //! encoded, on a wire.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::request::RequestError;
@@ -103,8 +102,8 @@ pub enum Body {
     Mutated {
         /// Which call.
         call: CallId,
-        /// The committed transaction and the ids it wrote, or why not.
-        result: Result<(Txn, BTreeSet<DocId>), RequestError>,
+        /// The committed transaction and the ids it wrote, ascending, or why not.
+        result: Result<(Txn, Vec<DocId>), RequestError>,
     },
     /// Change the catalog: always sent to partition 0, which puts changes in order.
     Catalog {
@@ -124,6 +123,6 @@ pub enum Body {
 pub struct Prepared {
     /// Its operations.
     pub ops: Vec<Op>,
-    /// The documents it wrote.
-    pub mutated: BTreeSet<DocId>,
+    /// The documents it wrote, ascending.
+    pub mutated: Vec<DocId>,
 }

@@ -53,8 +53,10 @@ use sync_watch::Watch;
 use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
+use crate::document::Document;
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
 use crate::log::transaction::{Op, Transaction};
+use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
@@ -223,14 +225,16 @@ pub struct Node {
     config: NodeConfig,
     store: Store,
     tips: Tips,
+    /// The document that nothing has happened to.
+    blank: Arc<Document>,
     catalog: Catalog,
     clock: HlcClock,
     /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
-    calls: BTreeMap<CallId, Call>,
+    calls: Map<CallId, Call>,
     /// How many calls read as of each transaction.
     reads: BTreeMap<Txn, usize>,
-    requests: BTreeMap<RequestId, CallId>,
+    requests: Map<RequestId, CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
     /// Calls that wait for a transaction.
     waits: BTreeSet<(Txn, CallId)>,
@@ -266,12 +270,13 @@ impl Node {
         Self {
             store,
             tips: Tips::default(),
+            blank: Arc::default(),
             catalog: Catalog::default(),
             clock: HlcClock::default(),
             clock_wall_max: WallMs::default(),
-            calls: BTreeMap::new(),
+            calls: Map::default(),
             reads: BTreeMap::new(),
-            requests: BTreeMap::new(),
+            requests: Map::default(),
             deadlines: BTreeSet::new(),
             waits: BTreeSet::new(),
             prepared: BTreeMap::new(),
@@ -407,8 +412,8 @@ impl Node {
     pub fn check_invariants(&self) {
         self.store.check_invariants();
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
-        let reads = self.calls.values().filter_map(Call::read_at);
-        assert_eq!(reads.count(), self.reads.values().sum::<usize>(), "each read is counted");
+        let reads = self.calls.count(|call| call.read_at().is_some());
+        assert_eq!(reads, self.reads.values().sum::<usize>(), "each read is counted");
         assert!(self.requests.len() <= self.calls.len(), "each request has one call");
         assert!(
             self.tips.is_empty() || !self.appends.is_empty() || !self.prepared.is_empty(),
@@ -448,21 +453,18 @@ impl Node {
     /// Applies what this partition owns; true when some document was touched.
     fn apply(&mut self, txn: Txn, transaction: &Transaction) -> bool {
         let (partition, partitions) = (self.config.partition, self.config.partitions);
-        let applied = self.store.apply(txn, transaction, |key| {
+        let owns = |key: &DocKey| {
             Slot::of(key.app, &key.collection, &key.id).partition(partitions) == partition
-        });
+        };
+        let ahead = |key: &DocKey| self.tips.made_by(key, transaction.id);
+        let applied = self.store.apply_ahead(txn, transaction, owns, ahead);
         if !is_planted(Plant::ClockNotRestored) {
             self.clock.receive(applied.newest_hlc);
         }
         for (index, _) in &applied.outcomes {
-            let (Op::Merge { collection, id, .. } | Op::Evict { collection, id }) =
-                &transaction.ops[*index as usize]
-            else {
-                continue;
-            };
-            let key =
-                DocKey { app: transaction.app, collection: collection.clone(), id: id.clone() };
-            self.settle(&key, transaction.id);
+            if let Some(key) = DocKey::of(transaction.app, &transaction.ops[*index as usize]) {
+                self.settle(&key, transaction.id);
+            }
         }
         self.prepared.remove(&transaction.id);
         for op in &transaction.ops {
@@ -489,14 +491,15 @@ impl Node {
 
     /// The transaction is committed or refused: what was ahead of the log stands on the committed state again.
     fn settle(&mut self, key: &DocKey, txn_id: TxnId) {
-        let committed = self.store.held(key).and_then(|held| match held {
-            crate::store::Held::Document(document) => Some(document),
-            crate::store::Held::Evicted(_) => None,
-        });
-        let unlocked = self.tips.settle(key, txn_id, committed.as_ref());
-        if unlocked {
+        let store = &self.store;
+        if self.tips.settle(key, txn_id, || store.document(key)) {
             self.tasks.wake_unlocked();
         }
+    }
+
+    /// What the record at a position says, if this node sent it to the log and waits for its commit.
+    pub(crate) fn authored(&self, txn: Txn) -> Option<&Arc<Transaction>> {
+        self.appends.placed(txn)
     }
 
     fn owner(&self, app: AppId, collection: &str, id: &DocId) -> PartitionId {

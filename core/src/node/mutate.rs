@@ -1,9 +1,8 @@
 //! The owner's side of mutations: authoring changes of the documents that this partition owns.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::append::{Pending, Then};
+use super::append::Then;
 use super::message::{Body, CallId, Prepared};
 use super::mutation::{Mutation, MutationKind};
 use super::request::{ErrorKind, RequestError};
@@ -17,7 +16,7 @@ use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
-use crate::store::{DocKey, Held, InFlight, LockOwner, Read};
+use crate::store::{DocKey, InFlight, LockOwner};
 use crate::value::{Object, json};
 
 /// A mutation of documents that are all this partition's.
@@ -26,19 +25,14 @@ pub(crate) struct MutateTask {
     from: PartitionId,
     call: CallId,
     mutation: Arc<Mutation>,
-    ids: Vec<DocId>,
+    /// Which documents, ascending.
+    keys: Vec<DocKey>,
     /// The documents up to here are in memory.
     resident: usize,
     /// Everything that was acknowledged when the statement came is applied first.
     watermark: Txn,
     /// The record that the coordinator puts together, or none when this node appends.
     prepare: Option<TxnId>,
-}
-
-impl MutateTask {
-    fn keys(&self) -> Vec<DocKey> {
-        self.ids.iter().map(|id| self.mutation.key(id)).collect()
-    }
 }
 
 /// One document as a mutation leaves it.
@@ -58,7 +52,8 @@ impl Node {
         watermark: Txn,
         prepare: Option<TxnId>,
     ) {
-        let task = MutateTask { from, call, mutation, ids, resident: 0, watermark, prepare };
+        let keys = ids.into_iter().map(|id| mutation.key(id)).collect();
+        let task = MutateTask { from, call, mutation, keys, resident: 0, watermark, prepare };
         self.tasks.start(TaskId { from, call }, Task::Mutate(Box::new(task)));
     }
 
@@ -72,22 +67,21 @@ impl Node {
             self.answer_failure(task, coordinate::timed_out());
             return Progress::Done;
         }
-        while let Some(id) = task.ids.get(task.resident) {
-            if let Read::Blocked(block) = self.store.read_newest(&task.mutation.key(id)) {
+        while let Some(key) = task.keys.get(task.resident) {
+            if let Some(block) = self.store.missing_block(key) {
                 return Progress::Blocked(block);
             }
             task.resident += 1;
         }
-        let held =
-            task.ids.iter().any(|id| self.must_wait_for(&task.mutation.key(id), task.prepare));
+        let held = task.keys.iter().any(|key| self.must_wait_for(key, task.prepare));
         if held && !is_planted(Plant::LockIgnored) {
             if let Some(txn_id) = task.prepare {
-                self.tips.reserve(&task.keys(), txn_id);
+                self.tips.reserve(&task.keys, txn_id);
             }
             return Progress::Locked;
         }
         self.release(task);
-        match self.author(&task.mutation, &task.ids, now) {
+        match self.author(&task.mutation, &task.keys, now) {
             Ok(authored) => self.deliver(task, authored),
             Err(error) => self.answer_failure(task, error),
         }
@@ -106,7 +100,7 @@ impl Node {
     /// The task waits no longer: what it had reserved is free.
     fn release(&mut self, task: &MutateTask) {
         if let Some(txn_id) = task.prepare
-            && self.tips.release(&task.keys(), txn_id)
+            && self.tips.release(&task.keys, txn_id)
         {
             self.tasks.wake_unlocked();
         }
@@ -115,20 +109,19 @@ impl Node {
     fn author(
         &mut self,
         mutation: &Mutation,
-        ids: &[DocId],
+        keys: &[DocKey],
         now: Now,
     ) -> Result<Vec<Authored>, RequestError> {
         let dot = Dot { hlc: self.clock.tick(now.wall), actor: self.actor() };
-        let mut authored = Vec::with_capacity(ids.len());
-        for id in ids {
-            let key = mutation.key(id);
-            let document = self.newest(&key);
-            self.check_may_forget(mutation, id, &key)?;
+        let mut authored = Vec::with_capacity(keys.len());
+        for key in keys {
+            let (id, document) = (&key.id, self.newest(key));
+            self.check_may_forget(mutation, id, key)?;
             let Some((change, document)) = author_one(mutation, id, &document, dot)? else {
                 continue;
             };
             let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
-            if size > limit && size > self.newest(&key).size_bytes() {
+            if size > limit && size > self.newest(key).size_bytes() {
                 return Err(RequestError::new(
                     ErrorKind::TooLarge,
                     format!(
@@ -137,7 +130,7 @@ impl Node {
                     ),
                 ));
             }
-            authored.push(Authored { key, change, document: Arc::new(document) });
+            authored.push(Authored { key: key.clone(), change, document: Arc::new(document) });
         }
         Ok(authored)
     }
@@ -174,10 +167,7 @@ impl Node {
         {
             return document.clone();
         }
-        match self.store.held(key) {
-            Some(Held::Document(document)) => document,
-            Some(Held::Evicted(_)) | None => Arc::new(Document::new()),
-        }
+        self.store.document(key).unwrap_or_else(|| self.blank.clone())
     }
 
     pub(crate) fn actor(&self) -> Actor {
@@ -187,16 +177,16 @@ impl Node {
 
     /// Appends what was authored, or hands it to the coordinator and holds the documents.
     fn deliver(&mut self, task: &MutateTask, authored: Vec<Authored>) {
-        let mutated: BTreeSet<DocId> = authored.iter().map(|a| a.key.id.clone()).collect();
+        let mutated: Vec<DocId> = authored.iter().map(|a| a.key.id.clone()).collect();
         let ops = authored.iter().map(Authored::op).collect::<Vec<_>>();
-        let keys: Vec<DocKey> = authored.iter().map(|authored| authored.key.clone()).collect();
         let (to, call) = (task.from, task.call);
         if let Some(txn_id) = task.prepare {
-            let lock = Some(LockOwner { from: to, txn_id });
-            self.push_tips(authored, txn_id, lock);
-            if !keys.is_empty() {
+            if !authored.is_empty() {
+                let keys = authored.iter().map(|authored| authored.key.clone()).collect();
                 self.prepared.insert(txn_id, keys);
             }
+            let lock = Some(LockOwner { from: to, txn_id });
+            self.push_tips(authored, txn_id, lock);
             return self.send(to, Body::Prepared { call, result: Ok(Prepared { ops, mutated }) });
         }
         if ops.is_empty() {
@@ -211,8 +201,7 @@ impl Node {
             wall: self.last_now.wall,
             ops,
         };
-        let pending = Pending { txn_id, keys, then: Then::Answer { to, call, mutated } };
-        match self.append(&transaction, pending) {
+        match self.append(transaction, true, Then::Answer { to, call, mutated }) {
             Ok(()) => self.push_tips(authored, txn_id, None),
             Err(error) => self.send(to, Body::Mutated { call, result: Err(error) }),
         }
@@ -253,8 +242,8 @@ impl Authored {
 }
 
 impl Mutation {
-    pub(crate) fn key(&self, id: &DocId) -> DocKey {
-        DocKey { app: self.app, collection: self.collection.clone(), id: id.clone() }
+    fn key(&self, id: DocId) -> DocKey {
+        DocKey { app: self.app, collection: self.collection.clone(), id }
     }
 
     /// Refuses a document that the asker may not write: the whole statement then writes nothing.
@@ -283,8 +272,9 @@ fn author_one(
     let filter = match &mutation.kind {
         MutationKind::Insert { plan, documents } => {
             mutation.check_may_write(id)?;
-            let fields = documents.get(id).expect("an INSERT has a document for each of its ids");
-            return insert(plan, id, fields, document, dot);
+            let place = documents.binary_search_by(|(have, _)| have.cmp(id));
+            let place = place.expect("an INSERT has a document for each of its ids");
+            return insert(plan, id, &documents[place].1, document, dot);
         }
         MutationKind::Update { filter, .. }
         | MutationKind::Delete(filter)
@@ -353,8 +343,8 @@ fn insert(
 }
 
 fn finish(edit: Edit) -> Option<(InFlight, Document)> {
-    let document = edit.document().clone();
-    edit.finish().map(|delta| (InFlight::Merge(Arc::new(delta)), document))
+    let (delta, document) = edit.finish_with_document()?;
+    Some((InFlight::Merge(Arc::new(delta)), document))
 }
 
 fn edit_error(id: &DocId, error: &EditError) -> RequestError {

@@ -1,6 +1,5 @@
 //! A bound mutation, shared by every partition that takes part.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::auth::SharedPermissions;
@@ -31,8 +30,8 @@ pub enum MutationKind {
     Insert {
         /// Conflict policy, declared types, how objects are written.
         plan: Insert,
-        /// The documents by id.
-        documents: BTreeMap<DocId, Object>,
+        /// The documents, by ascending id.
+        documents: Vec<(DocId, Object)>,
     },
     /// Change fields of the documents that still match.
     Update {

@@ -361,7 +361,7 @@ impl Rack {
         let mut concerning: Vec<Vec<(Txn, Arc<Transaction>)>> = vec![Vec::new(); self.nodes.len()];
         for (offset, record) in records.iter().enumerate() {
             let txn = Txn(first.0 + offset as u64);
-            match self.decode(record) {
+            match self.read_record(txn, record) {
                 Ok(None) => {}
                 Ok(Some((concerns, transaction))) => {
                     for (node, list) in self.nodes.iter().zip(&mut concerning) {
@@ -384,11 +384,19 @@ impl Rack {
         }
     }
 
-    fn decode(&self, record: &Bytes) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
+    /// What a record says, if it concerns this thread. One that was written here need not be decoded.
+    fn read_record(
+        &self,
+        txn: Txn,
+        record: &Bytes,
+    ) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
         let concerns = Transaction::concerns(record, self.config.node.partitions)
             .map_err(|error| error.to_string())?;
-        if !self.nodes.iter().any(|node| concerns.includes(node.partition())) {
-            return Ok(None);
+        let mut concerned = self.nodes.iter().filter(|node| concerns.includes(node.partition()));
+        let Some(first) = concerned.next() else { return Ok(None) };
+        if let Some(kept) = first.authored(txn) {
+            debug_assert_eq!(Transaction::decode(record).as_ref(), Ok(&**kept), "what was encoded");
+            return Ok(Some((concerns, kept.clone())));
         }
         let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
         for op in &transaction.ops {

@@ -116,14 +116,16 @@ impl Node {
             self.begin_select(Some(request), query_type, execute, bound, permissions, purpose, now);
             return Ok(());
         }
-        let (kind, ids) = self.mutation_kind(&bound, execute.mode)?;
-        let mutation = Mutation {
-            app: execute.app,
-            collection: statement.shared_collection().clone(),
-            permissions,
-            deadline: execute.deadline,
-            kind,
-        };
+        let (app, deadline) = (execute.app, execute.deadline);
+        let collection = statement.shared_collection().clone();
+        let mutation = |kind| Mutation { app, collection, permissions, deadline, kind };
+        if let StatementKind::Insert(_) = statement.kind() {
+            let (kind, ids) = self.insertion(bound, execute.mode)?;
+            self.begin_mutation(Some(request), query_type, mutation(kind), ids);
+            return Ok(());
+        }
+        let (kind, ids) = mutation_kind(&bound, execute.mode)?;
+        let mutation = mutation(kind);
         match ids {
             Some(ids) => self.begin_mutation(Some(request), query_type, mutation, ids),
             None => {
@@ -136,37 +138,21 @@ impl Node {
         Ok(())
     }
 
-    /// The kind of a mutation, and its documents when they are known without a read.
-    fn mutation_kind(
+    /// An INSERT, and its documents in the order given.
+    fn insertion(
         &mut self,
-        bound: &Bound,
+        bound: Bound,
         mode: ObjectMode,
-    ) -> Result<(MutationKind, Option<Vec<DocId>>), RequestError> {
-        let kind = match bound.statement().kind() {
-            StatementKind::Insert(_) => {
-                let plan = Insert::new(bound.clone(), mode).expect("the statement is an INSERT");
-                let mut rng = self.rng.split();
-                let documents = plan
-                    .documents(&mut || Value::from(rng.uuid().to_string()))
-                    .map_err(|e| dql_error(&e))?;
-                let ids = documents.iter().map(|document| document.id.clone()).collect();
-                let documents = documents.into_iter().map(|d| (d.id, d.fields)).collect();
-                return Ok((MutationKind::Insert { plan, documents }, Some(ids)));
-            }
-            StatementKind::Update(_) => {
-                let update = Update::new(bound.clone(), mode).map_err(|e| dql_error(&e))?;
-                let update = update.expect("the statement is an UPDATE");
-                MutationKind::Update { filter: bound.clone(), update }
-            }
-            StatementKind::Delete(_) => MutationKind::Delete(bound.clone()),
-            StatementKind::Evict(_) => MutationKind::Evict(bound.clone()),
-            StatementKind::Select(_) => unreachable!("a SELECT is not a mutation"),
-        };
-        let ids = match bound.access() {
-            Access::Ids(ids) if !bound.needs_choice() => Some(ids.clone()),
-            Access::Ids(_) | Access::Scan => None,
-        };
-        Ok((kind, ids))
+    ) -> Result<(MutationKind, Vec<DocId>), RequestError> {
+        let mut plan = Insert::new(bound, mode).expect("the statement is an INSERT");
+        let mut rng = self.rng.split();
+        let documents = plan
+            .documents(&mut || Value::from(rng.uuid().to_string()))
+            .map_err(|e| dql_error(&e))?;
+        let ids = documents.iter().map(|document| document.id.clone()).collect();
+        let mut documents: Vec<_> = documents.into_iter().map(|d| (d.id, d.fields)).collect();
+        documents.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        Ok((MutationKind::Insert { plan, documents }, ids))
     }
 
     #[allow(clippy::too_many_arguments, reason = "all of it is the read that begins")]
@@ -472,4 +458,28 @@ fn join_rows(rows: Vec<OutRow>) -> Vec<u8> {
         joined.extend_from_slice(&row);
     }
     joined
+}
+
+/// The kind of a mutation of stored documents, and these when they are known without a read.
+fn mutation_kind(
+    bound: &Bound,
+    mode: ObjectMode,
+) -> Result<(MutationKind, Option<Vec<DocId>>), RequestError> {
+    let kind = match bound.statement().kind() {
+        StatementKind::Update(_) => {
+            let update = Update::new(bound.clone(), mode).map_err(|e| dql_error(&e))?;
+            let update = update.expect("the statement is an UPDATE");
+            MutationKind::Update { filter: bound.clone(), update }
+        }
+        StatementKind::Delete(_) => MutationKind::Delete(bound.clone()),
+        StatementKind::Evict(_) => MutationKind::Evict(bound.clone()),
+        StatementKind::Insert(_) | StatementKind::Select(_) => {
+            unreachable!("neither changes documents that are there")
+        }
+    };
+    let ids = match bound.access() {
+        Access::Ids(ids) if !bound.needs_choice() => Some(ids.clone()),
+        Access::Ids(_) | Access::Scan => None,
+    };
+    Ok((kind, ids))
 }

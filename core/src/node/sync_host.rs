@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::append::{Pending, Then};
+use super::append::Then;
 use super::message::Body;
 use super::request::{Credential, ErrorKind, RequestError};
 use super::sync_ask::{
@@ -604,17 +604,15 @@ impl Node {
     ) {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
         ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
-        let txn_id = TxnId(self.rng.uuid());
         let transaction = Transaction {
-            id: txn_id,
+            id: TxnId(self.rng.uuid()),
             app: hosted.app,
             origin: Origin::Peer { key: hosted.peer, home: self.config.partition },
             wall: now.wall,
             ops,
         };
         let then = Then::Session(SessionAppend { session: id, answer });
-        let pending = Pending { txn_id, keys: Vec::new(), then };
-        if let Err(error) = self.append(&transaction, pending) {
+        if let Err(error) = self.append(transaction, false, then) {
             self.tell(id, HostEvent::Failed { reason: error.to_string() }, now);
         }
     }

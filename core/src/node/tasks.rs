@@ -11,6 +11,7 @@ use super::mutate::MutateTask;
 use super::select::SelectTask;
 use super::{Node, Output};
 use crate::ident::{PartitionId, Txn};
+use crate::map::Map;
 use crate::seam::Now;
 use crate::store::BlockId;
 
@@ -39,7 +40,7 @@ pub(crate) enum Task {
 }
 
 /// Names a task within its node: whom it is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TaskId {
     pub(crate) from: PartitionId,
     pub(crate) call: CallId,
@@ -48,7 +49,7 @@ pub(crate) struct TaskId {
 /// The tasks of one node, each in at most one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    tasks: BTreeMap<TaskId, Task>,
+    tasks: Map<TaskId, Task>,
     ready: VecDeque<TaskId>,
     yielded: VecDeque<TaskId>,
     blocked: BTreeMap<BlockId, Vec<TaskId>>,

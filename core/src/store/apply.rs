@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{ChangeCursor, DocKey, Store};
+use super::{ChangeCursor, Collection, DocKey, Entry, Store};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{AppId, PeerKey, Txn};
 use crate::log::transaction::{Op, Origin, Transaction};
@@ -41,6 +41,18 @@ impl Store {
         transaction: &Transaction,
         owns: impl Fn(&DocKey) -> bool,
     ) -> Applied {
+        self.apply_ahead(txn, transaction, owns, |_| None)
+    }
+
+    /// As [`apply`](Self::apply), for a transaction that was authored on this store: `ahead` may know what its
+    /// delta makes of a document.
+    pub fn apply_ahead(
+        &mut self,
+        txn: Txn,
+        transaction: &Transaction,
+        owns: impl Fn(&DocKey) -> bool,
+        ahead: impl Fn(&DocKey) -> Option<Arc<Document>>,
+    ) -> Applied {
         assert!(txn > self.applied, "transactions are applied in log order");
         self.applied = txn;
         let origin = match &transaction.origin {
@@ -57,7 +69,8 @@ impl Store {
                         continue;
                     }
                     applied.newest_hlc = applied.newest_hlc.max(delta.highest());
-                    self.merge(txn, index, &key, delta, origin)
+                    let ahead = ahead(&key);
+                    self.change(txn, index, &key, |entry| merge(entry, txn, delta, origin, ahead))
                 }
                 Op::Evict { collection, id } => {
                     let key = key(transaction.app, collection, id);
@@ -79,73 +92,87 @@ impl Store {
         self.applied = self.applied.max(upto);
     }
 
-    fn merge(
-        &mut self,
-        txn: Txn,
-        index: u32,
-        key: &DocKey,
-        delta: &Delta,
-        origin: Option<PeerKey>,
-    ) -> Outcome {
-        let entry = self.entry(key);
-        let evicted = entry.and_then(|entry| entry.evicted());
-        if evicted.is_some_and(|marker| delta.raised().iter().all(|dot| marker.seen(*dot))) {
-            return Outcome::Evicted;
-        }
-        let was_evicted = evicted.is_some();
-        let mut document = match entry.and_then(|entry| entry.document()) {
-            Some(document) => Document::clone(document),
-            None => Document::new(),
-        };
-        let raised = match document.apply(delta) {
-            Ok(applied) => applied.raised,
-            Err(ApplyError::NeedBase | ApplyError::BaseMismatch) if was_evicted => {
-                return Outcome::Evicted;
-            }
-            Err(_) => return Outcome::NeedBase(document.vector().clone()),
-        };
-        if raised.is_empty() {
-            return Outcome::Applied;
-        }
-        // A peer that lacks something of the result has to hear of it, although the change is its own.
-        let origin = origin.filter(|_| is_covered(document.vector(), delta));
-        let document = Arc::new(document);
-        self.change(txn, index, key, |entry| {
-            entry.replace(txn, document, origin, raised.into_iter());
-        });
-        Outcome::Applied
-    }
-
     fn evict(&mut self, txn: Txn, index: u32, key: &DocKey) {
         let Some(covers) = self.entry(key).and_then(|e| e.document()).map(|d| d.vector().clone())
         else {
             return;
         };
         let covers = if self.keeps_evict_markers { covers } else { Vector::new() };
-        self.change(txn, index, key, |entry| entry.evict(txn, covers));
+        self.change(txn, index, key, |entry| (entry.evict(txn, covers), true));
     }
 
-    /// Changes an entry, moves its key in the change index, and remembers to drop the older states.
-    fn change(
+    /// Changes an entry, moves its key in the change index, and remembers to drop the older states. `change` says
+    /// whether it did anything: if not, all stays as it was.
+    fn change<R>(
         &mut self,
         txn: Txn,
         index: u32,
         key: &DocKey,
-        change: impl FnOnce(&mut super::Entry),
-    ) {
+        change: impl FnOnce(&mut Entry) -> (R, bool),
+    ) -> R {
         let collections = self.apps.entry(key.app).or_default();
-        let collection = collections.entry(key.collection.clone()).or_default();
-        let (before, has_older) = collection.change(&key.id, |entry| {
+        let mut made = Collection::default();
+        let (collection, is_new) = match collections.get_mut(&key.collection) {
+            Some(collection) => (collection, false),
+            None => (&mut made, true),
+        };
+        let (result, is_changed, before, has_older) = collection.change(&key.id, |entry| {
             let before = entry.place();
-            change(entry);
-            entry.set_index(index);
-            (before, entry.has_older())
+            let (result, is_changed) = change(entry);
+            if is_changed {
+                entry.set_index(index);
+            }
+            (result, is_changed, before, entry.has_older())
         });
-        self.changes.touch(key.clone(), before, ChangeCursor { txn, index });
+        if !is_changed {
+            return result;
+        }
+        if is_new {
+            collections.insert(key.collection.clone(), made);
+        }
+        // All keys of a collection share its name; the one at hand may belong to the record alone.
+        let name = collections.get_key_value(&key.collection).expect("it has this key").0;
+        let key = DocKey { app: key.app, collection: name.clone(), id: key.id.clone() };
         if has_older {
             self.folds.push_back((txn, key.clone()));
         }
+        self.changes.touch(key, before, ChangeCursor { txn, index });
+        result
     }
+}
+
+/// Merges a delta into what an entry holds. The answer comes with whether that changed it.
+fn merge(
+    entry: &mut Entry,
+    txn: Txn,
+    delta: &Delta,
+    origin: Option<PeerKey>,
+    ahead: Option<Arc<Document>>,
+) -> (Outcome, bool) {
+    let evicted = entry.evicted();
+    if evicted.is_some_and(|marker| delta.raised().iter().all(|dot| marker.seen(*dot))) {
+        return (Outcome::Evicted, false);
+    }
+    let was_evicted = evicted.is_some();
+    let mut document = entry.document().map_or_else(Document::new, |it| Document::clone(it));
+    let known = ahead.and_then(|ahead| Some((document.raised_towards(delta, &ahead)?, ahead)));
+    let (raised, document) = match known {
+        Some(known) => known,
+        None => match document.apply(delta) {
+            Ok(applied) => (applied.raised, Arc::new(document)),
+            Err(ApplyError::NeedBase | ApplyError::BaseMismatch) if was_evicted => {
+                return (Outcome::Evicted, false);
+            }
+            Err(_) => return (Outcome::NeedBase(document.vector().clone()), false),
+        },
+    };
+    if raised.is_empty() {
+        return (Outcome::Applied, false);
+    }
+    // A peer that lacks something of the result has to hear of it, although the change is its own.
+    let origin = origin.filter(|_| is_covered(document.vector(), delta));
+    entry.replace(txn, document, origin, raised.into_iter());
+    (Outcome::Applied, true)
 }
 
 /// True when the sender of a delta has seen all that the document has seen after it.

@@ -35,44 +35,43 @@ pub struct Change {
 
 #[derive(Debug, Default)]
 pub(crate) struct ChangeIndex {
-    by_txn: BTreeMap<(AppId, ChangeCursor), DocKey>,
+    by_app: BTreeMap<AppId, BTreeMap<ChangeCursor, DocKey>>,
 }
 
 impl ChangeIndex {
     /// Moves `key` to the place `at` from `before`, where its entry says that it was.
     pub(crate) fn touch(&mut self, key: DocKey, before: Option<ChangeCursor>, at: ChangeCursor) {
-        let app = key.app;
+        let changes = self.by_app.entry(key.app).or_default();
         if let Some(before) = before {
-            self.by_txn.remove(&(app, before));
+            changes.remove(&before);
         }
-        self.by_txn.insert((app, at), key);
+        changes.insert(at, key);
     }
 
     /// Puts a key at the end of transaction `txn`, when a store is filled from a snapshot: which of its operations
     /// that stands for.
     pub(crate) fn place(&mut self, key: DocKey, txn: Txn) -> u32 {
-        let of_txn =
-            (key.app, ChangeCursor { txn, index: 0 })..=(key.app, ChangeCursor::after(txn));
-        let last = self.by_txn.range(of_txn).next_back();
-        let index = last.map_or(0, |((_, at), _)| at.index + 1);
-        self.touch(key, None, ChangeCursor { txn, index });
+        let of_txn = ChangeCursor { txn, index: 0 }..=ChangeCursor::after(txn);
+        let changes = self.by_app.entry(key.app).or_default();
+        let index = changes.range(of_txn).next_back().map_or(0, |(at, _)| at.index + 1);
+        changes.insert(ChangeCursor { txn, index }, key);
         index
     }
 
     pub(crate) fn after(&self, app: AppId, cursor: ChangeCursor, limit: usize) -> Vec<Change> {
-        let end = ChangeCursor { txn: Txn(u64::MAX), index: u32::MAX };
-        self.by_txn
-            .range((Bound::Excluded((app, cursor)), Bound::Included((app, end))))
+        let Some(changes) = self.by_app.get(&app) else { return Vec::new() };
+        changes
+            .range((Bound::Excluded(cursor), Bound::Unbounded))
             .take(limit)
-            .map(|((_, at), key)| Change { at: *at, key: key.clone() })
+            .map(|(at, key)| Change { at: *at, key: key.clone() })
             .collect()
     }
 
     pub(crate) fn holds(&self, key: &DocKey, at: ChangeCursor) -> bool {
-        self.by_txn.get(&(key.app, at)).is_some_and(|held| held == key)
+        self.by_app.get(&key.app).and_then(|changes| changes.get(&at)) == Some(key)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.by_txn.len()
+        self.by_app.values().map(BTreeMap::len).sum()
     }
 }

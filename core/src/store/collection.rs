@@ -1,6 +1,6 @@
 //! The keys of one collection in canonical `_id` order, each with its current state and recent history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -100,6 +100,11 @@ impl Entry {
         self.state.document()
     }
 
+    /// Whether readers see a document now.
+    fn is_visible(&self) -> bool {
+        self.document().is_some_and(|document| document.is_visible())
+    }
+
     pub(crate) fn evicted(&self) -> Option<&Vector> {
         match &self.state {
             State::Evicted(vector) => Some(vector),
@@ -149,6 +154,9 @@ impl Entry {
         if matches!(self.state, State::Evicted(_)) {
             self.raises.clear();
             self.raises_from = txn;
+        }
+        if self.raises.is_empty() {
+            self.raises.reserve_exact(1);
         }
         self.raises.extend(raised.map(|(actor, previous)| Raise { txn, actor, previous }));
         if self.raises.len() > RAISES_MAX {
@@ -218,14 +226,27 @@ impl Collection {
         self.entries.get(id)
     }
 
-    /// Changes the entry of `id`, made when missing, and keeps the count of visible documents.
+    /// Changes the entry of `id`, kept when missing if something was made of it, and keeps the count of visible
+    /// documents.
     pub(crate) fn change<R>(&mut self, id: &DocId, change: impl FnOnce(&mut Entry) -> R) -> R {
-        let entry = self.entries.entry(id.clone()).or_insert_with(Entry::absent);
-        let before = entry.document().is_some_and(|document| document.is_visible());
-        let result = change(entry);
-        let after = entry.document().is_some_and(|document| document.is_visible());
-        self.visible = self.visible + u64::from(after) - u64::from(before);
-        result
+        match self.entries.entry(id.clone()) {
+            btree_map::Entry::Occupied(mut place) => {
+                let entry = place.get_mut();
+                let before = entry.is_visible();
+                let result = change(entry);
+                self.visible = self.visible + u64::from(entry.is_visible()) - u64::from(before);
+                result
+            }
+            btree_map::Entry::Vacant(place) => {
+                let mut entry = Entry::absent();
+                let result = change(&mut entry);
+                if entry.place().is_some() {
+                    self.visible += u64::from(entry.is_visible());
+                    place.insert(entry);
+                }
+                result
+            }
+        }
     }
 
     /// The first key after `after`.

@@ -26,6 +26,7 @@ pub use tips::{InFlight, LockOwner, Tips};
 
 use crate::document::Document;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
+use crate::log::transaction::Op;
 use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 
@@ -38,6 +39,19 @@ pub struct DocKey {
     pub collection: Arc<str>,
     /// The canonical `_id`.
     pub id: DocId,
+}
+
+impl DocKey {
+    /// The document that an operation changes, if it does.
+    #[must_use]
+    pub fn of(app: AppId, op: &Op) -> Option<Self> {
+        match op {
+            Op::Merge { collection, id, .. } | Op::Evict { collection, id } => {
+                Some(Self { app, collection: collection.clone(), id: id.clone() })
+            }
+            Op::Remote { .. } | Op::System(_) => None,
+        }
+    }
 }
 
 /// The answer to a read.
@@ -176,6 +190,17 @@ impl Store {
             Some(document) => ScanStep::Row(id, document),
             None => ScanStep::Skip(id),
         })
+    }
+
+    /// The newest applied document under `key`, tombstones included.
+    #[must_use]
+    pub fn document(&self, key: &DocKey) -> Option<Arc<Document>> {
+        self.entry(key).and_then(Entry::document).cloned()
+    }
+
+    /// The block that must be fetched before `key` can be read, if any: each look is a read of its own.
+    pub fn missing_block(&mut self, key: &DocKey) -> Option<BlockId> {
+        self.residency.check(&key.id)
     }
 
     /// What is held under `key` now, for sync.

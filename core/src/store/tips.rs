@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::DocKey;
 use crate::document::{Delta, Document};
 use crate::ident::{PartitionId, TxnId};
+use crate::map::Map;
 
 /// Who holds a document while its record is being put together elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -40,7 +41,7 @@ struct Tip {
 /// The tips of one partition. Bounded by what may be in flight at once.
 #[derive(Debug, Default)]
 pub struct Tips {
-    tips: BTreeMap<DocKey, Tip>,
+    tips: Map<DocKey, Tip>,
     /// Documents that a statement over several partitions will hold once nothing is in flight on them: others
     /// queue behind it, or it might wait for ever.
     reserved: BTreeMap<DocKey, TxnId>,
@@ -51,6 +52,14 @@ impl Tips {
     #[must_use]
     pub fn newest(&self, key: &DocKey) -> Option<&Arc<Document>> {
         self.tips.get(key).map(|tip| &tip.document)
+    }
+
+    /// The newest appended state of a document, if what `txn_id` changed is all that is in flight on it.
+    #[must_use]
+    pub fn made_by(&self, key: &DocKey, txn_id: TxnId) -> Option<Arc<Document>> {
+        let tip = self.tips.get(key)?;
+        let is_alone = matches!(&tip.in_flight[..], [(id, _)] if *id == txn_id);
+        is_alone.then(|| tip.document.clone())
     }
 
     /// True while a statement over several partitions holds the document.
@@ -96,7 +105,7 @@ impl Tips {
         document: Arc<Document>,
         lock: Option<LockOwner>,
     ) {
-        let tip = self.tips.entry(key).or_insert_with(|| Tip {
+        let tip = self.tips.get_or_insert_with(key, || Tip {
             document: document.clone(),
             in_flight: Vec::new(),
             lock: None,
@@ -108,13 +117,13 @@ impl Tips {
     }
 
     /// A transaction was committed, or refused: rebuilds the tip on the `committed` state without what `txn_id`
-    /// had in flight, and lets go of its lock. True when who waits for the document may try again: a lock was
+    /// had in flight, if anything else is, and lets go of its lock. True when who waits for the document may try again: a lock was
     /// released, or nothing is in flight any more.
     pub fn settle(
         &mut self,
         key: &DocKey,
         txn_id: TxnId,
-        committed: Option<&Arc<Document>>,
+        committed: impl FnOnce() -> Option<Arc<Document>>,
     ) -> bool {
         let Some(tip) = self.tips.get_mut(key) else { return false };
         tip.in_flight.retain(|(id, _)| *id != txn_id);
@@ -123,7 +132,7 @@ impl Tips {
             self.tips.remove(key);
             return true;
         }
-        tip.document = rebuilt(committed, &tip.in_flight);
+        tip.document = rebuilt(committed().as_ref(), &tip.in_flight);
         unlocked
     }
 

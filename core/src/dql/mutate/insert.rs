@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::{ObjectMode, check_depth};
-use crate::dql::ast::{self, Conflict, StatementKind, TypeDeclaration};
+use crate::dql::ast::{self, Conflict, Expr, ExprKind, StatementKind, TypeDeclaration};
 use crate::dql::bind::Bound;
 use crate::dql::error::{DqlError, ErrorKind};
 use crate::dql::eval::eval;
@@ -35,34 +35,24 @@ impl Insert {
         matches!(bound.statement().kind(), StatementKind::Insert(_)).then_some(Self { bound, mode })
     }
 
-    /// The documents in the order given. `fresh_id` makes an id for each that has none.
+    /// The documents in the order given, once. `fresh_id` makes an id for each that has none.
     ///
     /// # Errors
     ///
     /// `Execution` for what is no document, nests too deeply or has an id twice; `DocumentId` for an id that
     /// cannot be one. Then nothing may be written.
     pub fn documents(
-        &self,
+        &mut self,
         fresh_id: &mut dyn FnMut() -> Value,
     ) -> Result<Vec<InsertDocument>, DqlError> {
-        let mut documents = Vec::new();
-        let mut seen = BTreeSet::new();
-        for expr in &self.statement().documents {
-            let values = match eval(expr, &self.bound.env()) {
-                Some(Value::Array(values)) => values,
-                Some(value) => vec![value],
-                None => return Err(not_a_document("nothing")),
-            };
-            for value in values {
-                let document = document(value, fresh_id)?;
-                if !seen.insert(document.id.clone()) {
-                    let message = "Expected unique document identifiers";
-                    return Err(DqlError::new(ErrorKind::Execution, message));
-                }
-                documents.push(document);
-            }
+        // Mostly one document, or an array of them, is all that is given, and then it is not copied.
+        if let [Expr { kind: ExprKind::Parameter(index), .. }] = self.statement().documents[..]
+            && let Some(value) = self.bound.take_parameter(index)
+        {
+            return documents_of([Some(value)], fresh_id);
         }
-        Ok(documents)
+        let env = self.bound.env();
+        documents_of(self.statement().documents.iter().map(|expr| eval(expr, &env)), fresh_id)
     }
 
     /// What happens when a live document has the id; means nothing for INITIAL documents.
@@ -95,6 +85,30 @@ impl Insert {
             _ => unreachable!("checked when this was made"),
         }
     }
+}
+
+fn documents_of(
+    values: impl IntoIterator<Item = Option<Value>>,
+    fresh_id: &mut dyn FnMut() -> Value,
+) -> Result<Vec<InsertDocument>, DqlError> {
+    let mut documents = Vec::new();
+    for value in values {
+        let values = match value {
+            Some(Value::Array(values)) => values,
+            Some(value) => vec![value],
+            None => return Err(not_a_document("nothing")),
+        };
+        documents.reserve(values.len());
+        for value in values {
+            documents.push(document(value, fresh_id)?);
+        }
+    }
+    let ids: BTreeSet<&DocId> = documents.iter().map(|document| &document.id).collect();
+    if ids.len() < documents.len() {
+        let message = "Expected unique document identifiers";
+        return Err(DqlError::new(ErrorKind::Execution, message));
+    }
+    Ok(documents)
 }
 
 fn document(value: Value, fresh_id: &mut dyn FnMut() -> Value) -> Result<InsertDocument, DqlError> {

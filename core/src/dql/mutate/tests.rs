@@ -5,7 +5,7 @@ use crate::dql::Bound;
 
 fn documents(statement: &str, arguments: &str) -> Result<Vec<String>, DqlError> {
     let bound = bind(statement, arguments)?;
-    let insert = Insert::new(bound, ObjectMode::Map).expect("an insert");
+    let mut insert = Insert::new(bound, ObjectMode::Map).expect("an insert");
     let mut fresh = 0;
     let documents = insert.documents(&mut || {
         fresh += 1;
