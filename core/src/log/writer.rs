@@ -217,7 +217,7 @@ impl Writer {
             } else if let Some(front) = self.queue.front() {
                 if front.segment != self.current.number {
                     self.end_segment(io, ops);
-                } else if self.is_due(now.mono) || self.queue_bytes >= EARLY_WRITE_BYTES {
+                } else if self.may_write(now.mono) {
                     self.write_records(io, ops);
                 } else {
                     return;
@@ -439,6 +439,14 @@ impl Writer {
     /// When everything became durable, for the idle seal.
     pub(crate) fn quiet_since(&self) -> Option<Instant> {
         self.can_seal().then(|| self.cadence.last_end())
+    }
+
+    /// Records are written when a sync shall follow. While one waits for a write of records, those that come are
+    /// left for the next: else each of them would be a write of its own, for as long as the first takes.
+    fn may_write(&self, now: Instant) -> bool {
+        let has_records = |group: &InFlight| !group.records.is_empty();
+        let is_taken = self.sync_to.is_some() && self.groups.iter().any(has_records);
+        (self.is_due(now) && !is_taken) || self.queue_bytes >= EARLY_WRITE_BYTES
     }
 
     fn is_due(&self, now: Instant) -> bool {

@@ -30,6 +30,9 @@ use crate::wake::Sleeper;
 /// A device's documents are one partition: it has one thread.
 const PARTITIONS: u16 = 1;
 
+/// A device has less room for a log than a server.
+const CHECKPOINT_AFTER_BYTES: u64 = 32 << 20;
+
 /// Bytes of a segment of the log. Small beside a server's: two of them are written full before the first document.
 const SEGMENT_BYTES: u64 = 4 << 20;
 
@@ -72,14 +75,10 @@ impl Engine {
         let mut now = Now { mono: clock.mono(), wall: Clock::wall(), ..Now::default() };
         let config =
             LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::new(fresh.boot, fresh.seed) };
-        let mut opening = Opening {
-            journal: Journal::open(config, PARTITIONS, now),
-            rack: None,
-            fresh,
-            directory: &directory,
-            name,
-            changed: Txn(0),
-        };
+        let mut journal = Journal::open(config, PARTITIONS, now);
+        journal.set_checkpoint_after(CHECKPOINT_AFTER_BYTES);
+        let mut opening =
+            Opening { journal, rack: None, fresh, directory: &directory, name, changed: Txn(0) };
         while !opening.advance(&disk, &mut now)? {
             let command = parts.commands.recv().expect("the inbox is ours as well");
             now.mono = clock.mono();
