@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
 use bigpeer_core::ident::{PartitionId, Txn};
+use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_core::log::{LogConfig, LogError, LogOpened};
 use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput};
 use bigpeer_core::seam::Now;
@@ -105,7 +106,9 @@ impl Shard {
     pub(super) fn on_log_output(&mut self, output: JournalOutput) {
         match output {
             JournalOutput::Disk(op, command) => {
-                if matches!(command, DiskCommand::Sync { .. }) {
+                if let DiskCommand::Sync { file } = &command
+                    && !file.starts_with(CHECKPOINT_DIR)
+                {
                     self.metrics().add(Metric::LogSyncs, 1);
                 }
                 self.outputs.push_back(ShardOutput::Disk(op, command));
