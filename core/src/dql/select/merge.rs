@@ -72,14 +72,21 @@ impl MergeSelect {
         let from = &mut self.parts[partition];
         assert!(!from.last, "no part comes after the last of its partition");
         from.last = part.last;
-        self.held.add(part.rows.iter().map(OutRow::size).sum())?;
+        if !matches!(self.gathered, Gathered::Distinct(_)) {
+            self.held.add(part.rows.iter().map(OutRow::size).sum())?;
+        }
         match &mut self.gathered {
             Gathered::Distinct(rows) => {
                 for row in part.rows {
+                    self.held.add(row.size())?;
                     let value = Sorted(row.distinct.clone());
                     match rows.get(&value) {
                         Some(known) if known.id < row.id => self.held.remove(row.size()),
-                        _ => _ = rows.insert(value, row),
+                        _ => {
+                            if let Some(known) = rows.insert(value, row) {
+                                self.held.remove(known.size());
+                            }
+                        }
                     }
                 }
             }

@@ -228,6 +228,32 @@ fn a_statement_that_holds_too_much_fails() {
 }
 
 #[test]
+fn duplicates_of_what_is_held_take_no_room() {
+    let part = |ids: std::ops::Range<u32>| {
+        let mut select = PartitionSelect::new(bound("SELECT DISTINCT a FROM c"), Limits::default());
+        for id in ids {
+            let place = id % 20;
+            select.push(&row(&format!(r#"{{"_id":{id},"a":"{place:0>80}"}}"#))).expect("room");
+        }
+        select.finish();
+        std::iter::from_fn(move || select.take_output()).collect::<Vec<_>>()
+    };
+    let parts = part(0..20);
+    let held: usize = parts.iter().flat_map(|part| &part.rows).map(OutRow::size).sum();
+    // The ids of the second partition are smaller at times: its rows then take the place of the others.
+    for ids in [20..40, 0..20] {
+        let limits = Limits { held_bytes_max: held + 2 * held / 20 };
+        let mut merge = MergeSelect::new(bound("SELECT DISTINCT a FROM c"), 2, limits);
+        for (partition, ids) in [10..30, ids].into_iter().enumerate() {
+            for part in part(ids) {
+                merge.push(partition, part).expect("no more than twenty rows are held");
+            }
+        }
+        assert_eq!(merge.take_rows().len(), 20);
+    }
+}
+
+#[test]
 fn a_partition_with_enough_rows_is_full() {
     let mut select =
         PartitionSelect::new(bound("SELECT * FROM c LIMIT 1 OFFSET 1"), Limits::default());
