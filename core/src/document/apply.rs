@@ -102,10 +102,14 @@ impl Document {
     }
 
     /// The vector entries that applying an authored delta would raise, as [`Applied::raised`] has them, if `ahead`
-    /// is the document that this leads to: documents that have seen the same are the same.
+    /// is the document that this leads to: documents that have seen the same are the same. Nothing is said of a
+    /// delta with increments: those that were made one by one might round differently from their sum.
     #[must_use]
     pub fn raised_towards(&self, delta: &Delta, ahead: &Self) -> Option<Vec<(Actor, Hlc)>> {
         let author = delta.author.filter(|&author| !self.vector.seen(author))?;
+        if delta.has_increments() {
+            return None;
+        }
         self.check_base(delta).ok()?;
         let mut vector = self.vector.clone();
         let raise = |&dot: &Dot| Some((dot.actor, vector.raise(dot)?));

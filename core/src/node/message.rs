@@ -102,7 +102,7 @@ pub enum Body {
     Mutated {
         /// Which call.
         call: CallId,
-        /// The committed transaction and the ids it wrote, ascending, or why not.
+        /// The committed transaction and the ids it wrote, or why not.
         result: Result<(Txn, Vec<DocId>), RequestError>,
     },
     /// Change the catalog: always sent to partition 0, which puts changes in order.
@@ -123,6 +123,6 @@ pub enum Body {
 pub struct Prepared {
     /// Its operations.
     pub ops: Vec<Op>,
-    /// The documents it wrote, ascending.
+    /// The documents it wrote.
     pub mutated: Vec<DocId>,
 }

@@ -25,7 +25,7 @@ pub(crate) struct MutateTask {
     from: PartitionId,
     call: CallId,
     mutation: Arc<Mutation>,
-    /// Which documents, ascending.
+    /// Which documents.
     keys: Vec<DocKey>,
     /// The documents up to here are in memory.
     resident: usize,
