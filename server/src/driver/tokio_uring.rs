@@ -47,6 +47,9 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// The shortest wait that the runtime's timer is good for.
 const TIMER_MIN: Duration = Duration::from_millis(2);
 
+/// How often the end looks whether all tasks have come to theirs: they do at once, unless the kernel is in trouble.
+const END_ROUNDS_MAX: usize = 50;
+
 /// Runs a thread until it is told to end.
 ///
 /// # Errors
@@ -62,6 +65,7 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
             scratch: RefCell::new(Vec::with_capacity(WRITE_BYTES)),
             turn: Notify::new(),
             first,
+            is_ending: Cell::new(false),
         });
         tokio_uring::spawn(watch_wakes(state.clone(), wake.to_file()?));
         match tokio_uring::spawn(async move { run_turns(&state, &wake).await }).await {
@@ -97,6 +101,8 @@ struct State {
     turn: Notify,
     /// How a read begins that will hardly find anything.
     first: First,
+    /// No turn follows.
+    is_ending: Cell<bool>,
 }
 
 struct Socket {
@@ -129,13 +135,10 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) {
         let sleep = {
             let mut thread = state.thread.borrow_mut();
             thread.begin_turn(|shard, stream, door| accept(state, shard, stream, door));
-            if !thread.finish_turn(|shard, conn| service(state, shard, conn)) {
-                // The task that watches for wakes holds a read: let it end.
-                wake.signal();
-                return;
-            }
-            thread.prepare_sleep()
+            let is_running = thread.finish_turn(|shard, conn| service(state, shard, conn));
+            is_running.then(|| thread.prepare_sleep())
         };
+        let Some(sleep) = sleep else { return end_tasks(state, wake).await };
         match sleep {
             Sleep::Not => {
                 let _ = tokio_uring::no_op().await;
@@ -159,6 +162,26 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) {
     }
 }
 
+/// Lets every task of the thread come to its end. A runtime that is dropped frees what its reads are to fill, and
+/// only then tells the kernel.
+async fn end_tasks(state: &Rc<State>, wake: &EventFd) {
+    state.is_ending.set(true);
+    wake.signal();
+    for socket in state.sockets.borrow().iter().flatten() {
+        socket.is_closed.set(true);
+        let _ = socket.stream.shutdown(Shutdown::Both);
+        socket.room.notify_one();
+    }
+    for _ in 0..END_ROUNDS_MAX {
+        // Each of them holds the state.
+        if Rc::strong_count(state) == 1 {
+            return;
+        }
+        let _ = tokio_uring::no_op().await;
+        tokio::time::sleep(TIMER_MIN).await;
+    }
+}
+
 /// Waits for the first of two.
 async fn either(mut one: Pin<&mut impl Future>, mut other: Pin<&mut impl Future>) {
     poll_fn(|context| {
@@ -177,7 +200,7 @@ async fn watch_wakes(state: Rc<State>, file: std::fs::File) {
     let mut count = Vec::with_capacity(8);
     loop {
         let (result, buffer) = file.read_at(count, 0).await;
-        if result.is_err() {
+        if result.is_err() || state.is_ending.get() {
             return;
         }
         count = buffer;

@@ -48,7 +48,8 @@ const _: () = assert!(size_of::<squeue::Entry>() == 64, "an entry is what the ke
 /// `IORING_RECVSEND_POLL_FIRST`, since Linux 5.19.
 const POLL_FIRST: u16 = 1;
 
-/// What the kernel works on until the completion: the runtime keeps it even when the future is dropped.
+/// What the kernel works on until the completion: the runtime keeps it when the future is dropped, but not when it is
+/// dropped itself.
 struct InFlight {
     _socket: Rc<Socket>,
     buffer: Vec<u8>,
