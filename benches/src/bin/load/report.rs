@@ -72,8 +72,8 @@ const BUSY_TO_IDLE_P99_MAX: f64 = 3.0;
 const UNREAD_MIB_MAX: f64 = 8.0;
 const RECOVERY_MS_MAX: f64 = 1_000.0;
 
-/// The number of connections that the bar on syncs speaks of: fewer clients cannot share a sync as widely.
-const SYNCS_JUDGED_CONNECTIONS: usize = 256;
+/// The number of connections that the bars on durable INSERTs speak of: fewer clients cannot share a sync as widely.
+const INSERTS_JUDGED_CONNECTIONS: usize = 256;
 
 impl Report {
     /// An empty report.
@@ -251,17 +251,15 @@ impl Report {
         let connections = measured.connections;
         let rate = |figures: &Figures| figures.per_second;
         let cpu = |figures: &Figures| figures.cpu_us;
+        let is_crowd = connections >= INSERTS_JUDGED_CONNECTIONS;
+        let insert = if is_crowd { Bar::AtLeast(INSERT_TO_EMPTY_MIN) } else { Bar::None };
         // The package enters the kernel for each operation, and has no way to be told otherwise.
         let empty_cpu = match driver {
             "glommio" => Bar::None,
             _ => Bar::AtMost(EMPTY_CPU_TO_BARE_MAX),
         };
         let ratios = [
-            (
-                "INSERT rate to empty handler",
-                measured.ratio(Insert, EmptyInsert, rate),
-                Bar::AtLeast(INSERT_TO_EMPTY_MIN),
-            ),
+            ("INSERT rate to empty handler", measured.ratio(Insert, EmptyInsert, rate), insert),
             (
                 "point read rate to empty handler",
                 measured.ratio(Read, EmptyRead, rate),
@@ -281,7 +279,7 @@ impl Report {
         for (what, found, bar) in ratios {
             self.judge(format!("{driver}: {what}, {connections} connections"), found, bar, false);
         }
-        if connections >= SYNCS_JUDGED_CONNECTIONS {
+        if is_crowd {
             let syncs = measured.of(Insert, |figures| figures.syncs_per_1000);
             let what = format!(
                 "{driver}: syncs for 1,000 acknowledged INSERTs, {connections} connections"
