@@ -167,7 +167,13 @@ fn merge(
         },
     };
     if raised.is_empty() {
-        return (Outcome::Applied, false);
+        // A peer that sends what is known, and has not seen all that is here, believes something else: it has to
+        // hear of it, though nothing has changed. So it is with INITIAL content that it made anew.
+        let is_behind = origin.is_some() && !is_covered(document.vector(), delta);
+        if is_behind {
+            entry.touch(txn);
+        }
+        return (Outcome::Applied, is_behind);
     }
     // A peer that lacks something of the result has to hear of it, although the change is its own.
     let origin = origin.filter(|_| is_covered(document.vector(), delta));
@@ -187,4 +193,55 @@ fn is_covered(vector: &Vector, delta: &Delta) -> bool {
 
 fn key(app: AppId, collection: &Arc<str>, id: &crate::ident::DocId) -> DocKey {
     DocKey { app, collection: collection.clone(), id: id.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Edit, Fields, Objects, Path};
+    use crate::ident::{Actor, DocId, Dot, PartitionId, TxnId};
+    use crate::time::{Hlc, WallMs};
+    use crate::value::{Object, Value, canonical};
+
+    const PEER: PeerKey = PeerKey([7; 32]);
+
+    fn id() -> DocId {
+        canonical::encode_text_id("d9").expect("short")
+    }
+
+    fn merge_of(delta: Delta, origin: Origin) -> Transaction {
+        let op = Op::Merge { collection: "cars".into(), id: id(), delta: Arc::new(delta) };
+        let (app, wall) = (AppId::default(), WallMs(1));
+        Transaction { id: TxnId::default(), app, origin, wall, ops: vec![op] }
+    }
+
+    #[test]
+    fn a_peer_that_makes_known_initial_content_anew_hears_of_what_came_after() {
+        let content: Object = [(Box::from("grp"), Value::from(1))].into_iter().collect();
+        let initial = || {
+            let edit = Edit::initial(&content, Objects::AsMaps, &Fields::default());
+            edit.expect("it fits").finish().expect("it writes")
+        };
+        let mut store = Store::new();
+        store.apply(Txn(1), &merge_of(initial(), Origin::Http), |_| true);
+        let key = DocKey { app: AppId::default(), collection: "cars".into(), id: id() };
+        let here = store.document(&key).expect("it was inserted");
+        let mut edit = Edit::new(&here, Dot { hlc: Hlc(500), actor: Actor([1; 16]) });
+        edit.unset(&Path::from_steps(["grp"]).expect("short")).expect("a field");
+        let unset = edit.finish().expect("it was there");
+        store.apply(Txn(2), &merge_of(unset, Origin::Http), |_| true);
+
+        let from_peer = || Origin::Peer { key: PEER, home: PartitionId(0) };
+        let applied = store.apply(Txn(3), &merge_of(initial(), from_peer()), |_| true);
+        assert_eq!(applied.outcomes, [(0, Outcome::Applied)]);
+        let news = store.news(&key, PEER, Txn(2), Txn(3)).expect("the peer is behind");
+        assert!(news.base.is_none(), "in full: what it has is not what it was sent");
+        assert_eq!(news.document.vector().len(), 2);
+
+        // Whoever sends all that is here has nothing to hear of.
+        let known = store.document(&key).expect("it is there").diff(&Vector::new());
+        store.apply(Txn(4), &merge_of(known, from_peer()), |_| true);
+        assert!(store.news(&key, PEER, Txn(3), Txn(4)).is_none());
+        store.check_invariants();
+    }
 }

@@ -171,6 +171,15 @@ impl Entry {
         self.origin = origin;
     }
 
+    /// Lets every peer hear of the state again, in full, as if it had changed in `txn`.
+    pub(crate) fn touch(&mut self, txn: Txn) {
+        self.push(txn, self.state.clone());
+        self.raises.clear();
+        self.raises_from = txn;
+        self.origin = None;
+        self.other_changed_at = txn;
+    }
+
     /// Forgets the document as of `txn` and keeps a marker of what was seen.
     pub(crate) fn evict(&mut self, txn: Txn, covers: Vector) {
         self.push(txn, State::Evicted(covers));
