@@ -6,11 +6,11 @@
 //! is ready, so that an idle connection holds no buffer.
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, RawFd};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -22,6 +22,7 @@ use glommio::timer::Timer;
 use glommio::{LocalExecutorBuilder, Placement};
 use tokio::sync::Notify;
 
+use super::either::either;
 use super::os::send_now;
 use super::thread::{ShardThread, Sleep};
 use crate::api::Door;
@@ -137,19 +138,6 @@ async fn run_turns(state: &Rc<State>) {
         }
         state.thread.borrow_mut().finish_sleep();
     }
-}
-
-/// Waits for the first of two.
-async fn either<A>(one: impl Future<Output = ()>, other: impl Future<Output = A>) {
-    let (mut one, mut other) = (pin!(one), pin!(other));
-    poll_fn(|context| {
-        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
 }
 
 /// Turns the signal of other threads into a turn.

@@ -4,6 +4,8 @@
 //! shard. Mailboxes, the disk and the end are the same for all drivers and live in [`thread`]; listening is in
 //! [`listen`].
 
+#[cfg(target_os = "linux")]
+mod either;
 pub mod epoll;
 #[cfg(target_os = "linux")]
 pub mod glommio;

@@ -14,12 +14,10 @@
 mod receive;
 
 use std::cell::{Cell, RefCell};
-use std::future::{Future, poll_fn};
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::Duration;
 
 use receive::{First, receive};
@@ -28,6 +26,7 @@ use tokio::time::Instant;
 use tokio_uring::buf::BoundedBuf;
 use tokio_uring::net::TcpStream;
 
+use super::either::either;
 use super::os::{EventFd, send_now};
 use super::thread::{ShardThread, Sleep};
 use crate::api::Door;
@@ -47,8 +46,8 @@ const WRITE_BYTES: usize = 256 * 1024;
 /// The shortest wait that the runtime's timer is good for.
 const TIMER_MIN: Duration = Duration::from_millis(2);
 
-/// How often the end looks whether all tasks have come to theirs: they do at once, unless the kernel is in trouble.
-const END_ROUNDS_MAX: usize = 50;
+/// How long the end waits for the tasks to come to theirs: they do at once, unless the kernel is in trouble.
+const END_TIME_MAX: Duration = Duration::from_millis(100);
 
 /// Runs a thread until it is told to end.
 ///
@@ -66,6 +65,8 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
             turn: Notify::new(),
             first,
             is_ending: Cell::new(false),
+            running: Cell::new(0),
+            ended: Notify::new(),
         });
         tokio_uring::spawn(watch_wakes(state.clone(), wake.to_file()?));
         match tokio_uring::spawn(async move { run_turns(&state, &wake).await }).await {
@@ -103,6 +104,27 @@ struct State {
     first: First,
     /// No turn follows.
     is_ending: Cell<bool>,
+    /// How many tasks have begun and not ended.
+    running: Cell<usize>,
+    /// One of them has ended.
+    ended: Notify,
+}
+
+/// A task, from its first step to its end.
+struct Running(Rc<State>);
+
+impl Running {
+    fn begin(state: &Rc<State>) -> Self {
+        state.running.update(|count| count + 1);
+        Self(state.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.update(|count| count - 1);
+        self.0.ended.notify_one();
+    }
 }
 
 struct Socket {
@@ -172,30 +194,15 @@ async fn end_tasks(state: &Rc<State>, wake: &EventFd) {
         let _ = socket.stream.shutdown(Shutdown::Both);
         socket.room.notify_one();
     }
-    for _ in 0..END_ROUNDS_MAX {
-        // Each of them holds the state.
-        if Rc::strong_count(state) == 1 {
-            return;
-        }
-        let _ = tokio_uring::no_op().await;
-        tokio::time::sleep(TIMER_MIN).await;
+    let mut deadline = pin!(tokio::time::sleep(END_TIME_MAX));
+    while state.running.get() > 0 && !deadline.is_elapsed() {
+        either(state.ended.notified(), deadline.as_mut()).await;
     }
-}
-
-/// Waits for the first of two.
-async fn either(mut one: Pin<&mut impl Future>, mut other: Pin<&mut impl Future>) {
-    poll_fn(|context| {
-        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
-            Poll::Ready(())
-        } else {
-            Poll::Pending
-        }
-    })
-    .await;
 }
 
 /// Turns the signal of other threads into a turn.
 async fn watch_wakes(state: Rc<State>, file: std::fs::File) {
+    let _running = Running::begin(&state);
     let file = tokio_uring::fs::File::from_std(file);
     let mut count = Vec::with_capacity(8);
     loop {
@@ -233,6 +240,7 @@ fn accept(state: &Rc<State>, shard: &mut Shard, stream: StdStream, door: Door) {
 
 /// Reads from a connection for its whole life.
 async fn read(state: Rc<State>, socket: Rc<Socket>) {
+    let _running = Running::begin(&state);
     let conn = socket.conn;
     let mut buffer = vec![0; READ_BYTES_MIN];
     let mut is_rest = false;
@@ -319,6 +327,7 @@ fn transmit(state: &Rc<State>, shard: &mut Shard, socket: &Rc<Socket>) {
 
 /// Writes through the ring, which waits for the peer to make room.
 async fn write(state: Rc<State>, socket: Rc<Socket>, bytes: Vec<u8>) {
+    let _running = Running::begin(&state);
     let conn = socket.conn;
     let (mut bytes, mut sent) = (bytes, 0);
     while sent < bytes.len() {
