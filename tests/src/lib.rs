@@ -12,12 +12,14 @@
 //! | `BIGPEER_TEST_KILL_CYCLES` | How often `kill -9` strikes each driver |
 //! | `BIGPEER_TEST_POWER_CUTS` | How often the power fails for each driver |
 //! | `BIGPEER_TEST_POWER_CUT` | `off` leaves out what needs root and loop devices, and says so |
+//! | `BIGPEER_TEST_HOSTILE` | `full` runs the hostile themes in full sizes and times, on every driver |
 //! | `BIGPEER_TEST_SEED` | The seed of the random moments, as a failure printed it |
 
 use std::time::{Duration, Instant};
 
 pub mod binary;
 pub mod data;
+pub mod hostile;
 pub mod http;
 pub mod ledger;
 pub mod load;

@@ -72,12 +72,27 @@ macro_rules! suite {
     };
 }
 
+/// The tests of one hostile theme: as `suite!`, on the drivers of [`crate::hostile::hostile_drivers`].
+#[macro_export]
+macro_rules! hostile_suite {
+    ($setting:expr, $($test:ident),+ $(,)?) => {
+        fn main() {
+            let tests: &[$crate::suite::Test] = &[$((stringify!($test), $test)),+];
+            $crate::suite::run_on_and_exit(&$crate::hostile::hostile_drivers(), tests, $setting);
+        }
+    };
+}
+
 /// Runs every test for every driver and ends the process. `setting` says what surrounds the server, such as the
 /// file system.
 pub fn run_and_exit(tests: &[Test], setting: &str) -> ! {
-    let drivers = drivers();
+    run_on_and_exit(&drivers(), tests, setting)
+}
+
+/// Runs every test for each of these drivers and ends the process.
+pub fn run_on_and_exit(drivers: &[Driver], tests: &[Test], setting: &str) -> ! {
     let mut trials = Vec::new();
-    for &driver in &drivers {
+    for &driver in drivers {
         for &(name, test) in tests {
             trials.push(Trial::test(format!("{driver}::{name}"), move || {
                 test(driver);
@@ -85,7 +100,7 @@ pub fn run_and_exit(tests: &[Test], setting: &str) -> ! {
             }));
         }
     }
-    conclude(trials, &drivers, setting)
+    conclude(trials, drivers, setting)
 }
 
 /// Runs trials and ends the process.
