@@ -1,0 +1,75 @@
+//! Commands of sessions, each brought to the part of the host that carries it out.
+
+use super::{AppendAnswer, SessionId};
+use crate::node::Node;
+use crate::node::sync_watch::Watch;
+use crate::seam::Now;
+use crate::sync::{HostCommand, HostEvent};
+
+impl Node {
+    pub(super) fn on_host_command(&mut self, id: SessionId, command: HostCommand, now: Now) {
+        match command {
+            HostCommand::LoadRemote { id: command, peer } => {
+                self.load_remote(id, command, peer, now);
+            }
+            HostCommand::SaveRemote { id: command, store, ours, theirs, is_stale, .. } => {
+                let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+                if let Some(store) = store
+                    && hosted.record.store != Some(store)
+                {
+                    hosted.record.store = Some(store);
+                    hosted.record.seen = None;
+                }
+                hosted.record.ours = ours;
+                if theirs.is_some() {
+                    hosted.record.theirs = theirs;
+                }
+                hosted.record.cursor = hosted.record.cursor.filter(|_| !is_stale);
+                self.append_for(id, Vec::new(), AppendAnswer::Saved(command), now);
+            }
+            HostCommand::NewEpoch { id: command, stale, .. } => {
+                self.renew_epoch();
+                let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+                hosted.record.cursor = hosted.record.cursor.filter(|_| !stale);
+                self.append_for(id, Vec::new(), AppendAnswer::Renewed(command), now);
+            }
+            HostCommand::Watch { watch, interest } => match self.filter(id, &interest) {
+                Ok(filter) => {
+                    if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+                        hosted.watches.insert(watch, Watch::new(filter));
+                    }
+                }
+                Err(reason) => self.tell(id, HostEvent::Failed { reason }, now),
+            },
+            HostCommand::WatchMore { watch, after, until, credit_bytes } => {
+                self.watch_more(id, watch, after, until, credit_bytes, now);
+            }
+            HostCommand::Unwatch { watch } => {
+                if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+                    hosted.watches.remove(&watch);
+                }
+            }
+            HostCommand::Scan { scan, part, interest, batch_count } => {
+                self.start_scan(id, scan, part, &interest, batch_count, now);
+            }
+            HostCommand::ScanMore { scan } => self.scan_more(id, scan),
+            HostCommand::ScanStop { scan } => {
+                if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+                    hosted.scans.remove(&scan);
+                }
+            }
+            HostCommand::Compare { id: command, part, offered } => {
+                self.gather_compare(id, command, part, offered, now);
+            }
+            HostCommand::Diff { id: command, wanted, .. } => {
+                self.gather_diff(id, command, wanted, now);
+            }
+            HostCommand::Apply { id: command, items, cursor } => {
+                self.gather_judge(id, command, items, cursor, now);
+            }
+            HostCommand::Settle { id: command, items } => {
+                self.settle_items(id, command, items, now);
+            }
+        }
+    }
+}

@@ -1,0 +1,202 @@
+//! From the greeting to the farewell: how sessions begin, which credential they live by, and how they end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::interest::compiled_texts;
+use super::{Hosted, SessionId, SessionOpen};
+use crate::auth::{AuthError, Permissions, SharedPermissions};
+use crate::ident::{AppId, PartitionId, PeerKey, Txn};
+use crate::node::request::Credential;
+use crate::node::sync_ask::{Ask, GatherId};
+use crate::node::{Node, Output};
+use crate::seam::Now;
+use crate::sync::{
+    ByeReason, HostEvent, Interest, Limits, LocalIdentity, RemoteRecord, Role, Session,
+    SessionConfig,
+};
+
+impl Node {
+    pub(super) fn open_session(&mut self, id: SessionId, open: SessionOpen, now: Now) {
+        let permissions = self.session_permissions(open.app, &open.credential, now);
+        let permissions = match permissions {
+            Ok(permissions) => permissions,
+            Err(error) => return self.close_connection(id, &error.to_string()),
+        };
+        let mut greeting = Vec::with_capacity(GREETING_BYTES);
+        greeting.extend_from_slice(GREETING_MAGIC);
+        greeting.extend_from_slice(&self.config.identity.peer_key.0);
+        self.outputs.push_back(Output::Frame { session: id, frame: greeting.into() });
+        let hosted = Hosted {
+            app: open.app,
+            permissions,
+            credential: open.credential,
+            session: None,
+            peer: PeerKey::default(),
+            record: RemoteRecord::default(),
+            watches: BTreeMap::new(),
+            scans: BTreeMap::new(),
+            was_ready: false,
+        };
+        self.sync.sessions.insert(id, hosted);
+    }
+
+    fn session_permissions(
+        &self,
+        app: AppId,
+        credential: &Credential,
+        now: Now,
+    ) -> Result<SharedPermissions, AuthError> {
+        match credential {
+            Credential::Local => Ok(Arc::new(Permissions::everything())),
+            Credential::Bearer(Some(token)) if self.catalog.is_development_token(app, token) => {
+                Ok(Arc::new(Permissions::everything()))
+            }
+            Credential::Bearer(token) => self.catalog.authorize(app, token.as_deref(), now.wall),
+        }
+    }
+
+    pub(super) fn on_session_frame(&mut self, id: SessionId, frame: &Bytes, now: Now) {
+        let Some(hosted) = self.sync.sessions.get(&id) else { return };
+        if hosted.session.is_some() {
+            return self.with_session(id, now, |session| session.handle_frame(frame, now));
+        }
+        let key = frame
+            .strip_prefix(GREETING_MAGIC)
+            .and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .map(PeerKey);
+        match key {
+            Some(peer) if peer != self.config.identity.peer_key => {
+                self.begin_session(id, peer, now);
+            }
+            Some(_) => self.close_connection(id, "the remote has our own peer key"),
+            None => self.close_connection(id, "the first frame is not a greeting of this protocol"),
+        }
+    }
+
+    /// The remote has greeted. A newer connection of the same peer replaces the older.
+    fn begin_session(&mut self, id: SessionId, peer: PeerKey, now: Now) {
+        let Some(app) = self.sync.sessions.get(&id).map(|hosted| hosted.app) else { return };
+        let older: Vec<SessionId> = self
+            .sync
+            .sessions
+            .iter()
+            .filter(|(other, hosted)| {
+                **other != id
+                    && hosted.app == app
+                    && hosted.peer == peer
+                    && hosted.session.is_some()
+            })
+            .map(|(other, _)| *other)
+            .collect();
+        for other in older {
+            self.with_session(other, now, |session| session.close(ByeReason::Replaced));
+        }
+        let identity = &self.config.identity;
+        let local = LocalIdentity {
+            store: identity.store,
+            boots: identity.boots.clone(),
+            actor: self.actor(),
+            peer_key: identity.peer_key,
+            hlc: self.clock.last(),
+            device_name: identity.name.to_string(),
+            tombstone_ttl_hours: TOMBSTONE_TTL_HOURS,
+            evict_generation: self.sync.evict_generation(app),
+        };
+        let (role, interest) = if self.config.is_device {
+            (Role::Device, Interest::of(compiled_texts(&self.sync.subscriptions)))
+        } else {
+            (Role::Server, Interest::Everything)
+        };
+        let config = SessionConfig {
+            role,
+            app,
+            remote: peer,
+            local,
+            interest,
+            read_generation: 0,
+            write_generation: 0,
+            limits: Limits { update_bytes_max: UPDATE_BYTES_MAX, ..Limits::default() },
+        };
+        let mut rng = self.sync.rng.split();
+        let session = Session::new(config, &mut rng, now);
+        if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+            hosted.peer = peer;
+            hosted.session = Some(Box::new(session));
+        }
+        self.drain_session(id, now);
+    }
+
+    pub(super) fn close_connection(&mut self, id: SessionId, reason: &str) {
+        self.outputs.push_back(Output::CloseSession { session: id, reason: reason.into() });
+        self.forget_session(id);
+    }
+
+    pub(super) fn forget_session(&mut self, id: SessionId) {
+        let Some(hosted) = self.sync.sessions.remove(&id) else { return };
+        self.sync.gathers.retain(|_, gather| gather.session() != id);
+        if !hosted.watches.is_empty() {
+            for partition in 0..self.config.partitions {
+                let gather = GatherId(0);
+                self.ask(PartitionId(partition), gather, hosted.app, Txn(0), Ask::StirStop(id));
+            }
+        }
+    }
+
+    pub(crate) fn sync_timeout(&mut self, now: Now) {
+        let due: Vec<SessionId> = self
+            .sync
+            .sessions
+            .iter()
+            .filter(|(_, hosted)| {
+                let timeout = hosted.session.as_ref().and_then(|session| session.poll_timeout());
+                timeout.is_some_and(|at| at <= now.mono)
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in due {
+            self.with_session(id, now, |session| session.handle_timeout(now));
+        }
+    }
+
+    /// What was evicted here must be offered again where it still matches.
+    pub(crate) fn announce_evictions(&mut self, now: Now) {
+        let sessions: Vec<(SessionId, AppId)> =
+            self.sync.sessions.iter().map(|(id, hosted)| (*id, hosted.app)).collect();
+        for (id, app) in sessions {
+            let generation = self.sync.evict_generation(app);
+            self.tell(id, HostEvent::Evicted { generation }, now);
+        }
+    }
+
+    /// The catalog has changed: what was prepared for a session that lost its credential must not leave.
+    pub(crate) fn recheck_sessions(&mut self, now: Now) {
+        let refused: Vec<SessionId> = self
+            .sync
+            .sessions
+            .iter()
+            .filter(|(_, hosted)| {
+                self.session_permissions(hosted.app, &hosted.credential, now).is_err()
+            })
+            .map(|(id, _)| *id)
+            .collect();
+        for id in refused {
+            self.tell(id, HostEvent::PermissionChanged, now);
+            if self.sync.sessions.contains_key(&id) {
+                self.close_connection(id, "the credential is not valid any more");
+            }
+        }
+    }
+}
+
+/// The first frame of each side: these bytes, then the peer key.
+const GREETING_MAGIC: &[u8] = b"BPG1";
+const GREETING_BYTES: usize = 36;
+
+/// Announced to remotes; tombstones do not expire yet.
+const TOMBSTONE_TTL_HOURS: u32 = 720;
+
+/// An update is one record at its receiver, which holds 64 MiB with what comes beside the documents.
+const UPDATE_BYTES_MAX: usize = 32 << 20;

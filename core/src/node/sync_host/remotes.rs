@@ -1,0 +1,160 @@
+//! Records of remotes: what is kept about each, and the one record that an update of it becomes.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{AppendAnswer, SessionAppend, SessionId};
+use crate::ident::{Actor, PeerKey, Txn, TxnId};
+use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
+use crate::node::Node;
+use crate::node::append::Then;
+use crate::node::request::RequestError;
+use crate::node::sync_ask::Ask;
+use crate::node::sync_gather::Gather;
+use crate::node::sync_wire::{decode_record, encode_record};
+use crate::seam::Now;
+use crate::sync::{CommandId, DocKey as SyncKey, Final, HostEvent, Owed, RemoteRecord};
+
+impl Node {
+    pub(super) fn load_remote(
+        &mut self,
+        id: SessionId,
+        command: CommandId,
+        peer: PeerKey,
+        _now: Now,
+    ) {
+        let Some(app) = self.session_app(id) else { return };
+        let owner = remote_slot(app, &peer).partition(self.config.partitions);
+        let gather = self.add_gather(Gather::remote(id, command));
+        self.ask(owner, gather, app, self.last_now.durable, Ask::Remote(peer));
+    }
+
+    /// The record of a remote has arrived from its owner.
+    pub(crate) fn on_remote_record(
+        &mut self,
+        id: SessionId,
+        command: CommandId,
+        bytes: Option<&Bytes>,
+        now: Now,
+    ) {
+        let record = match bytes.map(|bytes| decode_record(bytes)) {
+            None => RemoteRecord::default(),
+            Some(Ok(record)) => record,
+            Some(Err(error)) => {
+                let reason = format!("what is kept about the remote cannot be read: {error}");
+                return self.tell(id, HostEvent::Failed { reason }, now);
+            }
+        };
+        if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+            hosted.record = record.clone();
+        }
+        let record = Box::new(record);
+        self.tell(id, HostEvent::Remote { id: command, record }, now);
+    }
+
+    /// Takes a new epoch for this partition's actor. Every start takes one anyway, so that what an older copy of
+    /// this store has authored can never share a dot with what is authored here; what the remote says it has seen
+    /// of the older actor needs no answer, and must not move our clock.
+    pub(super) fn renew_epoch(&mut self) {
+        self.config.epoch = self.rng.next_u64();
+    }
+
+    pub(super) fn settle_items(
+        &mut self,
+        id: SessionId,
+        command: CommandId,
+        items: Vec<(SyncKey, Final)>,
+        now: Now,
+    ) {
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        let mut tombstones = Vec::new();
+        for (key, end) in items {
+            hosted.record.owed.retain(|owed| owed.key != key);
+            match end {
+                Final::Accepted | Final::Evicted => {}
+                Final::Rejected { reason, write_generation } => {
+                    if hosted.record.owed.len() < OWED_MAX {
+                        hosted.record.owed.push(Owed { key, reason, write_generation });
+                    }
+                }
+                Final::Deleted { tombstone } => {
+                    if let Ok(delta) = crate::document::Delta::from_bytes(&tombstone) {
+                        tombstones.push(Op::Merge {
+                            collection: key.collection.as_str().into(),
+                            id: key.id,
+                            delta: Arc::new(delta),
+                        });
+                    }
+                }
+            }
+        }
+        self.append_for(id, tombstones, AppendAnswer::Settled(command), now);
+    }
+
+    /// Appends operations of a session together with what is kept about its remote.
+    pub(crate) fn append_for(
+        &mut self,
+        id: SessionId,
+        mut ops: Vec<Op>,
+        answer: AppendAnswer,
+        now: Now,
+    ) {
+        let Some(hosted) = self.sync.sessions.get(&id) else { return };
+        ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
+        let transaction = Transaction {
+            id: TxnId(self.rng.uuid()),
+            app: hosted.app,
+            origin: Origin::Peer { key: hosted.peer, home: self.config.partition },
+            wall: now.wall,
+            ops,
+        };
+        let then = Then::Session(SessionAppend { session: id, answer });
+        if let Err(error) = self.append(transaction, false, then) {
+            self.tell(id, HostEvent::Failed { reason: error.to_string() }, now);
+        }
+    }
+
+    /// The record of a session is committed, or was refused.
+    pub(crate) fn session_appended(
+        &mut self,
+        append: SessionAppend,
+        result: Result<Txn, RequestError>,
+    ) {
+        let now = self.last_now;
+        let event = match (result, append.answer) {
+            (Ok(_), AppendAnswer::Saved(id)) => HostEvent::Saved { id },
+            (Ok(_), AppendAnswer::Renewed(id)) => {
+                HostEvent::EpochChanged { id, actor: self.actor() }
+            }
+            (Ok(_), AppendAnswer::Settled(id)) => HostEvent::Settled { id },
+            (Ok(txn), AppendAnswer::Applied(id, outcomes)) => {
+                HostEvent::Applied { id, txn, outcomes }
+            }
+            (Err(error), _) => HostEvent::Failed { reason: error.to_string() },
+        };
+        self.tell(append.session, event, now);
+    }
+
+    /// The record of the remote after an update of it was accepted.
+    pub(crate) fn advance_record(
+        &mut self,
+        id: SessionId,
+        cursor: Option<crate::sync::Cursor>,
+        seen: Option<(Actor, crate::time::Hlc)>,
+    ) {
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        if let Some(cursor) = cursor {
+            hosted.record.cursor = Some(cursor);
+        }
+        if let Some((actor, hlc)) = seen {
+            let newer = hosted.record.seen.is_none_or(|(known, at)| known != actor || at < hlc);
+            if newer {
+                hosted.record.seen = Some((actor, hlc));
+            }
+        }
+    }
+}
+
+/// How many refused documents are remembered for one remote.
+const OWED_MAX: usize = 10_000;
