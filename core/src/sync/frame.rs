@@ -14,27 +14,49 @@ use crate::time::Hlc;
 
 use super::cursor::{Cursor, InterestHash, Position, Unknown};
 use super::error::{ByeReason, ProtocolError};
-use super::host::{Nonce, Offered, Outcome, Part};
+use super::host::{Nonce, Offered, Outcome, Part, UpdateItem};
 use super::subscription::Interest;
 
 /// One frame, decoded.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Frame {
+pub enum Frame {
+    /// Who speaks.
     Hello(Box<Hello>),
+    /// What the speaker wants and has.
     Subs(Box<Subs>),
+    /// A round of sending begins.
     Start(Start),
+    /// A batch of versions that the speaker holds.
     Offer(Offer),
+    /// The last batch has been offered.
     OfferEnd(OfferEnd),
+    /// Documents of a batch that the speaker wants.
     Need(Need),
+    /// An update begins.
     UpdBegin(UpdBegin),
+    /// A piece of an update's payload.
     UpdChunk(UpdChunk),
+    /// An update is complete.
     UpdEnd(UpdEnd),
+    /// Bytes of an update have come.
     Got(Got),
+    /// An update is durable at its receiver.
     Ack(Ack),
-    Probe { probe: u64 },
-    ProbeReply { probe: u64 },
+    /// Asks for a reply once the listener's present state is settled here.
+    Probe {
+        /// Chosen by the speaker, rising.
+        probe: u64,
+    },
+    /// Answers a probe.
+    ProbeReply {
+        /// Of the probe.
+        probe: u64,
+    },
+    /// Asks for a sign of life.
     Ping,
+    /// Gives one.
     Pong,
+    /// The last frame of a session.
     Bye(Bye),
 }
 
@@ -89,109 +111,139 @@ pub enum Role {
 
 /// What the speaker wants and has. Replaces its former one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Subs {
+pub struct Subs {
     /// Rises with each change.
-    pub(crate) version: u64,
-    pub(crate) interest: Interest,
-    pub(crate) evict_generation: u64,
+    pub version: u64,
+    /// The documents that the speaker wants.
+    pub interest: Interest,
+    /// How often the speaker evicted.
+    pub evict_generation: u64,
     /// The generation of what the listener may write here.
-    pub(crate) write_generation: u64,
-    pub(crate) cursor: Option<Cursor>,
+    pub write_generation: u64,
+    /// How far the speaker has come in the listener's log.
+    pub cursor: Option<Cursor>,
     /// The speaker's store was rolled back or cloned: it may have lost even what it sent itself.
-    pub(crate) stale: bool,
+    pub stale: bool,
     /// The greatest clock value that the speaker knows of the listener's actor.
-    pub(crate) seen: Option<Hlc>,
+    pub seen: Option<Hlc>,
 }
 
 /// A round of sending begins. Everything of former rounds but the update in flight is void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Start {
-    pub(crate) round: u64,
+pub struct Start {
+    /// Rises with each round of this direction.
+    pub round: u64,
     /// The version of the Subs that this answers.
-    pub(crate) version: u64,
+    pub version: u64,
     /// Why the cursor does not let the speaker replay; none when it does.
-    pub(crate) unknown: Option<Unknown>,
+    pub unknown: Option<Unknown>,
     /// To be recorded with each position of this round.
-    pub(crate) interest: InterestHash,
+    pub interest: InterestHash,
 }
 
 /// A batch of an offer. Answered by `Need` frames of the same number.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Offer {
-    pub(crate) part: Part,
-    pub(crate) round: u64,
-    pub(crate) batch: u64,
-    pub(crate) items: Vec<Offered>,
+pub struct Offer {
+    /// Which of the two offers of a round.
+    pub part: Part,
+    /// Of the provider's direction.
+    pub round: u64,
+    /// Rises within the offer.
+    pub batch: u64,
+    /// At most 512 versions.
+    pub items: Vec<Offered>,
 }
 
+/// All batches of an offer were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OfferEnd {
-    pub(crate) part: Part,
-    pub(crate) round: u64,
+pub struct OfferEnd {
+    /// Which of the two offers of a round.
+    pub part: Part,
+    /// Of the provider's direction.
+    pub round: u64,
 }
 
 /// Which items of a batch the speaker wants, with its own vectors.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Need {
-    pub(crate) part: Part,
-    pub(crate) round: u64,
-    pub(crate) batch: u64,
+pub struct Need {
+    /// As in the offer.
+    pub part: Part,
+    /// As in the offer.
+    pub round: u64,
+    /// As in the offer.
+    pub batch: u64,
     /// True in the last frame for this batch.
-    pub(crate) last: bool,
+    pub last: bool,
     /// Index in the batch, encoded vector.
-    pub(crate) items: Vec<(u32, Option<Bytes>)>,
+    pub items: Vec<(u32, Option<Bytes>)>,
 }
 
 /// One atomic update: one record at its receiver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UpdBegin {
-    pub(crate) update: u64,
+pub struct UpdBegin {
+    /// Rises with each update of this direction.
+    pub update: u64,
     /// The position that the receiver has reached with it; none for a part of something larger.
-    pub(crate) upto: Option<Position>,
-    pub(crate) item_count: u32,
-    pub(crate) payload_bytes: u64,
+    pub upto: Option<Position>,
+    /// How many documents the payload names.
+    pub item_count: u32,
+    /// The length of the payload, over all chunks.
+    pub payload_bytes: u64,
 }
 
+/// A piece of an update's payload, at most 64 KiB.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct UpdChunk {
-    pub(crate) update: u64,
-    pub(crate) seq: u32,
-    pub(crate) payload: Bytes,
+pub struct UpdChunk {
+    /// As in the `UpdBegin`.
+    pub update: u64,
+    /// From zero, without gaps.
+    pub seq: u32,
+    /// The bytes.
+    pub payload: Bytes,
 }
 
+/// All chunks of an update were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct UpdEnd {
-    pub(crate) update: u64,
+pub struct UpdEnd {
+    /// As in the `UpdBegin`.
+    pub update: u64,
     /// blake3 of the payload, cut to 128 bits.
-    pub(crate) hash: [u8; 16],
+    pub hash: [u8; 16],
 }
 
 /// So many bytes of the update have come: the window moves on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Got {
-    pub(crate) update: u64,
-    pub(crate) payload_bytes: u64,
+pub struct Got {
+    /// As in the `UpdBegin`.
+    pub update: u64,
+    /// Of the payload, since its beginning.
+    pub payload_bytes: u64,
 }
 
 /// The update is durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Ack {
-    pub(crate) update: u64,
+pub struct Ack {
+    /// As in the `UpdBegin`.
+    pub update: u64,
     /// True in the last frame for this update.
-    pub(crate) last: bool,
+    pub last: bool,
     /// Index in the update, what became of it; only those that were not simply accepted.
-    pub(crate) outcomes: Vec<(u32, Outcome)>,
+    pub outcomes: Vec<(u32, Outcome)>,
 }
 
+/// Why the speaker ends the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bye {
-    pub(crate) reason: ByeReason,
-    pub(crate) text: String,
+pub struct Bye {
+    /// For the listener to act on.
+    pub reason: ByeReason,
+    /// For people; at most 256 bytes.
+    pub text: String,
 }
 
 impl Frame {
     /// The frame's name, for errors.
-    pub(crate) const fn name(&self) -> &'static str {
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "Hello",
             Self::Subs(_) => "Subs",
@@ -254,11 +306,40 @@ const _: () = assert!(
 /// # Errors
 ///
 /// The first thing that is wrong with it.
-pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Frame>, ProtocolError> {
+pub fn decode(bytes: &[u8]) -> Result<Option<Frame>, ProtocolError> {
     codec::decode(bytes)
 }
 
 /// Encodes a frame.
-pub(crate) fn encode(frame: &Frame) -> Bytes {
+#[must_use]
+pub fn encode(frame: &Frame) -> Bytes {
     codec::encode(frame)
+}
+
+/// Decodes the payload of a whole update: all its chunks, one after the other.
+///
+/// # Errors
+///
+/// The first thing that is wrong with it.
+pub fn decode_payload(payload: Bytes) -> Result<Vec<UpdateItem>, ProtocolError> {
+    let mut list = compact::Reader::new(payload, "update");
+    let mut items = Vec::new();
+    while !list.is_empty() {
+        items.push(list.update()?);
+    }
+    Ok(items)
+}
+
+/// Encodes the payload of an update, to be cut into chunks.
+#[must_use]
+pub fn encode_payload(items: &[UpdateItem]) -> Bytes {
+    let mut list = compact::Writer::default();
+    items.iter().for_each(|item| list.update(item));
+    list.finish()
+}
+
+/// The hash that `UpdEnd` carries: blake3 of the payload, cut to 128 bits.
+#[must_use]
+pub fn payload_hash(payload: &[u8]) -> [u8; 16] {
+    super::sending::payload_hash(payload)
 }

@@ -86,3 +86,12 @@ pub use host::{
 pub use link::{SessionEvent, SessionOutput};
 pub use session::{Limits, LocalIdentity, Session, SessionConfig, SessionState, SessionStatus};
 pub use subscription::{Interest, InterestScope, Subscription, interest_hash};
+
+/// The frames themselves, for whoever watches a session or plays one side of it: a judge that reads what was told
+/// to whom, a peer of another make, a peer that lies. A [`Session`] needs none of it.
+pub mod wire {
+    pub use super::frame::{
+        Ack, Bye, Frame, Got, Need, Offer, OfferEnd, Start, Subs, UpdBegin, UpdChunk, UpdEnd,
+        decode, decode_payload, encode, encode_payload, payload_hash,
+    };
+}
