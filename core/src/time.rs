@@ -66,6 +66,11 @@ impl fmt::Debug for Hlc {
     }
 }
 
+/// No clock value is left above those that were issued or observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the hybrid clock has reached its last value")]
+pub struct ClockExhausted;
+
 /// Issues rising [`Hlc`] values for one actor, above everything it has observed.
 #[derive(Clone, Debug, Default)]
 pub struct HlcClock {
@@ -86,10 +91,15 @@ impl HlcClock {
     }
 
     /// The next value: never less than the wall clock, always greater than everything issued or observed.
-    pub fn tick(&mut self, wall: WallMs) -> Hlc {
-        let wall = Hlc::new(wall.0, 0);
-        self.last = if wall > self.last { wall } else { Hlc(self.last.0 + 1) };
-        self.last
+    ///
+    /// # Errors
+    ///
+    /// [`ClockExhausted`] when the last value there is was issued or observed. Every later call says the same: a
+    /// clock that began anew would issue what documents have seen already, and such an edit is lost.
+    pub fn tick(&mut self, wall: WallMs) -> Result<Hlc, ClockExhausted> {
+        let next = self.last.0.checked_add(1).ok_or(ClockExhausted)?;
+        self.last = Hlc::new(wall.0, 0).max(Hlc(next));
+        Ok(self.last)
     }
 
     /// Observes a value from elsewhere: every later [`tick`](Self::tick) is greater.
@@ -105,9 +115,8 @@ mod tests {
     #[test]
     fn ticks_rise_when_the_wall_clock_stands_or_goes_back() {
         let mut clock = HlcClock::default();
-        let a = clock.tick(WallMs(1_000));
-        let b = clock.tick(WallMs(1_000));
-        let c = clock.tick(WallMs(10));
+        let [a, b, c] =
+            [1_000, 1_000, 10].map(|wall| clock.tick(WallMs(wall)).expect("far from its end"));
         assert!(a < b && b < c);
         assert_eq!(a, Hlc::new(1_000, 0));
         assert_eq!(c, Hlc::new(1_000, 2));
@@ -116,13 +125,23 @@ mod tests {
     #[test]
     fn the_logical_part_carries_into_the_physical_part() {
         let mut clock = HlcClock::resume(Hlc::new(5, u16::MAX));
-        assert_eq!(clock.tick(WallMs(5)), Hlc::new(6, 0));
+        assert_eq!(clock.tick(WallMs(5)), Ok(Hlc::new(6, 0)));
     }
 
     #[test]
     fn a_tick_after_receiving_is_greater_than_what_was_received() {
         let mut clock = HlcClock::default();
         clock.receive(Hlc::new(9_000, 7));
-        assert_eq!(clock.tick(WallMs(1)), Hlc::new(9_000, 8));
+        assert_eq!(clock.tick(WallMs(1)), Ok(Hlc::new(9_000, 8)));
+    }
+
+    #[test]
+    fn a_clock_at_its_end_says_so_and_never_begins_anew() {
+        let mut clock = HlcClock::resume(Hlc(u64::MAX - 1));
+        assert_eq!(clock.tick(WallMs(5)), Ok(Hlc(u64::MAX)));
+        for wall in [0, 5, u64::MAX] {
+            assert_eq!(clock.tick(WallMs(wall)), Err(ClockExhausted));
+        }
+        assert_eq!(clock.last(), Hlc(u64::MAX));
     }
 }

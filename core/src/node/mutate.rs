@@ -17,6 +17,7 @@ use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, InFlight, LockOwner};
+use crate::time::ClockExhausted;
 use crate::value::{Object, json};
 
 /// A mutation of documents that are all this partition's.
@@ -112,7 +113,8 @@ impl Node {
         keys: &[DocKey],
         now: Now,
     ) -> Result<Vec<Authored>, RequestError> {
-        let dot = Dot { hlc: self.clock.tick(now.wall), actor: self.actor() };
+        let hlc = self.clock.tick(now.wall).map_err(|error| self.clock_error(error))?;
+        let dot = Dot { hlc, actor: self.actor() };
         let mut authored = Vec::with_capacity(keys.len());
         for key in keys {
             let (id, document) = (&key.id, self.newest(key));
@@ -133,6 +135,17 @@ impl Node {
             authored.push(Authored { key: key.clone(), change, document: Arc::new(document) });
         }
         Ok(authored)
+    }
+
+    fn clock_error(&self, error: ClockExhausted) -> RequestError {
+        let partition = self.config.partition.0;
+        RequestError::new(
+            ErrorKind::Unavailable,
+            format!(
+                "{error} in partition {partition}, because a record in the log bears it: nothing was written; \
+                 reads go on; export the documents into a new directory, or restore an older backup"
+            ),
+        )
     }
 
     /// A device does not evict what no server has acknowledged: it would be lost.

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cost;
+mod judge;
 mod refused;
 mod review;
 mod statements;
