@@ -152,6 +152,11 @@ impl Document {
                 return Err(ApplyError::Malformed { what: "an unseen dot without its content" });
             }
         }
+        if !delta.trimmed.iter().all(|dot| sender.seen(dot)) {
+            return Err(ApplyError::Malformed {
+                what: "a trimmed mark that its vector has not seen",
+            });
+        }
         let listed_too =
             |increment: &Increment| delta.listed.contains(&increment.path, increment.kind);
         if delta.increments.iter().any(listed_too) {

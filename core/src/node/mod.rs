@@ -23,6 +23,7 @@ mod snapshot;
 mod sync_ask;
 mod sync_gather;
 mod sync_host;
+mod sync_judge;
 mod sync_source;
 mod sync_watch;
 mod sync_wire;
@@ -61,7 +62,7 @@ use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::{BlockId, DocKey, Store, Tips};
-use crate::time::{HlcClock, Instant, WallMs};
+use crate::time::{Hlc, HlcClock, Instant, WallMs};
 
 /// What a node is told when it is made. Nothing of it changes while the process runs.
 #[derive(Clone, Debug)]
@@ -97,8 +98,16 @@ pub struct NodeLimits {
     pub reply_bytes_max: u64,
     /// Bytes of one record.
     pub record_bytes_max: usize,
-    /// Bytes of one document, with its metadata.
+    /// Bytes of one document, with its metadata, that a local write may lead to.
     pub document_bytes_max: usize,
+    /// Bytes of one item of a peer, and of the document that merging it leads to. Above
+    /// [`Self::document_bytes_max`], because edits that were each within that bound must not diverge for meeting.
+    pub merged_bytes_max: usize,
+    /// The aim for one update between peers.
+    pub update_target_bytes: usize,
+    /// No update between peers is larger, give or take one item: it is one record at its receiver, with what comes
+    /// beside the documents.
+    pub update_bytes_max: usize,
     /// Rows a statement handles before others get their turn: about a tenth of a millisecond, the order of a
     /// point read over HTTP.
     pub rows_per_turn: u32,
@@ -111,6 +120,9 @@ impl Default for NodeLimits {
             reply_bytes_max: 256 * 1024,
             record_bytes_max: 64 * 1024 * 1024,
             document_bytes_max: 5 * 1024 * 1024,
+            merged_bytes_max: 16 * 1024 * 1024,
+            update_target_bytes: 8 * 1024 * 1024,
+            update_bytes_max: 32 * 1024 * 1024,
             rows_per_turn: 64,
         }
     }
@@ -229,6 +241,8 @@ pub struct Node {
     blank: Arc<Document>,
     catalog: Catalog,
     clock: HlcClock,
+    /// The greatest clock value that this node's present actor has issued, or a bound above it.
+    issued: Hlc,
     /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
     calls: Map<CallId, Call>,
@@ -273,6 +287,7 @@ impl Node {
             blank: Arc::default(),
             catalog: Catalog::default(),
             clock: HlcClock::default(),
+            issued: Hlc::default(),
             clock_wall_max: WallMs::default(),
             calls: Map::default(),
             reads: BTreeMap::new(),
@@ -461,6 +476,7 @@ impl Node {
         if !is_planted(Plant::ClockNotRestored) {
             self.clock.receive(applied.newest_hlc);
         }
+        self.note_issued(transaction);
         for (index, _) in &applied.outcomes {
             if let Some(key) = DocKey::of(transaction.app, &transaction.ops[*index as usize]) {
                 self.settle(&key, transaction.id);
@@ -487,6 +503,18 @@ impl Node {
             self.outputs.push_back(Output::Changed { app: transaction.app, upto: txn });
         }
         touched
+    }
+
+    /// In the log is what this node's actor issued before it was restarted, if it goes on with that actor.
+    fn note_issued(&mut self, transaction: &Transaction) {
+        let actor = self.actor();
+        for op in &transaction.ops {
+            if let Op::Merge { delta, .. } = op
+                && let Some(author) = delta.author().filter(|author| author.actor == actor)
+            {
+                self.issued = self.issued.max(author.hlc);
+            }
+        }
     }
 
     /// The transaction is committed or refused: what was ahead of the log stands on the committed state again.

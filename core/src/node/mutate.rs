@@ -114,6 +114,7 @@ impl Node {
         now: Now,
     ) -> Result<Vec<Authored>, RequestError> {
         let hlc = self.clock.tick(now.wall).map_err(|error| self.clock_error(error))?;
+        self.issued = hlc;
         let dot = Dot { hlc, actor: self.actor() };
         let mut authored = Vec::with_capacity(keys.len());
         for key in keys {

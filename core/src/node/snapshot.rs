@@ -131,6 +131,8 @@ impl Node {
 
     fn restore_head(&mut self, from: &mut Reader<'_>) -> Result<(), RestoreError> {
         self.clock.receive(Hlc(from.varint("clock")?));
+        // What the log told of our own actor may be trimmed; nothing that it issued is above the clock.
+        self.issued = self.issued.max(self.clock.last());
         for _ in 0..from.count("catalog operations", 1)? {
             self.catalog.apply(CatalogOp::decode(from.bytes("catalog operation")?)?);
         }

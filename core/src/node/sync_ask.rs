@@ -85,6 +85,8 @@ pub enum Ask {
         filter: Arc<RemoteFilter>,
         /// The documents.
         wanted: Vec<(usize, Wanted)>,
+        /// Stop after this many bytes, but not before the first.
+        credit_bytes: usize,
     },
     /// May these be merged?
     Judge {
@@ -120,7 +122,7 @@ pub enum Answer {
     },
     /// To [`Ask::Compare`].
     Compared(Vec<(usize, Verdict)>),
-    /// To [`Ask::Diff`].
+    /// To [`Ask::Diff`]: of the first of them.
     Diffs(Vec<(usize, Option<ItemBody>)>),
     /// To [`Ask::Judge`]: the outcome, and what to merge.
     Judged(Vec<(usize, Outcome, Option<Arc<Delta>>)>),

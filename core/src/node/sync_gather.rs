@@ -15,8 +15,8 @@ use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
 use crate::sync::{
-    CommandId, Cursor, DocKey as SyncKey, HostEvent, Interest, ItemBody, Offered, Outcome, Part,
-    UpdateItem, Verdict, Wanted,
+    CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, Interest, ItemBody, Offered, Outcome,
+    Part, UpdateItem, Verdict, Wanted,
 };
 
 /// What is being gathered for one command.
@@ -45,13 +45,23 @@ pub(crate) enum Parts {
         next: Option<(Arc<str>, DocId)>,
     },
     Verdicts(Vec<Verdict>),
-    Diffs(Vec<Option<ItemBody>>),
+    /// Those that were given so far; a place may be without an answer for want of credit.
+    Diffs(Vec<Option<Option<ItemBody>>>),
     Judged {
         keys: Vec<SyncKey>,
-        cursor: Option<Cursor>,
+        verdict_for: JudgedFor,
         outcomes: Vec<Outcome>,
         deltas: Vec<Option<Arc<Delta>>>,
     },
+}
+
+/// Why items were judged.
+#[derive(Debug)]
+pub(crate) enum JudgedFor {
+    /// They are an update, with the position that it leads to.
+    Update(Option<Cursor>),
+    /// They are the tombstones of an acknowledgement, beside which these items have ended.
+    Acknowledgement(Vec<(SyncKey, Final)>),
 }
 
 impl Gather {
@@ -102,7 +112,7 @@ impl Gather {
             }
             (Parts::Diffs(diffs), Answer::Diffs(answers)) => {
                 for (place, diff) in answers {
-                    diffs[place] = diff;
+                    diffs[place] = Some(diff);
                 }
             }
             (Parts::Judged { outcomes, deltas, .. }, Answer::Judged(answers)) => {
@@ -132,10 +142,21 @@ impl Node {
             Parts::Verdicts(verdicts) => {
                 self.tell(session, HostEvent::Verdicts { id, verdicts }, now);
             }
-            Parts::Diffs(items) => self.tell(session, HostEvent::Diffs { id, items }, now),
-            Parts::Judged { keys, cursor, outcomes, deltas } => {
-                self.on_judged(session, id, keys, cursor, outcomes, deltas, now);
+            Parts::Diffs(items) => {
+                // In order: what comes behind the first that is missing is asked for again.
+                let items = items.into_iter().map_while(|given| given).collect();
+                self.tell(session, HostEvent::Diffs { id, items }, now);
             }
+            Parts::Judged { keys, verdict_for, outcomes, deltas } => match verdict_for {
+                JudgedFor::Update(cursor) => {
+                    self.on_judged(session, id, keys, cursor, outcomes, deltas, now);
+                }
+                JudgedFor::Acknowledgement(ends) => {
+                    let judged = keys.into_iter().zip(outcomes).zip(deltas);
+                    let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
+                    self.finish_settling(session, id, ends, judged.collect(), now);
+                }
+            },
         }
     }
 
@@ -238,15 +259,17 @@ impl Node {
         session: SessionId,
         id: CommandId,
         wanted: Vec<Wanted>,
+        credit_bytes: usize,
         now: Now,
     ) {
         let items = vec![None; wanted.len()];
         if wanted.is_empty() {
-            return self.tell(session, HostEvent::Diffs { id, items }, now);
+            return self.tell(session, HostEvent::Diffs { id, items: Vec::new() }, now);
         }
         let filter = self.remote_interest(session);
         let asks = self.by_owner(session, wanted, |wanted| &wanted.key);
-        let ask = |wanted| Ask::Diff { filter: filter.clone(), wanted };
+        let credit_bytes = credit_bytes / asks.len().max(1);
+        let ask = |wanted| Ask::Diff { filter: filter.clone(), wanted, credit_bytes };
         self.gather(session, id, Parts::Diffs(items), asks, ask, now);
     }
 
@@ -255,7 +278,7 @@ impl Node {
         session: SessionId,
         id: CommandId,
         items: Vec<UpdateItem>,
-        cursor: Option<Cursor>,
+        verdict_for: JudgedFor,
         now: Now,
     ) {
         let keys: Vec<SyncKey> = items.iter().map(|item| item.key.clone()).collect();
@@ -263,7 +286,7 @@ impl Node {
             outcomes: vec![Outcome::Accepted; keys.len()],
             deltas: vec![None; keys.len()],
             keys,
-            cursor,
+            verdict_for,
         };
         if items.is_empty() {
             let gather = Gather::new(session, id, 0, parts);

@@ -30,8 +30,8 @@ use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
-    BootTable, ByeReason, CommandId, HostEvent, Part, RemoteRecord, Session, SessionEvent,
-    SessionOutput,
+    BootTable, ByeReason, CommandId, DocKey as SyncKey, HostEvent, Part, RejectReason,
+    RemoteRecord, Session, SessionEvent, SessionOutput,
 };
 use crate::time::Instant;
 use crate::value::{Object, Value};
@@ -157,7 +157,8 @@ pub(crate) struct SessionAppend {
 pub(crate) enum AppendAnswer {
     Saved(CommandId),
     Renewed(CommandId),
-    Settled(CommandId),
+    /// With the tombstones that were not taken.
+    Settled(CommandId, Vec<(SyncKey, RejectReason)>),
     Applied(CommandId, Vec<crate::sync::Outcome>),
 }
 

@@ -1,17 +1,15 @@
 //! The owner's side of sync: answers what sessions ask about the documents of this partition.
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::Node;
 use super::message::Body;
 use super::row::StoredRow;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
+use super::sync_judge::{Judge, Ruling};
 use super::sync_wire::{decode_vector, encode_vector};
-use crate::document::{ApplyError, Delta, Document, Vector};
-use crate::ident::{AppId, DocId, PartitionId, Txn};
+use crate::document::{Delta, Document, Vector};
+use crate::ident::{AppId, DocId, Dot, PartitionId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::store::{ChangeCursor, DocKey, Held};
 use crate::sync::{
@@ -58,12 +56,9 @@ impl Node {
                     .map(|(place, offered)| (place, self.compare(app, &filter, part, &offered)))
                     .collect(),
             ),
-            Ask::Diff { filter, wanted } => Answer::Diffs(
-                wanted
-                    .into_iter()
-                    .map(|(place, wanted)| (place, self.diff(app, &filter, &wanted)))
-                    .collect(),
-            ),
+            Ask::Diff { filter, wanted, credit_bytes } => {
+                Answer::Diffs(self.diffs(app, &filter, wanted, credit_bytes))
+            }
             Ask::Judge { filter, clock_ms_max, items } => Answer::Judged(
                 items
                     .into_iter()
@@ -112,7 +107,7 @@ impl Node {
             for change in changes {
                 from = change.at;
                 let Some(item) = self.news_item(&change.key, filter, after, at) else { continue };
-                bytes += item_size_bytes(&item);
+                bytes += body_size_bytes(&item.body);
                 items.push(item);
                 if bytes >= credit_bytes {
                     return Answer::Collected { items, next: Some(from) };
@@ -133,18 +128,19 @@ impl Node {
         }
         let news = self.store.news(key, filter.peer, after, at)?;
         let document = &news.document;
-        let body = if document.is_visible() {
-            if filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document)) {
-                delta_body(document, news.base.as_ref())
-            } else if is_planted(Plant::LeftNotSent) {
+        let body = if document.is_deleted() {
+            if is_planted(Plant::TombstoneNotSent) {
                 return None;
-            } else {
-                ItemBody::Left { digest: digest(document) }
             }
-        } else if is_planted(Plant::TombstoneNotSent) {
+            tombstone_body(document)
+        } else if !document.is_visible()
+            || filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document))
+        {
+            delta_body(document, news.base.as_ref())
+        } else if is_planted(Plant::LeftNotSent) {
             return None;
         } else {
-            tombstone_body(document)
+            ItemBody::Left { digest: digest(document) }
         };
         Some(UpdateItem { key: sync_key(key), body })
     }
@@ -189,11 +185,13 @@ impl Node {
 
     fn compare(&self, app: AppId, filter: &RemoteFilter, part: Part, offered: &Offered) -> Verdict {
         let key = store_key(app, &offered.key);
-        match part {
-            // Asked for without a word about ours, so that its author hears the refusal and keeps it.
-            Part::Provide if !filter.may_write(&key) => return Verdict::Need { vector: None },
-            Part::Hold if !filter.may_read(&key) => return Verdict::Same,
-            Part::Provide | Part::Hold => {}
+        // The answer about a document that the remote may not read is the same whatever is here. It is asked
+        // for in full: its author then sends it, and either it is taken or the author keeps it under `owed`.
+        if !filter.may_read(&key) {
+            return match part {
+                Part::Provide => Verdict::Need { vector: None },
+                Part::Hold => Verdict::Same,
+            };
         }
         match (self.store.held(&key), part) {
             (None, Part::Hold) => Verdict::Same,
@@ -222,121 +220,82 @@ impl Node {
         }
     }
 
+    /// The first deltas that are wanted: as many as the credit allows, and one in any case.
+    fn diffs(
+        &self,
+        app: AppId,
+        filter: &RemoteFilter,
+        wanted: Vec<(usize, Wanted)>,
+        credit_bytes: usize,
+    ) -> Vec<(usize, Option<ItemBody>)> {
+        let mut bytes = 0;
+        let mut diffs = Vec::new();
+        for (place, wanted) in wanted {
+            if bytes >= credit_bytes && !diffs.is_empty() {
+                break;
+            }
+            let body = self.diff(app, filter, &wanted);
+            bytes += body.as_ref().map_or(0, body_size_bytes);
+            diffs.push((place, body));
+        }
+        diffs
+    }
+
     fn diff(&self, app: AppId, filter: &RemoteFilter, wanted: &Wanted) -> Option<ItemBody> {
         let key = store_key(app, &wanted.key);
         if !filter.may_read(&key) {
             return None;
         }
         let Some(Held::Document(document)) = self.store.held(&key) else { return None };
-        if !document.is_visible() {
+        if document.is_deleted() {
             return Some(tombstone_body(&document));
         }
         let base = wanted.base.as_ref().and_then(|bytes| decode_vector(bytes).ok());
         Some(delta_body(&document, base.as_ref()))
     }
 
-    /// What would become of a received item, and what to merge.
+    /// What becomes of a received item, and what to merge.
     fn judge(
-        &self,
+        &mut self,
         app: AppId,
         filter: &RemoteFilter,
         clock_ms_max: u64,
         item: &UpdateItem,
     ) -> (Outcome, Option<Arc<Delta>>) {
-        let key = store_key(app, &item.key);
-        match self.judged(&key, filter, clock_ms_max, item) {
-            ControlFlow::Break(outcome) => (outcome, None),
-            ControlFlow::Continue((outcome, delta)) => (outcome, Some(Arc::new(delta))),
+        match self.rule(app, filter, clock_ms_max, item) {
+            Ruling::Merge(delta, outcome) => (outcome, Some(delta)),
+            Ruling::Answer(outcome) => (outcome, None),
+            // A device believes its server, so it was rolled back; nobody else knows better what we wrote.
+            Ruling::BeyondIssued if self.config.is_device => {
+                self.renew_epoch();
+                match self.rule(app, filter, clock_ms_max, item) {
+                    Ruling::Merge(delta, outcome) => (outcome, Some(delta)),
+                    Ruling::Answer(outcome) => (outcome, None),
+                    Ruling::BeyondIssued => unreachable!("the new actor has written nothing"),
+                }
+            }
+            Ruling::BeyondIssued => (Outcome::Rejected(RejectReason::Malformed), None),
         }
     }
 
-    fn judged(
+    fn rule(
         &self,
-        key: &DocKey,
+        app: AppId,
         filter: &RemoteFilter,
         clock_ms_max: u64,
         item: &UpdateItem,
-    ) -> ControlFlow<Outcome, (Outcome, Delta)> {
-        let held = self.store.held(key);
-        let (bytes, is_tombstone) = match &item.body {
-            ItemBody::Delta { bytes, .. } => (bytes, false),
-            ItemBody::Tombstone { bytes } => (bytes, true),
-            ItemBody::Left { digest } => {
-                return ControlFlow::Break(judge_left(key, held.as_ref(), filter, *digest));
-            }
-            ItemBody::Evicted => return ControlFlow::Break(Outcome::Accepted),
-        };
-        let reject = |reason| ControlFlow::Break(Outcome::Rejected(reason));
-        if !filter.may_write(key) {
-            return reject(RejectReason::Forbidden);
-        }
-        let Ok(delta) = Delta::from_bytes(bytes) else { return reject(RejectReason::Malformed) };
-        if delta.has_increments() || delta.author().is_some() {
-            return reject(RejectReason::Malformed);
-        }
-        if delta.highest().physical_ms() > clock_ms_max {
-            return reject(RejectReason::ClockSkew);
-        }
-        let (marker, mut document) = match held {
-            Some(Held::Evicted(marker)) => (Some(marker), Document::new()),
-            Some(Held::Document(document)) => (None, Document::clone(&document)),
-            None => (None, Document::new()),
-        };
-        if let Some(marker) = marker.filter(|marker| !marker.is_empty())
-            && delta.raised().iter().all(|dot| marker.seen(*dot))
-        {
-            return ControlFlow::Break(Outcome::Evicted);
-        }
-        match document.apply(&delta) {
-            Ok(_) if !document.is_visible() && !is_tombstone && document.is_deleted() => {
-                let tombstone = document.diff(&Vector::new()).to_bytes().into();
-                ControlFlow::Continue((Outcome::Deleted { tombstone }, delta))
-            }
-            Ok(_) => ControlFlow::Continue((Outcome::Accepted, delta)),
-            Err(ApplyError::NeedBase | ApplyError::BaseMismatch) => {
-                let vector = (!document.is_blank()).then(|| encode_vector(document.vector()));
-                ControlFlow::Break(Outcome::NeedBase { vector })
-            }
-            Err(_) => reject(RejectReason::Malformed),
-        }
+    ) -> Ruling {
+        let issued = Dot { hlc: self.issued, actor: self.actor() };
+        let bytes_max = self.config.limits.merged_bytes_max;
+        let judge = Judge { store: &self.store, app, filter, clock_ms_max, bytes_max, issued };
+        judge.rule(item)
     }
-}
-
-impl RemoteFilter {
-    fn may_read(&self, key: &DocKey) -> bool {
-        self.permissions.read.is_everything()
-            || self.permissions.read.covers(&key.collection, &key.id)
-    }
-
-    fn may_write(&self, key: &DocKey) -> bool {
-        is_planted(Plant::SyncPermissionIgnored)
-            || self.permissions.write.is_everything()
-            || self.permissions.write.covers(&key.collection, &key.id)
-    }
-}
-
-/// A document left the remote's interest in us: ask for it when our older copy still matches what we ask for.
-fn judge_left(key: &DocKey, held: Option<&Held>, filter: &RemoteFilter, theirs: Digest) -> Outcome {
-    if let Some(Held::Document(document)) = held
-        && document.is_visible()
-        && digest(document) != theirs
-        && filter.ours.matches(&key.collection, &StoredRow::new(&key.id, document))
-    {
-        return Outcome::NeedBase { vector: Some(encode_vector(document.vector())) };
-    }
-    Outcome::Accepted
 }
 
 fn offer(key: &DocKey, document: &Document, filter: &RemoteFilter, part: Part) -> Option<Offered> {
     let tombstone = !document.is_visible();
-    let wanted = match part {
-        Part::Hold => true,
-        Part::Provide => {
-            filter.may_read(key)
-                && (tombstone
-                    || filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document)))
-        }
-    };
+    let matches = || filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document));
+    let wanted = filter.may_read(key) && (part == Part::Hold || tombstone || matches());
     wanted.then(|| Offered { key: sync_key(key), digest: digest(document), tombstone })
 }
 
@@ -356,7 +315,7 @@ fn tombstone_body(document: &Document) -> ItemBody {
     ItemBody::Tombstone { bytes: document.diff(&Vector::new()).to_bytes().into() }
 }
 
-fn digest(document: &Document) -> Digest {
+pub(crate) fn digest(document: &Document) -> Digest {
     wire_digest(document.vector())
 }
 
@@ -372,12 +331,12 @@ pub(crate) fn store_key(app: AppId, key: &SyncKey) -> DocKey {
     DocKey { app, collection: key.collection.as_str().into(), id: key.id.clone() }
 }
 
-fn item_size_bytes(item: &UpdateItem) -> usize {
-    let body: &Bytes = match &item.body {
-        ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes,
-        ItemBody::Left { .. } | ItemBody::Evicted => return ITEM_OVERHEAD_BYTES,
-    };
-    body.len() + ITEM_OVERHEAD_BYTES
+fn body_size_bytes(body: &ItemBody) -> usize {
+    ITEM_OVERHEAD_BYTES
+        + match body {
+            ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes.len(),
+            ItemBody::Left { .. } | ItemBody::Evicted => 0,
+        }
 }
 
 /// How many entries of the change index are looked at before the next are fetched.

@@ -50,6 +50,7 @@ struct Options {
     boot: u8,
     segment_bytes: u64,
     checkpoint_after: u64,
+    limits: NodeLimits,
 }
 
 impl Default for Options {
@@ -63,6 +64,7 @@ impl Default for Options {
             boot: 1,
             segment_bytes: 1 << 20,
             checkpoint_after: u64::MAX,
+            limits: NodeLimits::default(),
         }
     }
 }
@@ -144,7 +146,7 @@ impl Process {
             epoch: u64::from(options.boot) << 32,
             seed,
             pretend_cold: options.cold,
-            limits: NodeLimits::default(),
+            limits: options.limits,
             identity: Arc::new(SyncIdentity {
                 store: StoreId(Uuid([options.seed; 16])),
                 boots,

@@ -161,7 +161,7 @@ pub enum Final {
     },
     /// Keep the copy, marked as evicted there.
     Evicted,
-    /// Apply the tombstone, as if it had come in an update.
+    /// Judge the tombstone as if it had come in an update, and apply it if it passes.
     Deleted {
         /// The encoded tombstone.
         tombstone: Bytes,
@@ -408,6 +408,9 @@ pub enum HostEvent {
     Settled {
         /// Of the command.
         id: CommandId,
+        /// Tombstones that were not taken, and why. The documents are here as before; those refused for their
+        /// clock are in `owed`.
+        refused: Vec<(DocKey, RejectReason)>,
     },
     /// An `EVICT` here raised our generation: what we evicted must be offered to us again if it still matches.
     Evicted {

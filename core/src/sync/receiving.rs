@@ -166,7 +166,8 @@ impl Receiving {
         if begin.upto.is_some_and(|upto| upto.log != log) {
             return Err(ProtocolError::ForeignPosition);
         }
-        let limit_bytes = self.limits.update_bytes_max as u64 + UPDATE_SLACK_BYTES;
+        // The sender fills an update up to its bound, and one more item may pass it.
+        let limit_bytes = (self.limits.update_bytes_max + self.limits.item_bytes_max) as u64;
         if begin.payload_bytes > limit_bytes {
             let found_bytes = begin.payload_bytes;
             return Err(ProtocolError::UpdateTooLarge { found_bytes, limit_bytes });
@@ -264,9 +265,6 @@ impl Receiving {
         self.round.is_some_and(|round| round.version == self.version)
     }
 }
-
-/// An item is counted by the sender a little before it is encoded: at most one item beyond the limit fits.
-const UPDATE_SLACK_BYTES: u64 = 16 << 20;
 
 /// The least an item takes: two lengths, one byte of id, the kind.
 const ITEM_BYTES_MIN: usize = 4;

@@ -5,10 +5,11 @@
 //! once every item is accepted there, or settled here. Otherwise we are *reconciling* first.
 
 mod flight;
+mod owing;
 
 pub(crate) use flight::{GOT_BYTES, payload_hash};
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 
@@ -27,6 +28,7 @@ use super::reconcile::{Offering, Queued, Ticket};
 use super::session::Limits;
 use super::subscription::{InterestScope, interest_hash};
 use flight::{Flight, Settling, Stage};
+use owing::Owing;
 
 /// Documents that the remote asked for and that we have not read yet; above it no more is offered.
 const WANTED_MAX: usize = 2_048;
@@ -60,7 +62,7 @@ pub(crate) struct Sending {
     /// The host shall report at the latest when it has matched through here.
     target: Txn,
     is_advance_due: bool,
-    owed: BTreeMap<DocKey, Owed>,
+    owed: Owing,
     released: Vec<Ticket>,
     rejected_count: u64,
 }
@@ -107,14 +109,15 @@ impl Sending {
             recorded: Txn(0),
             target: Txn(0),
             is_advance_due: false,
-            owed: BTreeMap::new(),
+            owed: Owing::default(),
             released: Vec::new(),
             rejected_count: 0,
         }
     }
 
     pub(crate) fn load_owed(&mut self, owed: Vec<Owed>) {
-        self.owed = owed.into_iter().map(|owed| (owed.key.clone(), owed)).collect();
+        self.owed = Owing::default();
+        owed.into_iter().for_each(|owed| self.owed.insert(owed));
     }
 
     /// Our own history is not the one that the remote knows: its cursor means nothing, and nothing leaves before
@@ -224,10 +227,8 @@ impl Sending {
     /// What was refused under another permission, or for its clock, is tried again.
     fn want_owed(&mut self) {
         let generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
-        let again = self.owed.values().filter(|owed| {
-            owed.write_generation != generation || owed.reason == RejectReason::ClockSkew
-        });
-        self.wanted.extend(again.map(|owed| Wanted { key: owed.key.clone(), base: None }));
+        let again = self.owed.due(generation);
+        self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
     }
 
     fn go_live(&mut self, from: Txn, link: &mut Link) {
@@ -395,16 +396,38 @@ impl Sending {
     pub(crate) fn on_touched(
         &mut self,
         watch: CommandId,
-        items: Vec<UpdateItem>,
+        mut items: Vec<UpdateItem>,
         upto: Option<Txn>,
+        link: &mut Link,
     ) {
         let Phase::Live(live) = &mut self.phase else { return };
         if live.watch == watch && live.pull.is_some() {
             live.pull = None;
+            let refused = take_oversized(&mut items, self.limits.item_bytes_max);
             live.items_bytes += items.iter().map(item_bytes).sum::<usize>();
             live.items.extend(items);
             live.upto = upto;
+            self.keep_oversized(refused, link);
         }
+    }
+
+    /// What is larger than any item may be is not sent, as if the remote had refused it: all else goes on, and the
+    /// document is named in `owed`.
+    fn keep_oversized(&mut self, keys: Vec<DocKey>, link: &mut Link) {
+        if keys.is_empty() {
+            return;
+        }
+        let reason = RejectReason::TooLarge;
+        let write_generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
+        for key in &keys {
+            link.event(SessionEvent::Rejected { key: key.clone(), reason });
+            self.owed.insert(Owed { key: key.clone(), reason, write_generation });
+            self.rejected_count += 1;
+        }
+        // Not waited for: if it is lost in a crash, the document is met again and named again.
+        let end = Final::Rejected { reason, write_generation };
+        let items = keys.into_iter().map(|key| (key, end.clone())).collect();
+        link.command(|id| HostCommand::Settle { id, items });
     }
 
     pub(crate) fn on_held(
@@ -441,11 +464,15 @@ impl Sending {
         &mut self,
         id: CommandId,
         items: Vec<Option<ItemBody>>,
+        link: &mut Link,
     ) -> Result<(), CloseReason> {
+        let bytes_max = self.limits.item_bytes_max;
         if self.diff.as_ref().is_some_and(|(diff, _)| *diff == id)
             && let Some((_, wanted)) = self.diff.take()
         {
-            let (found, rest) = match_diffs(wanted, items)?;
+            let (mut found, rest) = match_diffs(wanted, items)?;
+            let refused = take_oversized(&mut found, bytes_max);
+            self.keep_oversized(refused, link);
             self.queue.extend(found.into_iter().map(|item| Queued { item, ticket: None }));
             rest.into_iter().rev().for_each(|wanted| self.wanted.push_front(wanted));
             return Ok(());
@@ -455,15 +482,29 @@ impl Sending {
         if settling.diff.as_ref().is_some_and(|(diff, _)| *diff == id)
             && let Some((_, wanted)) = settling.diff.take()
         {
-            let (found, rest) = match_diffs(wanted, items)?;
+            let (mut found, rest) = match_diffs(wanted, items)?;
+            let refused = take_oversized(&mut found, bytes_max);
             settling.items_bytes += found.iter().map(item_bytes).sum::<usize>();
             settling.items.extend(found);
             rest.into_iter().rev().for_each(|wanted| flight.wanted.push_front(wanted));
+            self.keep_oversized(refused, link);
         }
         Ok(())
     }
 
-    pub(crate) fn on_settled(&mut self, id: CommandId) {
+    pub(crate) fn on_settled(
+        &mut self,
+        id: CommandId,
+        refused: Vec<(DocKey, RejectReason)>,
+        link: &mut Link,
+    ) {
+        for (key, reason) in refused {
+            link.event(SessionEvent::Rejected { key: key.clone(), reason });
+            self.rejected_count += 1;
+            if reason == RejectReason::ClockSkew {
+                self.owed.insert(Owed { key, reason, write_generation: 0 });
+            }
+        }
         if let Some(Flight { stage: Stage::Settling(settling), .. }) = &mut self.flight
             && settling.settle == Some(id)
         {
@@ -503,13 +544,18 @@ impl Sending {
                     link.event(SessionEvent::Rejected { key: key.clone(), reason });
                     let write_generation =
                         self.subs.as_ref().map_or(0, |subs| subs.write_generation);
-                    self.owed
-                        .insert(key.clone(), Owed { key: key.clone(), reason, write_generation });
+                    self.owed.insert(Owed { key: key.clone(), reason, write_generation });
                     self.rejected_count += 1;
                     finals.push((key, Final::Rejected { reason, write_generation }));
                 }
-                Outcome::Evicted => finals.push((key, Final::Evicted)),
-                Outcome::Deleted { tombstone } => finals.push((key, Final::Deleted { tombstone })),
+                Outcome::Evicted => {
+                    self.owed.remove(&key);
+                    finals.push((key, Final::Evicted));
+                }
+                Outcome::Deleted { tombstone } => {
+                    self.owed.remove(&key);
+                    finals.push((key, Final::Deleted { tombstone }));
+                }
             }
         }
         flight.attempt += u8::from(is_exceptional);
@@ -529,7 +575,7 @@ impl Sending {
         let mut outcomes = outcomes.iter().peekable();
         for (index, key) in (0..).zip(&flight.keys) {
             let is_accepted = outcomes.next_if(|(at, _)| *at == index).is_none();
-            if is_accepted && self.owed.remove(key).is_some() {
+            if is_accepted && self.owed.remove(key) {
                 finals.push((key.clone(), Final::Accepted));
             }
         }
@@ -620,11 +666,21 @@ impl Live {
 
 /// What an item adds to an update, at most.
 fn item_bytes(item: &UpdateItem) -> usize {
-    let body = match &item.body {
+    let key_bytes = item.key.collection.len() + item.key.id.as_bytes().len();
+    ITEM_OVERHEAD_BYTES + key_bytes + body_bytes(&item.body)
+}
+
+fn body_bytes(body: &ItemBody) -> usize {
+    match body {
         ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes.len(),
         ItemBody::Left { .. } | ItemBody::Evicted => 0,
-    };
-    ITEM_OVERHEAD_BYTES + item.key.collection.len() + item.key.id.as_bytes().len() + body
+    }
+}
+
+/// Takes out the items that no update may carry.
+fn take_oversized(items: &mut Vec<UpdateItem>, bytes_max: usize) -> Vec<DocKey> {
+    let taken = items.extract_if(.., |item| body_bytes(&item.body) > bytes_max);
+    taken.map(|item| item.key).collect()
 }
 
 /// Kind, digest and the three lengths.

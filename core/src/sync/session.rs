@@ -73,11 +73,13 @@ pub struct Limits {
     pub update_target_bytes: usize,
     /// No update is larger, give or take one item.
     pub update_bytes_max: usize,
+    /// No item's body is larger: a document whose state is, stays here, and is in `owed` as too large.
+    pub item_bytes_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { update_target_bytes: 8 << 20, update_bytes_max: 64 << 20 }
+        Self { update_target_bytes: 8 << 20, update_bytes_max: 64 << 20, item_bytes_max: 16 << 20 }
     }
 }
 

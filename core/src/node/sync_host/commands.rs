@@ -2,6 +2,7 @@
 
 use super::{AppendAnswer, SessionId};
 use crate::node::Node;
+use crate::node::sync_gather::JudgedFor;
 use crate::node::sync_watch::Watch;
 use crate::seam::Now;
 use crate::sync::{HostCommand, HostEvent};
@@ -61,11 +62,11 @@ impl Node {
             HostCommand::Compare { id: command, part, offered } => {
                 self.gather_compare(id, command, part, offered, now);
             }
-            HostCommand::Diff { id: command, wanted, .. } => {
-                self.gather_diff(id, command, wanted, now);
+            HostCommand::Diff { id: command, wanted, credit_bytes } => {
+                self.gather_diff(id, command, wanted, credit_bytes, now);
             }
             HostCommand::Apply { id: command, items, cursor } => {
-                self.gather_judge(id, command, items, cursor, now);
+                self.gather_judge(id, command, items, JudgedFor::Update(cursor), now);
             }
             HostCommand::Settle { id: command, items } => {
                 self.settle_items(id, command, items, now);

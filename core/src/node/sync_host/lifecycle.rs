@@ -95,6 +95,9 @@ impl Node {
             self.with_session(other, now, |session| session.close(ByeReason::Replaced));
         }
         let identity = &self.config.identity;
+        // What a server evicts is asked for by nobody, and is nobody's affair.
+        let evict_generation =
+            if self.config.is_device { self.sync.evict_generation(app) } else { 0 };
         let local = LocalIdentity {
             store: identity.store,
             boots: identity.boots.clone(),
@@ -103,7 +106,7 @@ impl Node {
             hlc: self.clock.last(),
             device_name: identity.name.to_string(),
             tombstone_ttl_hours: TOMBSTONE_TTL_HOURS,
-            evict_generation: self.sync.evict_generation(app),
+            evict_generation,
         };
         let (role, interest) = if self.config.is_device {
             (Role::Device, Interest::of(compiled_texts(&self.sync.subscriptions)))
@@ -118,7 +121,11 @@ impl Node {
             interest,
             read_generation: 0,
             write_generation: 0,
-            limits: Limits { update_bytes_max: UPDATE_BYTES_MAX, ..Limits::default() },
+            limits: Limits {
+                update_target_bytes: self.config.limits.update_target_bytes,
+                update_bytes_max: self.config.limits.update_bytes_max,
+                item_bytes_max: self.config.limits.merged_bytes_max,
+            },
         };
         let mut rng = self.sync.rng.split();
         let session = Session::new(config, &mut rng, now);
@@ -197,6 +204,3 @@ const GREETING_BYTES: usize = 36;
 
 /// Announced to remotes; tombstones do not expire yet.
 const TOMBSTONE_TTL_HOURS: u32 = 720;
-
-/// An update is one record at its receiver, which holds 64 MiB with what comes beside the documents.
-const UPDATE_BYTES_MAX: usize = 32 << 20;

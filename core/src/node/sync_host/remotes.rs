@@ -5,16 +5,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{AppendAnswer, SessionAppend, SessionId};
+use crate::document::Delta;
 use crate::ident::{Actor, PeerKey, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::node::Node;
 use crate::node::append::Then;
 use crate::node::request::RequestError;
 use crate::node::sync_ask::Ask;
-use crate::node::sync_gather::Gather;
+use crate::node::sync_gather::{Gather, JudgedFor};
 use crate::node::sync_wire::{decode_record, encode_record};
 use crate::seam::Now;
-use crate::sync::{CommandId, DocKey as SyncKey, Final, HostEvent, Owed, RemoteRecord};
+use crate::sync::{
+    CommandId, DocKey as SyncKey, Final, HostEvent, ItemBody, Outcome, Owed, RejectReason,
+    RemoteRecord, UpdateItem,
+};
 
 impl Node {
     pub(super) fn load_remote(
@@ -56,10 +60,12 @@ impl Node {
     /// Takes a new epoch for this partition's actor. Every start takes one anyway, so that what an older copy of
     /// this store has authored can never share a dot with what is authored here; what the remote says it has seen
     /// of the older actor needs no answer, and must not move our clock.
-    pub(super) fn renew_epoch(&mut self) {
+    pub(crate) fn renew_epoch(&mut self) {
         self.config.epoch = self.rng.next_u64();
     }
 
+    /// Keeps how items ended. A tombstone with which the remote has answered is judged first: it is the remote's
+    /// word, as any item of an update is.
     pub(super) fn settle_items(
         &mut self,
         id: SessionId,
@@ -67,29 +73,61 @@ impl Node {
         items: Vec<(SyncKey, Final)>,
         now: Now,
     ) {
-        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        let mut ends = Vec::new();
         let mut tombstones = Vec::new();
         for (key, end) in items {
-            hosted.record.owed.retain(|owed| owed.key != key);
             match end {
-                Final::Accepted | Final::Evicted => {}
-                Final::Rejected { reason, write_generation } => {
-                    if hosted.record.owed.len() < OWED_MAX {
-                        hosted.record.owed.push(Owed { key, reason, write_generation });
-                    }
+                Final::Deleted { tombstone: bytes } => {
+                    tombstones.push(UpdateItem { key, body: ItemBody::Tombstone { bytes } });
                 }
-                Final::Deleted { tombstone } => {
-                    if let Ok(delta) = crate::document::Delta::from_bytes(&tombstone) {
-                        tombstones.push(Op::Merge {
-                            collection: key.collection.as_str().into(),
-                            id: key.id,
-                            delta: Arc::new(delta),
-                        });
-                    }
-                }
+                end => ends.push((key, end)),
             }
         }
-        self.append_for(id, tombstones, AppendAnswer::Settled(command), now);
+        if tombstones.is_empty() {
+            return self.finish_settling(id, command, ends, Vec::new(), now);
+        }
+        self.gather_judge(id, command, tombstones, JudgedFor::Acknowledgement(ends), now);
+    }
+
+    /// The tombstones among the ends are judged: one that is not taken leaves the document here as it is. Only a
+    /// clock gets better by waiting, so only then the document is offered again.
+    pub(crate) fn finish_settling(
+        &mut self,
+        id: SessionId,
+        command: CommandId,
+        mut ends: Vec<(SyncKey, Final)>,
+        tombstones: Vec<(SyncKey, Outcome, Option<Arc<Delta>>)>,
+        now: Now,
+    ) {
+        let mut ops = Vec::new();
+        let mut refused = Vec::new();
+        for (key, outcome, delta) in tombstones {
+            if let Some(delta) = delta {
+                let collection = key.collection.as_str().into();
+                ops.push(Op::Merge { collection, id: key.id.clone(), delta });
+            }
+            let end = match outcome {
+                Outcome::Rejected(reason @ RejectReason::ClockSkew) => {
+                    Final::Rejected { reason, write_generation: 0 }
+                }
+                // Nothing of it is owed: the remote has deleted the document, and goes on without ours.
+                _ => Final::Accepted,
+            };
+            if let Outcome::Rejected(reason) = outcome {
+                refused.push((key.clone(), reason));
+            }
+            ends.push((key, end));
+        }
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        for (key, end) in ends {
+            hosted.record.owed.retain(|owed| owed.key != key);
+            if let Final::Rejected { reason, write_generation } = end
+                && hosted.record.owed.len() < OWED_MAX
+            {
+                hosted.record.owed.push(Owed { key, reason, write_generation });
+            }
+        }
+        self.append_for(id, ops, AppendAnswer::Settled(command, refused), now);
     }
 
     /// Appends operations of a session together with what is kept about its remote.
@@ -127,7 +165,7 @@ impl Node {
             (Ok(_), AppendAnswer::Renewed(id)) => {
                 HostEvent::EpochChanged { id, actor: self.actor() }
             }
-            (Ok(_), AppendAnswer::Settled(id)) => HostEvent::Settled { id },
+            (Ok(_), AppendAnswer::Settled(id, refused)) => HostEvent::Settled { id, refused },
             (Ok(txn), AppendAnswer::Applied(id, outcomes)) => {
                 HostEvent::Applied { id, txn, outcomes }
             }

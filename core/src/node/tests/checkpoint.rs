@@ -1,16 +1,15 @@
 use super::sync::Pair;
 use super::*;
 
-const SMALL: Options = Options {
-    threads: 2,
-    partitions: 4,
-    seed: 3,
-    cold: false,
-    device: false,
-    boot: 1,
-    segment_bytes: 16 << 10,
-    checkpoint_after: 64 << 10,
-};
+fn small() -> Options {
+    Options {
+        threads: 2,
+        seed: 3,
+        segment_bytes: 16 << 10,
+        checkpoint_after: 64 << 10,
+        ..Options::default()
+    }
+}
 
 /// Writes, deletes and evicts.
 fn work(process: &mut Process, rounds: std::ops::Range<u64>) {
@@ -42,14 +41,14 @@ fn restart(mut process: Process, options: &Options, boot: u8) -> Process {
 
 #[test]
 fn a_start_from_a_checkpoint_has_everything_and_the_log_is_trimmed() {
-    let mut process = Process::server(&SMALL);
+    let mut process = Process::server(&small());
     work(&mut process, 0..300);
     assert!(made(&process) >= 3, "{:?}", process.checkpoints);
     assert!(process.journal.fill().segment_count < 16, "{:?}", process.journal.fill());
     let mut before = process.rows("SELECT * FROM cars");
     process.check();
     for threads in [1, 3] {
-        let options = Options { threads, ..SMALL };
+        let options = Options { threads, ..small() };
         process = restart(process, &options, 1 + threads as u8);
         assert_eq!(process.rows("SELECT * FROM cars"), before);
         process.check();
@@ -61,7 +60,7 @@ fn a_start_from_a_checkpoint_has_everything_and_the_log_is_trimmed() {
 #[test]
 fn a_checkpoint_is_of_one_position_while_writes_go_on() {
     for seed in 0..12 {
-        let options = Options { seed, cold: true, ..SMALL };
+        let options = Options { seed, cold: true, ..small() };
         let mut process = Process::server(&options);
         // All of these are under way while parts are given.
         let mut requests = Vec::new();
@@ -93,7 +92,7 @@ fn a_checkpoint_is_of_one_position_while_writes_go_on() {
 
 #[test]
 fn a_device_is_known_again_after_a_start_from_a_checkpoint() {
-    let mut pair = Pair::with_server(&SMALL);
+    let mut pair = Pair::with_server(&small());
     work(&mut pair.server, 0..60);
     pair.connect(&["SELECT * FROM cars"]);
     pair.probe();
@@ -102,7 +101,7 @@ fn a_device_is_known_again_after_a_start_from_a_checkpoint() {
     pair.disconnect();
     assert!(made(&pair.server) >= 2);
     let server = std::mem::replace(&mut pair.server, Process::new(&Options::default()));
-    pair.server = restart(server, &SMALL, 2);
+    pair.server = restart(server, &small(), 2);
     work(&mut pair.server, 200..203);
     pair.connect(&["SELECT * FROM cars"]);
     pair.probe();

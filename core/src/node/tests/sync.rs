@@ -8,11 +8,11 @@ pub(super) struct Pair {
     pub(super) server: Process,
     pub(super) device: Process,
     connections: u64,
-    session: SessionId,
+    pub(super) session: SessionId,
 }
 
 impl Pair {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self::with_server(&Options { threads: 2, partitions: 4, ..Options::default() })
     }
 
@@ -23,16 +23,22 @@ impl Pair {
     }
 
     pub(super) fn connect(&mut self, subscriptions: &[&str]) {
+        self.open("dev", subscriptions);
+        self.exchange();
+    }
+
+    /// Connects with this credential; nothing is delivered yet.
+    pub(super) fn open(&mut self, credential: &str, subscriptions: &[&str]) {
         self.connections += 1;
         self.session = SessionId(self.connections);
         let subscribe =
             subscriptions.iter().map(|text| ((*text).into(), Object::default())).collect();
-        let open = SessionOpen { app: APP, credential: Credential::Bearer(Some("dev".into())) };
+        let open =
+            SessionOpen { app: APP, credential: Credential::Bearer(Some(credential.into())) };
         self.server.session(self.session, SessionInput::Open(open));
         let open = SessionOpen { app: APP, credential: Credential::Local };
         self.device.session(self.session, SessionInput::Subscribe(subscribe));
         self.device.session(self.session, SessionInput::Open(open));
-        self.exchange();
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -43,10 +49,18 @@ impl Pair {
     }
 
     /// Delivers frames until both sides have no more.
-    fn exchange(&mut self) {
+    pub(super) fn exchange(&mut self) {
+        self.exchange_until(|_| false);
+    }
+
+    /// Delivers frames until both sides have no more, or the server is about to say this.
+    pub(super) fn exchange_until(&mut self, is_awaited: impl Fn(&[u8]) -> bool) {
         loop {
             self.server.settle();
             self.device.settle();
+            if self.server.frames.front().is_some_and(|(_, frame)| is_awaited(frame)) {
+                return;
+            }
             let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
             if down.is_none() && up.is_none() {
                 return;
@@ -72,7 +86,7 @@ impl Pair {
 }
 
 impl Process {
-    fn session(&mut self, session: SessionId, input: SessionInput) {
+    pub(super) fn session(&mut self, session: SessionId, input: SessionInput) {
         self.now.mono.ns += 1_000;
         self.now.wall.0 += 1;
         self.racks[0].handle_input(RackInput::Session { session, input }, self.now);

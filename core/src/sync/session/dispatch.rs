@@ -105,7 +105,7 @@ impl Session {
             HostEvent::Saved { id } => self.on_saved(id)?,
             HostEvent::EpochChanged { id, actor } => self.on_epoch(id, actor),
             HostEvent::Touched { watch, items, upto } => {
-                self.sending.on_touched(watch, items, upto);
+                self.sending.on_touched(watch, items, upto, &mut self.link);
             }
             HostEvent::Held { scan, started_at, mut items, done } => {
                 self.sending.on_held(scan, started_at, &mut items, done);
@@ -118,11 +118,13 @@ impl Session {
                     return Err(CloseReason::HostFailed("not one verdict for each offer".into()));
                 }
             }
-            HostEvent::Diffs { id, items } => self.sending.on_diffs(id, items)?,
+            HostEvent::Diffs { id, items } => self.sending.on_diffs(id, items, &mut self.link)?,
             HostEvent::Applied { id, txn, outcomes } => {
                 self.receiving.on_applied(id, txn, outcomes, &mut self.link)?;
             }
-            HostEvent::Settled { id } => self.sending.on_settled(id),
+            HostEvent::Settled { id, refused } => {
+                self.sending.on_settled(id, refused, &mut self.link);
+            }
             HostEvent::Evicted { generation } => {
                 self.config.local.evict_generation = generation;
                 self.receiving.forget_cursor();

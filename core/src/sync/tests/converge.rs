@@ -233,7 +233,8 @@ fn an_update_of_many_chunks_arrives_whole() {
 #[test]
 fn a_group_larger_than_an_update_goes_in_parts() {
     let mut pair = Pair::new(2, &["cars"]);
-    pair.host(SERVER).limits = Limits { update_target_bytes: 2_000, update_bytes_max: 4_000 };
+    pair.host(SERVER).limits =
+        Limits { update_target_bytes: 2_000, update_bytes_max: 4_000, ..Limits::default() };
     pair.sync();
     for n in 0..500 {
         pair.host(SERVER).write(&key("cars", n), 0, n);

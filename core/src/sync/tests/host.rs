@@ -381,7 +381,7 @@ impl TestHost {
             }
             HostCommand::Settle { id, items } => {
                 items.into_iter().for_each(|(key, end)| self.settle(remote, key, end));
-                HostEvent::Settled { id }
+                HostEvent::Settled { id, refused: Vec::new() }
             }
         })
     }

@@ -1,0 +1,35 @@
+//! What the remote has refused, as this session knows it.
+
+use std::collections::BTreeMap;
+
+use crate::sync::host::{DocKey, Owed, RejectReason};
+
+/// Refused documents by key.
+#[derive(Debug, Default)]
+pub(crate) struct Owing {
+    owed: BTreeMap<DocKey, Owed>,
+}
+
+impl Owing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.owed.is_empty()
+    }
+
+    /// The remote has refused a document, perhaps again and for another reason.
+    pub(crate) fn insert(&mut self, owed: Owed) {
+        self.owed.insert(owed.key.clone(), owed);
+    }
+
+    /// The remote has taken a document, or answered for good. True when it was owed.
+    pub(crate) fn remove(&mut self, key: &DocKey) -> bool {
+        self.owed.remove(key).is_some()
+    }
+
+    /// Keys of what was refused under another generation of our write permission, or for its clock.
+    pub(crate) fn due(&self, write_generation: u64) -> impl Iterator<Item = &DocKey> {
+        let is_due = move |owed: &&Owed| {
+            owed.write_generation != write_generation || owed.reason == RejectReason::ClockSkew
+        };
+        self.owed.values().filter(is_due).map(|owed| &owed.key)
+    }
+}
