@@ -206,9 +206,10 @@ class Reader:
     def checkpoint_part(self):
         self.version()
         if self.byte() == 1:
-            return {"clock": self.varint(), "catalog": self.list(lambda: json.loads(self.text())),
+            said = {"clock": self.varint(), "catalog": self.list(lambda: json.loads(self.text())),
                     "evictions": self.list(lambda: {"app": self.uuid(), "count": self.varint()}),
                     "remotes": self.list(lambda: {"app": self.uuid(), "peer": self.hex(32), "state": self.bytes().hex()})}
+            return said | ({} if self.is_end() else {"wall": self.varint()})
         said = {"app": self.uuid(), "collection": self.text()}
         self.read_table()
 

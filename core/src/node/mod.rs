@@ -243,7 +243,8 @@ pub struct Node {
     clock: HlcClock,
     /// The greatest clock value that this node's present actor has issued, or a bound above it.
     issued: Hlc,
-    /// The greatest wall time ever read here: a clock that went back refuses nothing that it took before.
+    /// The greatest wall time ever read here, as far as the log and its checkpoints tell of former starts: a clock
+    /// that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
     calls: Map<CallId, Call>,
     /// How many calls read as of each transaction.
@@ -413,6 +414,13 @@ impl Node {
         &self.store
     }
 
+    /// By how many milliseconds the hybrid clock is ahead of the wall clock: because the wall clock once was, or
+    /// because peers are. What is authored here is refused by peers whose bound it passes.
+    #[must_use]
+    pub fn clock_ahead_ms(&self) -> u64 {
+        self.clock.last().physical_ms().saturating_sub(self.last_now.wall.0)
+    }
+
     /// Requests and pieces of work in progress.
     #[must_use]
     pub fn load(&self) -> usize {
@@ -477,6 +485,7 @@ impl Node {
             self.clock.receive(applied.newest_hlc);
         }
         self.note_issued(transaction);
+        self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
         for (index, _) in &applied.outcomes {
             if let Some(key) = DocKey::of(transaction.app, &transaction.ops[*index as usize]) {
                 self.settle(&key, transaction.id);

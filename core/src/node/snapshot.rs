@@ -5,7 +5,8 @@
 //!   kind 1, the first part: clock (varint),
 //!           catalog operation count, operations (length first),
 //!           eviction count, (app (16), evictions (varint)),
-//!           remote count, (app (16), peer key (32), state (length first))
+//!           remote count, (app (16), peer key (32), state (length first)),
+//!           greatest wall clock (varint; a part may end before it)
 //!   kind 2: a part of the store
 //! ```
 
@@ -17,7 +18,7 @@ use crate::codec::{DecodeError, Reader, Writer};
 use crate::ident::{AppId, PeerKey, Txn, Uuid};
 use crate::seam::Now;
 use crate::store::DocKey;
-use crate::time::Hlc;
+use crate::time::{Hlc, WallMs};
 
 /// What a node is asked for a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +112,7 @@ impl Node {
             to.raw(&peer.0);
             to.bytes(state);
         }
+        to.varint(self.clock_wall_max.0);
         to.into_bytes().into()
     }
 
@@ -145,6 +147,10 @@ impl Node {
             let peer = PeerKey(from.array("peer key")?);
             let state = Bytes::copy_from_slice(from.bytes("remote state")?);
             self.sync.remember_remote(app, peer, state);
+        }
+        if from.finish().is_err() {
+            let wall = WallMs(from.varint("wall clock")?);
+            self.clock_wall_max = self.clock_wall_max.max(wall);
         }
         Ok(from.finish()?)
     }

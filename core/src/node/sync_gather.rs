@@ -295,7 +295,7 @@ impl Node {
         let filter = self.remote_interest(session);
         let ahead =
             if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { SERVER_CLOCK_AHEAD_MS };
-        let clock_ms_max = now.wall.0.max(self.clock_wall_max.0) + ahead;
+        let clock_ms_max = now.wall.0.max(self.clock_wall_max.0).saturating_add(ahead);
         let asks = self.by_owner(session, items, |item| &item.key);
         let ask = |items| Ask::Judge { filter: filter.clone(), clock_ms_max, items };
         self.gather(session, id, parts, asks, ask, now);

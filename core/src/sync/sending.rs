@@ -231,6 +231,19 @@ impl Sending {
         self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
     }
 
+    /// The remote refused something for its clock, and takes it when its time has come.
+    pub(crate) fn is_parking(&self) -> bool {
+        matches!(self.phase, Phase::Live(_)) && self.owed.parked().len() > 0
+    }
+
+    /// Offers again what the remote refused for its clock.
+    pub(crate) fn offer_parked(&mut self) {
+        if self.wanted.is_empty() && self.diff.is_none() {
+            let again = self.owed.parked();
+            self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
+        }
+    }
+
     fn go_live(&mut self, from: Txn, link: &mut Link) {
         let interest = self.subs.as_ref().map(|subs| subs.interest.clone()).unwrap_or_default();
         let watch = link.command(|watch| HostCommand::Watch { watch, interest });

@@ -127,6 +127,10 @@ struct Timers {
     heard: Instant,
     ping: Instant,
     advance: Instant,
+    /// When what the remote refused for its clock is offered again.
+    parked: Instant,
+    /// How long after that, if it is refused again.
+    parked_wait: Duration,
     /// Since when the remote has owed something without any sign of work.
     stalled: Option<Instant>,
 }
@@ -177,6 +181,8 @@ impl Session {
                 heard: now.mono,
                 ping: now.mono.after(PING_AFTER),
                 advance: now.mono.after(ADVANCE_EVERY),
+                parked: now.mono.after(PARKED_FIRST),
+                parked_wait: PARKED_FIRST,
                 stalled: None,
             },
             is_closed: false,
@@ -258,7 +264,8 @@ impl Session {
         let hello = (!self.handshake.is_met()).then(|| timers.opened.after(HELLO_WITHIN));
         let stalled = timers.stalled.map(|since| since.after(STALLED_AFTER));
         let always = timers.ping.min(timers.advance).min(timers.heard.after(DEAD_AFTER));
-        [hello, stalled].into_iter().flatten().chain([always]).min()
+        let parked = self.sending.is_parking().then_some(timers.parked);
+        [hello, stalled, parked].into_iter().flatten().chain([always]).min()
     }
 
     /// What has to be done next. Control frames leave before the bytes of an update.
@@ -320,6 +327,10 @@ impl Session {
         self.pump_probes();
         let is_owed = self.sending.is_awaiting() || self.receiving.is_awaiting();
         self.timers.stalled = is_owed.then(|| self.timers.stalled.unwrap_or(now.mono));
+        if !self.sending.is_parking() {
+            self.timers.parked_wait = PARKED_FIRST;
+            self.timers.parked = now.mono.after(PARKED_FIRST);
+        }
         Ok(())
     }
 
@@ -378,6 +389,11 @@ impl Session {
             timers.advance = now.mono.after(ADVANCE_EVERY);
             self.sending.on_advance_timer(now.durable);
         }
+        if self.sending.is_parking() && now.mono >= timers.parked {
+            timers.parked_wait = (timers.parked_wait * 2).min(PARKED_EVERY);
+            timers.parked = now.mono.after(timers.parked_wait);
+            self.sending.offer_parked();
+        }
         if now.mono >= timers.ping {
             timers.ping = now.mono.after(PING_AFTER);
             if now.mono.since(timers.heard) >= PING_AFTER {
@@ -423,6 +439,11 @@ pub(crate) const STALLED_AFTER: Duration = Duration::from_secs(120);
 /// How often a cursor moves on for which nothing had to be sent. Each time costs the receiver a record, which in
 /// turn moves its own log on: often enough that a replay stays short, too rarely to be a load.
 pub(crate) const ADVANCE_EVERY: Duration = Duration::from_secs(600);
+/// How long what the remote refused for its clock waits before it is offered again; each time twice as long, because
+/// nobody here knows the remote's clock.
+pub(crate) const PARKED_FIRST: Duration = Duration::from_secs(15);
+/// But never longer than this: so much later than its time an item may come.
+pub(crate) const PARKED_EVERY: Duration = Duration::from_secs(240);
 /// Probes that may be under way.
 const PROBES_MAX: usize = 16;
 /// Outputs that may wait for an owner who drains them after each call.

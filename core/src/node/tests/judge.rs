@@ -417,6 +417,63 @@ impl Pair {
     }
 }
 
+/// Lets time pass on both sides, with a sign of life in between.
+fn pass_seconds(pair: &mut Pair, seconds: u64) {
+    for _ in 0..seconds / 15 {
+        for process in [&mut pair.server, &mut pair.device] {
+            process.now.mono.ns += 15_000_000_000;
+            process.now.wall.0 += 15_000;
+        }
+        pair.exchange();
+    }
+}
+
+#[test]
+fn what_came_before_its_time_is_offered_again_and_taken_when_that_has_come() {
+    let mut pair = pair_with(EVERYTHING, EVERYTHING, &Options::default());
+    pair.device.now.wall.0 += 20 * 60_000;
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'early'})");
+    pair.device.now.wall.0 -= 20 * 60_000;
+    pair.open("secret", &[ALL_CARS]);
+    pair.exchange();
+    assert_eq!(rejected_by_id(&pair.device).len(), 1, "{:?}", pair.device.reports);
+    pass_seconds(&mut pair, 14 * 60);
+    assert_eq!(pair.server.rows(ALL_CARS), "[]");
+    let asked = pair.device.reports.len();
+    assert!(asked < 12, "it is not asked all the time: {asked}");
+    pass_seconds(&mut pair, 5 * 60);
+    assert_eq!(pair.server.rows(ALL_CARS), r#"[{"_id":"early"}]"#);
+    pair.probe();
+    assert!(pair.device.closed.is_empty() && pair.server.closed.is_empty());
+}
+
+#[test]
+fn a_clock_that_went_back_over_a_restart_refuses_nothing_that_it_took_before() {
+    for checkpoint_after in [u64::MAX, 4 << 10] {
+        let options = Options { checkpoint_after, segment_bytes: 16 << 10, ..Options::default() };
+        let mut pair = pair_with(EVERYTHING, EVERYTHING, &options);
+        let hour = 3_600_000;
+        pair.server.now.wall.0 += hour;
+        for n in 0..60 {
+            pair.server.rows(&insert(&format!("{n}"), "text", 100));
+        }
+        let mut disk = pair.server.disk.clone();
+        disk.kill();
+        pair.server = Process::on_disk(&Options { boot: 2, ..options }, disk);
+        pair.server.settle();
+        pair.device.now.wall.0 += hour;
+        pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'device'})");
+        pair.open("secret", &["SELECT * FROM cars WHERE _id = 'device'"]);
+        pair.exchange();
+        assert_eq!(rejected_by_id(&pair.device).len(), 0, "{:?}", pair.device.reports);
+        assert_eq!(
+            pair.server.rows("SELECT _id FROM cars WHERE _id = 'device'"),
+            r#"[{"_id":"device"}]"#
+        );
+        assert!(pair.server.racks[0].nodes()[0].clock_ahead_ms() > hour / 2);
+    }
+}
+
 /// What a partition of `process` says to an item about document `a`, from who may read and write.
 fn ruling(process: &Process, delta: &Delta, issued: Dot) -> Ruling {
     let everything = || Arc::new(CompiledInterest::Everything);
