@@ -108,6 +108,15 @@ impl HlcClock {
     }
 }
 
+/// True when peers refuse what bears this clock value: it is further ahead of the wall clock than they allow.
+#[must_use]
+pub const fn is_far_ahead(hlc: Hlc, wall: WallMs) -> bool {
+    hlc.physical_ms() > wall.0.saturating_add(CLOCK_AHEAD_MS)
+}
+
+/// How far ahead of its wall clock a server lets newly authored edits be: five minutes.
+pub const CLOCK_AHEAD_MS: u64 = 300_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -62,7 +62,7 @@ use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::{BlockId, DocKey, Store, Tips};
-use crate::time::{Hlc, HlcClock, Instant, WallMs};
+use crate::time::{Hlc, HlcClock, Instant, WallMs, is_far_ahead};
 
 /// What a node is told when it is made. Nothing of it changes while the process runs.
 #[derive(Clone, Debug)]
@@ -243,6 +243,8 @@ pub struct Node {
     clock: HlcClock,
     /// The greatest clock value that this node's present actor has issued, or a bound above it.
     issued: Hlc,
+    /// The greatest clock value of any document here.
+    newest: Hlc,
     /// The greatest wall time ever read here, as far as the log and its checkpoints tell of former starts: a clock
     /// that went back refuses nothing that it took before.
     clock_wall_max: WallMs,
@@ -289,6 +291,7 @@ impl Node {
             catalog: Catalog::default(),
             clock: HlcClock::default(),
             issued: Hlc::default(),
+            newest: Hlc::default(),
             clock_wall_max: WallMs::default(),
             calls: Map::default(),
             reads: BTreeMap::new(),
@@ -414,11 +417,12 @@ impl Node {
         &self.store
     }
 
-    /// By how many milliseconds the hybrid clock is ahead of the wall clock: because the wall clock once was, or
-    /// because peers are. What is authored here is refused by peers whose bound it passes.
+    /// By how many milliseconds some document is ahead of the wall clock, if that is so far that peers refuse what
+    /// is written to it: the wall clock once was wrong, or is wrong now.
     #[must_use]
-    pub fn clock_ahead_ms(&self) -> u64 {
-        self.clock.last().physical_ms().saturating_sub(self.last_now.wall.0)
+    pub fn clock_ahead_ms(&self) -> Option<u64> {
+        let wall = self.last_now.wall;
+        is_far_ahead(self.newest, wall).then(|| self.newest.physical_ms() - wall.0)
     }
 
     /// Requests and pieces of work in progress.
@@ -481,9 +485,7 @@ impl Node {
         };
         let ahead = |key: &DocKey| self.tips.made_by(key, transaction.id);
         let applied = self.store.apply_ahead(txn, transaction, owns, ahead);
-        if !is_planted(Plant::ClockNotRestored) {
-            self.clock.receive(applied.newest_hlc);
-        }
+        self.note_clock(applied.newest_hlc);
         self.note_issued(transaction);
         self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
         for (index, _) in &applied.outcomes {
@@ -514,14 +516,28 @@ impl Node {
         touched
     }
 
+    /// What is merged moves the clock, unless it is from a time far ahead: an edit of that one document will be
+    /// above it all the same.
+    fn note_clock(&mut self, newest: Hlc) {
+        self.newest = self.newest.max(newest);
+        let is_far = is_far_ahead(newest, self.last_now.wall);
+        if !is_far && !is_planted(Plant::ClockNotRestored) {
+            self.clock.receive(newest);
+        }
+    }
+
     /// In the log is what this node's actor issued before it was restarted, if it goes on with that actor.
     fn note_issued(&mut self, transaction: &Transaction) {
+        if is_planted(Plant::ClockNotRestored) {
+            return;
+        }
         let actor = self.actor();
         for op in &transaction.ops {
             if let Op::Merge { delta, .. } = op
                 && let Some(author) = delta.author().filter(|author| author.actor == actor)
             {
                 self.issued = self.issued.max(author.hlc);
+                self.clock.receive(author.hlc);
             }
         }
     }

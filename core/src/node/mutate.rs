@@ -16,8 +16,8 @@ use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
-use crate::store::{DocKey, InFlight, LockOwner};
-use crate::time::ClockExhausted;
+use crate::store::{DocKey, Held, InFlight, LockOwner};
+use crate::time::{ClockExhausted, Hlc, HlcClock, WallMs, is_far_ahead};
 use crate::value::{Object, json};
 
 /// A mutation of documents that are all this partition's.
@@ -113,13 +113,16 @@ impl Node {
         keys: &[DocKey],
         now: Now,
     ) -> Result<Vec<Authored>, RequestError> {
-        let hlc = self.clock.tick(now.wall).map_err(|error| self.clock_error(error))?;
-        self.issued = hlc;
-        let dot = Dot { hlc, actor: self.actor() };
+        self.leave_wrong_time(now);
+        let tick = self.clock.tick(now.wall).map_err(|error| clock_error(&error))?;
+        let actor = self.actor();
         let mut authored = Vec::with_capacity(keys.len());
         for key in keys {
             let (id, document) = (&key.id, self.newest(key));
             self.check_may_forget(mutation, id, key)?;
+            let hlc = self.clock_for(mutation, key, &document, tick)?;
+            self.issued = self.issued.max(hlc);
+            let dot = Dot { hlc, actor };
             let Some((change, document)) = author_one(mutation, id, &document, dot)? else {
                 continue;
             };
@@ -138,15 +141,45 @@ impl Node {
         Ok(authored)
     }
 
-    fn clock_error(&self, error: ClockExhausted) -> RequestError {
-        let partition = self.config.partition.0;
-        RequestError::new(
-            ErrorKind::Unavailable,
-            format!(
-                "{error} in partition {partition}, because a record in the log bears it: nothing was written; \
-                 reads go on; export the documents into a new directory, or restore an older backup"
-            ),
-        )
+    /// Once the wall clock is back from a time far ahead, a new actor begins where it is now: everything that the
+    /// former one would still issue, peers would refuse for its clock.
+    fn leave_wrong_time(&mut self, now: Now) {
+        if is_far_ahead(self.clock.last(), now.wall) && !is_planted(Plant::ClockNotRestored) {
+            self.renew_epoch();
+            self.issued = Hlc::default();
+            self.clock = HlcClock::default();
+        }
+    }
+
+    /// The clock value of an edit: this commit's, or one above all that the document has seen. One document from a
+    /// time far ahead does not take the clock of all others there.
+    fn clock_for(
+        &self,
+        mutation: &Mutation,
+        key: &DocKey,
+        document: &Document,
+        tick: Hlc,
+    ) -> Result<Hlc, RequestError> {
+        if matches!(mutation.kind, MutationKind::Evict(_)) {
+            return Ok(tick);
+        }
+        let seen = match document.is_blank().then(|| self.store.held(key)).flatten() {
+            None => document.vector().highest(),
+            // Peers hold what was evicted here, or is about to be, and have seen all of it.
+            Some(Held::Document(document)) => document.vector().highest(),
+            Some(Held::Evicted(marker)) => marker.highest(),
+        };
+        if seen < tick || is_planted(Plant::ClockNotRestored) {
+            return Ok(tick);
+        }
+        HlcClock::resume(seen).tick(WallMs(0)).map_err(|error| {
+            let message = format!(
+                "document {} bears the last clock value there is ({error}): nothing was written, and nothing can \
+                 be written to it any more; EVICT takes it away",
+                display_id(&key.id)
+            );
+            RequestError::new(ErrorKind::Unavailable, message)
+        })
     }
 
     /// A device does not evict what no server has acknowledged: it would be lost.
@@ -363,6 +396,10 @@ fn finish(edit: Edit) -> Option<(InFlight, Document)> {
 
 fn edit_error(id: &DocId, error: &EditError) -> RequestError {
     RequestError::new(ErrorKind::Invalid, format!("document {}: {error}", display_id(id)))
+}
+
+fn clock_error(error: &ClockExhausted) -> RequestError {
+    RequestError::new(ErrorKind::Unavailable, format!("{error}: nothing was written"))
 }
 
 /// An `_id` as JSON, for people.

@@ -6,7 +6,7 @@
 //!           catalog operation count, operations (length first),
 //!           eviction count, (app (16), evictions (varint)),
 //!           remote count, (app (16), peer key (32), state (length first)),
-//!           greatest wall clock (varint; a part may end before it)
+//!           greatest wall clock (varint), greatest clock of a document (varint); a part may end before these
 //!   kind 2: a part of the store
 //! ```
 
@@ -113,6 +113,7 @@ impl Node {
             to.bytes(state);
         }
         to.varint(self.clock_wall_max.0);
+        to.varint(self.newest.0);
         to.into_bytes().into()
     }
 
@@ -132,9 +133,10 @@ impl Node {
     }
 
     fn restore_head(&mut self, from: &mut Reader<'_>) -> Result<(), RestoreError> {
-        self.clock.receive(Hlc(from.varint("clock")?));
-        // What the log told of our own actor may be trimmed; nothing that it issued is above the clock.
-        self.issued = self.issued.max(self.clock.last());
+        let clock = Hlc(from.varint("clock")?);
+        self.clock.receive(clock);
+        // What the log told of our own actor may be trimmed; nothing that it issued is above this.
+        self.issued = self.issued.max(clock);
         for _ in 0..from.count("catalog operations", 1)? {
             self.catalog.apply(CatalogOp::decode(from.bytes("catalog operation")?)?);
         }
@@ -151,6 +153,7 @@ impl Node {
         if from.finish().is_err() {
             let wall = WallMs(from.varint("wall clock")?);
             self.clock_wall_max = self.clock_wall_max.max(wall);
+            self.newest = self.newest.max(Hlc(from.varint("greatest clock")?));
         }
         Ok(from.finish()?)
     }

@@ -18,6 +18,7 @@ use crate::sync::{
     CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, Interest, ItemBody, Offered, Outcome,
     Part, UpdateItem, Verdict, Wanted,
 };
+use crate::time::CLOCK_AHEAD_MS;
 
 /// What is being gathered for one command.
 #[derive(Debug)]
@@ -293,8 +294,7 @@ impl Node {
             return self.on_gathered(self.config.partition, gather, now);
         }
         let filter = self.remote_interest(session);
-        let ahead =
-            if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { SERVER_CLOCK_AHEAD_MS };
+        let ahead = if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { CLOCK_AHEAD_MS };
         let clock_ms_max = now.wall.0.max(self.clock_wall_max.0).saturating_add(ahead);
         let asks = self.by_owner(session, items, |item| &item.key);
         let ask = |items| Ask::Judge { filter: filter.clone(), clock_ms_max, items };
@@ -364,9 +364,6 @@ impl Node {
         groups
     }
 }
-
-/// How far ahead of our wall clock a server lets newly authored edits be: five minutes.
-const SERVER_CLOCK_AHEAD_MS: u64 = 300_000;
 
 /// A device accepts what its server has accepted, whatever its own clock says within a day.
 const DEVICE_CLOCK_AHEAD_MS: u64 = 24 * 3_600_000;

@@ -53,20 +53,28 @@ fn the_last_clock_value_in_the_log_refuses_writes_and_stops_nothing() {
     log_merge(&mut process, "a", deletion(u64::MAX));
     for boot in 2..4 {
         for text in [
-            "INSERT INTO cars DOCUMENTS ({'_id': 'b'})",
-            "INSERT INTO cars DOCUMENTS ({'_id': 'a'})",
             "UPDATE cars SET n = 2 WHERE _id = 'a'",
+            "UPDATE cars SET n = 2",
+            "DELETE FROM cars WHERE _id = 'a'",
         ] {
             let (_, outcome) = process.execute(text, "{}");
             let error = outcome.error.expect("no clock value is left");
             assert_eq!(error.kind, ErrorKind::Unavailable, "{text}: {}", error.message);
         }
         assert_eq!(process.rows("SELECT * FROM cars"), r#"[{"_id":"a","n":1}]"#);
+        // All other documents are as ever.
+        process.rows("INSERT INTO cars DOCUMENTS ({'_id': 'b', 'n': 1})");
+        process.rows("UPDATE cars SET n = 2 WHERE _id = 'b'");
+        process.rows("DELETE FROM cars WHERE _id = 'b'");
         process.check();
         process.disk.kill();
         process = Process::on_disk(&Options { boot, ..options }, process.disk);
         process.settle();
     }
+    process.rows("EVICT FROM cars WHERE _id = 'a'");
+    assert_eq!(process.rows("SELECT * FROM cars"), "[]");
+    let (_, outcome) = process.execute("INSERT INTO cars DOCUMENTS ({'_id': 'a'})", "{}");
+    assert!(outcome.error.is_some(), "peers have seen the last clock value of that id");
 }
 
 /// A server whose key `secret` has these permissions, and a device.
@@ -470,7 +478,50 @@ fn a_clock_that_went_back_over_a_restart_refuses_nothing_that_it_took_before() {
             pair.server.rows("SELECT _id FROM cars WHERE _id = 'device'"),
             r#"[{"_id":"device"}]"#
         );
-        assert!(pair.server.racks[0].nodes()[0].clock_ahead_ms() > hour / 2);
+        let ahead = pair.server.racks.iter().flat_map(Rack::nodes).filter_map(Node::clock_ahead_ms);
+        assert!(ahead.max().expect("the hour is told") > hour / 2);
+    }
+}
+
+#[test]
+fn a_server_that_was_days_ahead_writes_in_its_own_time_again() {
+    let day = 24 * 3_600_000;
+    for is_restarted in [false, true] {
+        let options = one_partition();
+        let mut pair = pair_with(EVERYTHING, EVERYTHING, &options);
+        pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 'before'})");
+        pair.server.now.wall.0 += 3 * day;
+        pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 'ahead', 'n': 0})");
+        pair.server.now.wall.0 -= 3 * day;
+        if is_restarted {
+            let mut disk = pair.server.disk.clone();
+            disk.kill();
+            pair.server = Process::on_disk(&Options { boot: 2, ..options }, disk);
+            pair.server.settle();
+        }
+        for n in 1..4 {
+            pair.server
+                .rows("INSERT INTO cars DOCUMENTS ({'_id': 'after'}) ON ID CONFLICT DO UPDATE");
+            pair.server.rows(&format!("UPDATE cars SET n = {n}"));
+        }
+        let n = r#"[{"_id":"after","n":3},{"_id":"ahead","n":3},{"_id":"before","n":3}]"#;
+        assert_eq!(
+            pair.server.rows("SELECT * FROM cars ORDER BY _id"),
+            n,
+            "each edit wins over the former"
+        );
+        assert!(pair.server.racks[0].nodes()[0].clock_ahead_ms() > Some(2 * day));
+        pair.open("secret", &[ALL_CARS]);
+        pair.exchange();
+        pair.probe();
+        let taken = r#"[{"_id":"after","n":3},{"_id":"before","n":3}]"#;
+        assert_eq!(pair.device.local_rows("SELECT * FROM cars ORDER BY _id"), taken);
+        // And the device, which has met nothing from ahead, is taken at its word.
+        pair.device.local_rows("UPDATE cars SET n = 4");
+        pair.probe();
+        assert_eq!(rejected_by_id(&pair.device).len(), 0, "{:?}", pair.device.reports);
+        assert_eq!(pair.server.rows("SELECT n FROM cars WHERE _id = 'after'"), r#"[{"n":4}]"#);
+        pair.server.check();
     }
 }
 
