@@ -9,6 +9,7 @@ pub mod disk;
 pub mod driver;
 pub mod logging;
 pub mod metrics;
+pub mod panic;
 pub mod secrets;
 pub mod serve;
 pub mod shard;

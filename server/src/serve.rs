@@ -29,6 +29,7 @@ use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
 use crate::logging;
+use crate::panic;
 use crate::secrets::os_random;
 use crate::shard::{OpenLog, Shard, ShardConfig, open_log};
 use crate::shared::Shared;
@@ -67,6 +68,7 @@ pub enum ServeError {
 ///
 /// [`ServeError`], with what to do about it.
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    panic::abort_on_panic();
     driver::block_stop_signals();
     let limit = probe::raise_file_limit().unwrap_or(1024);
     let (driver, why) = probe::choose(options.driver)?;
@@ -91,6 +93,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         random: os_random,
         connections_max: connections_max(limit, threads),
         has_empty_handler: options.bench_empty_handler,
+        has_panic_handler: options.test_panic,
     };
     let running = start(&template, &directory, log, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);
@@ -171,7 +174,6 @@ fn run_thread(
 ) -> io::Result<JoinHandle<()>> {
     let name = format!("shard-{}", parts.config.thread);
     spawn(&name, move || {
-        let _guard = Guard(notify.clone());
         let Parts { config, rack, log, mail, disk, clock } = parts;
         if config.threads >= cores() {
             driver::pin_thread(usize::from(config.thread));
@@ -189,18 +191,6 @@ fn run_thread(
             let _ = notify.send(Notice::Fatal(format!("the {driver} driver failed: {error}")));
         }
     })
-}
-
-/// Tells the process when a thread falls: the others would wait for it for ever.
-struct Guard(Sender<Notice>);
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let name = std::thread::current().name().unwrap_or_default().to_owned();
-            let _ = self.0.send(Notice::Fatal(format!("the thread {name} has failed")));
-        }
-    }
 }
 
 /// Says when the server is ready, and waits until it shall end and has ended.

@@ -27,6 +27,8 @@ pub struct Options {
     pub without_io_uring: bool,
     /// The weight of the log at which a checkpoint is made, if not the server's own choice.
     pub checkpoint_after_bytes: Option<u64>,
+    /// Further words of the command line.
+    pub arguments: Vec<String>,
 }
 
 /// A running server. It is killed when dropped.
@@ -67,6 +69,7 @@ impl Options {
             shards: None,
             without_io_uring: false,
             checkpoint_after_bytes: None,
+            arguments: Vec::new(),
         }
     }
 
@@ -80,6 +83,13 @@ impl Options {
     #[must_use]
     pub fn checkpoint_after(self, bytes: u64) -> Self {
         Self { checkpoint_after_bytes: Some(bytes), ..self }
+    }
+
+    /// The same with further words on the command line.
+    #[must_use]
+    pub fn arguments(mut self, words: &[&str]) -> Self {
+        self.arguments.extend(words.iter().map(|&word| word.to_owned()));
+        self
     }
 
     /// The command line, with free ports.
@@ -97,6 +107,7 @@ impl Options {
         if let Some(bytes) = self.checkpoint_after_bytes {
             command.args(["--checkpoint-after", &bytes.to_string()]);
         }
+        command.args(&self.arguments);
         if self.without_io_uring {
             system::forbid_io_uring(&mut command);
         }
@@ -265,6 +276,15 @@ impl Server {
     /// When it cannot be waited for.
     pub fn terminate(&mut self) -> (ExitStatus, String) {
         system::terminate(self.pid());
+        self.wait()
+    }
+
+    /// Waits until it ends by itself; returns how, and what it had logged.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be waited for.
+    pub fn wait(&mut self) -> (ExitStatus, String) {
         let status = self.child.wait().expect("it is our child");
         let stderr = self.stderr.take().expect("a server ends once");
         (status, stderr.join().expect("reading does not panic"))

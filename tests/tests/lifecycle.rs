@@ -1,9 +1,10 @@
 //! Starting and ending: any number of shards on one directory, a graceful stop, and what stands in the way.
 
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
 use bigpeer_tests::binary::{bigpeer, printed};
-use bigpeer_tests::http::Connection;
+use bigpeer_tests::http::{Connection, is_hang_up, request};
 use bigpeer_tests::scratch::Scratch;
 use bigpeer_tests::server::{Options, Server};
 use bigpeer_tests::suite::Driver;
@@ -19,6 +20,7 @@ suite!(
     a_port_in_use_says_what_to_do,
     a_directory_that_cannot_be_used_says_what_to_do,
     a_full_disk_refuses_writes_and_nothing_else,
+    a_panic_in_a_shard_ends_the_process_and_loses_nothing,
 );
 
 const DOCUMENTS: usize = 500;
@@ -167,4 +169,32 @@ fn a_full_disk_refuses_writes_and_nothing_else(driver: Driver) {
     server.kill();
     let server = server.restart();
     assert_eq!(rows(&server), [json!({"n": count + 1})]);
+}
+
+fn a_panic_in_a_shard_ends_the_process_and_loses_nothing(driver: Driver) {
+    const WRITERS: usize = 4;
+    const SIGABRT: i32 = 6;
+    let scratch = Scratch::new();
+    let options = Options::new(driver, scratch.path());
+    let mut server = options.clone().shards(2).arguments(&["--test-panic"]).start();
+    // More reads in flight than the thread's task that panics: their buffers are the kernel's meanwhile.
+    let mut clients: Vec<_> = (0..WRITERS).map(|_| server.client()).collect();
+    for (number, client) in clients.iter_mut().enumerate() {
+        client.run("INSERT INTO kept DOCUMENTS (:doc)", &json!({"doc": {"_id": number}}));
+    }
+    let path = format!("/{}/api/v5/test/panic", server.app);
+    let mut enemy = Connection::open(server.address()).expect("the server runs");
+    enemy.send(&request("POST", &path, &[], b"{}")).expect("the server runs");
+    let gone = enemy.receive().expect_err("half a change is never answered");
+    assert!(is_hang_up(&gone), "{gone}");
+    let (status, log) = server.wait();
+    assert_eq!(status.signal(), Some(SIGABRT), "{status}: {log}");
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("panicked")).collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    for part in ["\"thread\":\"shard-", "bench.rs", "a test asked for it"] {
+        assert!(lines[0].contains(part), "`{part}` is not in: {}", lines[0]);
+    }
+    let server = server.restart_with(&options);
+    let rows = server.client().select("SELECT COUNT(*) AS n FROM kept", &json!({}));
+    assert_eq!(rows, [json!({"n": WRITERS})]);
 }

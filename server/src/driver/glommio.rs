@@ -57,7 +57,7 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
         .preempt_timer(PREEMPT)
         .make()
         .map_err(|error| io::Error::other(error.to_string()))?;
-    executor.run(async {
+    let ended = executor.run(async {
         let wake = thread.mail.wake().to_file()?;
         let state = Rc::new(State {
             thread: RefCell::new(thread),
@@ -70,7 +70,11 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
         glommio::spawn_local(watch_wakes(state.clone(), wake)).detach();
         run_turns(&state).await;
         Ok(())
-    })
+    });
+    // The wait for wakes is still in the ring, and connections may be. An executor that is dropped frees their buffers
+    // before the kernel has let go of them; one that is leaked does no harm, for the process ends with this thread.
+    std::mem::forget(executor);
+    ended
 }
 
 /// What the tasks of a thread share. No borrow is held over an await.

@@ -18,4 +18,6 @@ pub mod thread;
 pub mod tokio_uring;
 
 pub use mailboxes::{Control, ControlSender, Mailboxes, connect};
-pub use os::{EventFd, block_stop_signals, file_system_bytes, pin_thread, wait_for_stop_signal};
+pub use os::{
+    EventFd, block_stop_signals, file_system_bytes, pin_thread, wait_for_stop_signal, write_last,
+};

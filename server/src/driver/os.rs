@@ -234,6 +234,20 @@ pub(crate) fn wait_readable(of: &[RawFd]) -> io::Result<()> {
     }
 }
 
+/// Writes the last words of the process to standard error, at most so many bytes as a pipe takes whole. A reader that
+/// has stopped reading is given a second, and then the words are lost: an end that waits for ever is worse.
+pub fn write_last(line: &[u8]) {
+    const PATIENCE_MS: libc::c_int = 1000;
+    let line = &line[..line.len().min(libc::PIPE_BUF)];
+    let mut fd = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `fd` is one entry and outlives the call. A pipe that is writable has room for `PIPE_BUF` bytes.
+    let ready = unsafe { libc::poll(&raw mut fd, 1, PATIENCE_MS) };
+    if ready > 0 && fd.revents & libc::POLLOUT != 0 {
+        // SAFETY: `line` outlives the call, which reads that many bytes of it.
+        unsafe { libc::write(libc::STDERR_FILENO, line.as_ptr().cast(), line.len()) };
+    }
+}
+
 /// Keeps the calling thread on one of the cores it may run on, counted from zero. Best effort.
 pub fn pin_thread(index: usize) {
     // SAFETY: an all-zero set is a valid, empty set; both calls touch only it.

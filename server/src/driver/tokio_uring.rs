@@ -56,7 +56,7 @@ const END_TIME_MAX: Duration = Duration::from_millis(100);
 /// When the kernel gives no ring, or takes it back.
 pub fn run(thread: ShardThread) -> io::Result<()> {
     let (runtime, first) = start_runtime()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let wake = thread.mail.wake().clone();
         let state = Rc::new(State {
             thread: RefCell::new(thread),
@@ -69,11 +69,25 @@ pub fn run(thread: ShardThread) -> io::Result<()> {
             ended: Notify::new(),
         });
         tokio_uring::spawn(watch_wakes(state.clone(), wake.to_file()?));
-        match tokio_uring::spawn(async move { run_turns(&state, &wake).await }).await {
-            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            other => other.map_err(io::Error::other),
-        }
-    })
+        tokio_uring::spawn(async move { run_turns(&state, &wake).await })
+            .await
+            .map_err(io::Error::other)
+    })?;
+    if ended == Ended::TasksLeft {
+        // The kernel may still fill the buffers of the tasks that are left. Memory that is never freed can be filled
+        // without harm, and the process ends with this thread.
+        std::mem::forget(runtime);
+    }
+    Ok(())
+}
+
+/// How the turns of a thread came to their end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// No task is left, and no buffer in the kernel's hands.
+    InOrder,
+    /// Some tasks still wait for the kernel.
+    TasksLeft,
 }
 
 /// The runtime, and how a read through its ring begins.
@@ -151,7 +165,7 @@ impl State {
     }
 }
 
-async fn run_turns(state: &Rc<State>, wake: &EventFd) {
+async fn run_turns(state: &Rc<State>, wake: &EventFd) -> Ended {
     let mut timer = pin!(tokio::time::sleep(Duration::ZERO));
     loop {
         let sleep = {
@@ -185,8 +199,8 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) {
 }
 
 /// Lets every task of the thread come to its end. A runtime that is dropped frees what its reads are to fill, and
-/// only then tells the kernel.
-async fn end_tasks(state: &Rc<State>, wake: &EventFd) {
+/// only then tells the kernel: one whose tasks are not done must not be dropped.
+async fn end_tasks(state: &Rc<State>, wake: &EventFd) -> Ended {
     state.is_ending.set(true);
     wake.signal();
     for socket in state.sockets.borrow().iter().flatten() {
@@ -198,6 +212,7 @@ async fn end_tasks(state: &Rc<State>, wake: &EventFd) {
     while state.running.get() > 0 && !deadline.is_elapsed() {
         either(state.ended.notified(), deadline.as_mut()).await;
     }
+    if state.running.get() == 0 { Ended::InOrder } else { Ended::TasksLeft }
 }
 
 /// Turns the signal of other threads into a turn.

@@ -51,4 +51,7 @@ pub struct ServeOptions {
     /// Answer `POST /{app}/api/v5/bench/empty` at once, for measurements
     #[arg(long, hide = true)]
     pub bench_empty_handler: bool,
+    /// Panic on `POST /{app}/api/v5/test/panic`, for tests
+    #[arg(long, hide = true)]
+    pub test_panic: bool,
 }

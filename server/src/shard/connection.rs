@@ -244,6 +244,9 @@ impl Shard {
     }
 
     fn on_request(&mut self, conn: ConnId, id: RequestId, request: &Request, is_upgrade: bool) {
+        if self.config.has_panic_handler {
+            api::bench::panic_if_asked(request);
+        }
         if self.config.has_empty_handler
             && let Some(response) = api::bench::answer(request)
         {

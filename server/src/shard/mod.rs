@@ -66,6 +66,8 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// Serve the empty handler of [`crate::api::bench`].
     pub has_empty_handler: bool,
+    /// Panic on request: see [`crate::api::bench`].
+    pub has_panic_handler: bool,
 }
 
 /// Something the driver must do.

@@ -57,6 +57,7 @@ impl Server {
                 random,
                 connections_max: 8,
                 has_empty_handler: false,
+                has_panic_handler: false,
             };
             let rack = RackConfig { thread, threads, node: node(boot), seed: [thread as u8; 32] };
             Shard::new(config, shared.clone(), Rack::new(rack), log.take(), now, WALL)
