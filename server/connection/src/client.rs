@@ -339,6 +339,15 @@ impl Protocol for Client {
         }
     }
 
+    /// A client reads what it asked for as fast as its caller takes it.
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    fn on_shed(&mut self, wire: &mut Wire) {
+        wire.close_now(CloseReason::Shed);
+    }
+
     fn on_sent(&mut self, wire: &mut Wire) {
         if let Reading::WebSocket(websocket) = &mut self.reading {
             websocket.on_sent(wire);

@@ -59,9 +59,24 @@ pub enum HttpError {
     /// The head did not arrive in time.
     #[error("the head did not arrive in time")]
     HeadTimeout,
-    /// The body stopped growing.
-    #[error("the body did not arrive in time")]
-    BodyTimeout,
+    /// The body grew too slowly, or took too long as a whole.
+    #[error(
+        "the body did not arrive in time: send at least {window_bytes_min} bytes every {window_seconds} s, and all of \
+         it within {seconds_max} s"
+    )]
+    BodyTimeout {
+        /// How often its growth is looked at.
+        window_seconds: u64,
+        /// How much must have come meanwhile.
+        window_bytes_min: usize,
+        /// The time for all of it.
+        seconds_max: u64,
+    },
+    /// The caller had to give up unfinished input, and this was the slowest.
+    #[error(
+        "too many unfinished requests are held here, and this one came slowest: send it again, and faster"
+    )]
+    Shed,
 }
 
 impl HttpError {
@@ -70,7 +85,7 @@ impl HttpError {
     pub const fn status(&self) -> u16 {
         match self {
             Self::Malformed { .. } | Self::HeadNotUtf8 => 400,
-            Self::HeadTimeout | Self::BodyTimeout => 408,
+            Self::HeadTimeout | Self::BodyTimeout { .. } => 408,
             Self::BodyTooLarge { .. } => 413,
             Self::TargetTooLong { .. } => 414,
             Self::UnsupportedContentEncoding => 415,
@@ -78,6 +93,7 @@ impl HttpError {
             Self::UnsupportedWebSocketVersion => 426,
             Self::HeadTooLarge { .. } | Self::TooManyHeaders { .. } => 431,
             Self::UnsupportedTransferCoding => 501,
+            Self::Shed => 503,
             Self::UnsupportedVersion => 505,
         }
     }
@@ -159,6 +175,12 @@ pub enum CloseReason {
     /// A deadline passed.
     #[error("deadline passed: {0:?}")]
     Timeout(Timer),
+    /// The caller refused a request at its head, with this status.
+    #[error("refused with status {0} before its body")]
+    Refused(u16),
+    /// The caller had to give up unfinished input, and this was the slowest.
+    #[error("given up: too much unfinished input")]
+    Shed,
     /// A request was refused, or a response could not be read.
     #[error("{0}")]
     Http(HttpError),

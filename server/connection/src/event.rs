@@ -20,6 +20,13 @@ pub enum Event {
         /// What was asked.
         request: Request,
     },
+    /// Server, if [`asks_first`](crate::Config::asks_first): the head of a request whose body has not come with it. Take
+    /// the body with `accept_body`, and a [`Request`](Self::Request) follows; or refuse it with `refuse_body`. Nothing
+    /// more is read before.
+    RequestHead {
+        /// What is asked, without its body.
+        request: Request,
+    },
     /// Server: a client asks to turn this connection into a WebSocket. Take it with `accept_websocket`, or refuse it with
     /// `respond`. All earlier requests have been answered.
     WebSocketUpgrade {
@@ -72,9 +79,9 @@ impl Event {
     /// What it holds of the peer's making, for the bound on undelivered events.
     pub(crate) fn held_bytes(&self) -> usize {
         match self {
-            Self::Request { request, .. } | Self::WebSocketUpgrade { request, .. } => {
-                request.held_bytes()
-            }
+            Self::Request { request, .. }
+            | Self::RequestHead { request }
+            | Self::WebSocketUpgrade { request, .. } => request.held_bytes(),
             Self::ResponseBody { bytes, .. } | Self::Message(bytes) => bytes.len(),
             _ => 0,
         }

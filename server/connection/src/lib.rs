@@ -58,6 +58,7 @@ pub use config::{Config, Timer};
 pub use error::{CloseReason, HttpError, SendError, WebSocketError};
 pub use event::{Event, RequestId};
 pub use framed::FramedConnection;
+pub use http::date::DateCell;
 pub use http::head::{Method, Version};
 pub use http::request::Request;
 pub use http::response::{Response, ResponseHead};

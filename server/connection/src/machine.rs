@@ -204,6 +204,23 @@ impl<P: Protocol> Machine<P> {
         self.settle();
     }
 
+    /// How much is held of the peer's making that no caller has taken: unfinished heads, bodies and messages, and
+    /// events that wait.
+    #[must_use]
+    pub fn held_input_bytes(&self) -> usize {
+        self.wire.held_input_bytes() + self.protocol.held_bytes()
+    }
+
+    /// Gives up the input that is held: a request is answered 503, and the connection ends. For a caller whose
+    /// connections hold too much altogether.
+    pub fn shed(&mut self, now: Instant) {
+        self.wire.observe(now);
+        if self.wire.is_open() {
+            self.protocol.on_shed(&mut self.wire);
+        }
+        self.settle();
+    }
+
     fn feed_ciphertext(&mut self, bytes: &[u8]) {
         let mut tls = self.wire.tls.take().expect("only a connection with TLS is fed ciphertext");
         let received = tls.receive(bytes, |plaintext| self.feed(plaintext));
@@ -307,6 +324,12 @@ pub(crate) trait Protocol {
 
     /// The caller asks for an orderly end.
     fn on_close(&mut self, wire: &mut Wire, code: u16);
+
+    /// What is held of unfinished input beside the wire's own queues, in bytes.
+    fn held_bytes(&self) -> usize;
+
+    /// The caller gives up unfinished input.
+    fn on_shed(&mut self, wire: &mut Wire);
 
     /// Some output has left, so that there may be credit.
     fn on_sent(&mut self, wire: &mut Wire);

@@ -74,6 +74,10 @@ pub(crate) fn answer_all(server: &mut ServerConnection) -> Vec<String> {
             Event::Request { id, request } => {
                 server.respond(id, Response::json(200, request.path().to_owned()));
             }
+            Event::RequestHead { .. } => {
+                seen.pop();
+                server.accept_body(usize::MAX);
+            }
             Event::WebSocketUpgrade { id, request } => {
                 let protocol = request.websocket_protocols().next().map(str::to_owned);
                 server.accept_websocket(id, protocol.as_deref());

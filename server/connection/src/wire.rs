@@ -105,6 +105,21 @@ impl Wire {
         self.drained = true;
     }
 
+    /// Received bytes that wait, for the protocol or for the caller.
+    pub(crate) fn held_input_bytes(&self) -> usize {
+        self.stash.len() + self.events_bytes
+    }
+
+    /// The moment of the last call.
+    pub(crate) fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// How much was received since the read deadline was set.
+    pub(crate) fn progress_bytes(&self) -> usize {
+        self.progress_bytes
+    }
+
     pub(crate) fn pending_output_bytes(&self) -> usize {
         self.output.len() + self.unsent_bytes
     }

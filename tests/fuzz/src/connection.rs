@@ -92,6 +92,7 @@ fn answer_request(connection: &mut ServerConnection, event: Event) {
         Event::Request { id, .. } => {
             connection.respond(id, Response::json(200, Bytes::from_static(b"{}")));
         }
+        Event::RequestHead { .. } => connection.accept_body(1 << 16),
         Event::WebSocketUpgrade { id, .. } => connection.accept_websocket(id, None),
         Event::Message(message) => {
             let _ = connection.send_message(message);
@@ -101,7 +102,8 @@ fn answer_request(connection: &mut ServerConnection, event: Event) {
 }
 
 fn server() -> ServerConnection {
-    ServerConnection::new(Arc::default(), None, NOW).expect("without TLS nothing can fail")
+    let config = Config { asks_first: true, ..Config::default() };
+    ServerConnection::new(Arc::new(config), None, NOW).expect("without TLS nothing can fail")
 }
 
 pub(crate) fn http(bytes: &[u8]) {

@@ -1,6 +1,7 @@
 //! HTTP/1.1 heads and bodies as functions of bytes.
 
 pub(crate) mod body;
+pub(crate) mod date;
 pub(crate) mod head;
 pub(crate) mod request;
 pub(crate) mod response;

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::error::HttpError;
-use crate::http::head::{Known, Method, RequestHead, Version, parse_request};
+use crate::http::head::{Framing, Known, Method, RequestHead, Version, parse_request};
 
 /// A whole request as a server receives it. Every field of the head is a place in its text, which is checked to be
 /// UTF-8 once and not again for each field.
@@ -47,6 +47,12 @@ impl Request {
     #[must_use]
     pub fn method(&self) -> Method {
         self.head.method
+    }
+
+    /// The method as it was sent, also one that [`Method`] has no word for.
+    #[must_use]
+    pub fn method_name(&self) -> &str {
+        self.text.split(' ').next().unwrap_or_default()
     }
 
     /// The version the client speaks.
@@ -130,6 +136,16 @@ impl Request {
 
     pub(crate) fn websocket_key(&self) -> Option<&str> {
         self.known(Known::WebSocketKey)
+    }
+
+    /// The length of the body that the head announces; `None` if that is not known before its end.
+    #[must_use]
+    pub fn announced_bytes(&self) -> Option<u64> {
+        match self.head.framing {
+            Framing::Length(length) => Some(length),
+            Framing::Unsaid => Some(0),
+            Framing::Chunked => None,
+        }
     }
 
     pub(crate) fn held_bytes(&self) -> usize {

@@ -5,10 +5,11 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::error::HttpError;
+use crate::http::date::write_date;
 use crate::http::head::Version;
 
-/// A whole answer of a server. `Content-Length` and `Connection` are the connection's to write; there is no `Date`,
-/// because there is no clock.
+/// A whole answer of a server. `Content-Length`, `Connection` and `Date` are the connection's to write; see
+/// [`DateCell`](crate::DateCell).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
     /// The status code.
@@ -55,6 +56,7 @@ impl Response {
             HttpError::UnsupportedWebSocketVersion => {
                 response.with_header("Sec-WebSocket-Version", "13")
             }
+            HttpError::Shed => response.with_header("Retry-After", "1"),
             _ => response,
         }
     }
@@ -93,6 +95,8 @@ pub(crate) struct HeadShape {
     pub(crate) version: Version,
     pub(crate) framing: ResponseFraming,
     pub(crate) keep_alive: bool,
+    /// The second that the clock shows; zero if nobody knows.
+    pub(crate) date: u64,
 }
 
 /// Writes a head, its empty line included, to the end of `out`.
@@ -107,6 +111,9 @@ pub(crate) fn write_head(
     out.push(b' ');
     out.extend_from_slice(reason_phrase(shape.status).as_bytes());
     out.extend_from_slice(b"\r\n");
+    if shape.date > 0 {
+        write_date(out, shape.date);
+    }
     if !content_type.is_empty() {
         write_field(out, "Content-Type", content_type);
     }
@@ -228,6 +235,7 @@ mod tests {
             version: Version::Http11,
             framing: ResponseFraming::Length(0),
             keep_alive: true,
+            date: 0,
         };
         let mut out = Vec::new();
         write_head(&mut out, shape, "", &[]);

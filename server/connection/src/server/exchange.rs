@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use crate::buffer::{OutputQueue, QUEUE_RETAINED_MAX};
-use crate::error::{CloseReason, HttpError, SendError};
+use crate::error::{CloseReason, SendError};
 use crate::event::RequestId;
 use crate::http::head::{Method, RequestHead, Version};
 use crate::http::response::{
@@ -67,10 +67,10 @@ impl Exchange {
     }
 
     /// The exchange that ends the connection.
-    pub(crate) fn for_refusal(error: HttpError) -> Self {
+    pub(crate) fn for_refusal(reason: CloseReason) -> Self {
         let mut exchange = Self::for_upgrade(0);
         exchange.keep_alive = false;
-        exchange.ending = Some(Box::new(CloseReason::Http(error)));
+        exchange.ending = Some(Box::new(reason));
         exchange
     }
 
@@ -81,9 +81,10 @@ impl Exchange {
         framing: ResponseFraming,
         content_type: &str,
         headers: &[(&str, String)],
+        date: u64,
     ) {
         let shape =
-            HeadShape { status, version: self.version, framing, keep_alive: self.keep_alive };
+            HeadShape { status, version: self.version, framing, keep_alive: self.keep_alive, date };
         write_head(output.tail_mut(), shape, content_type, headers);
     }
 }
@@ -143,10 +144,11 @@ impl Exchanges {
 
     /// Answers a request as a whole.
     pub(crate) fn answer(&mut self, wire: &mut Wire, id: RequestId, response: Response) {
+        let date = wire.config.date.get();
         let Some((exchange, output)) = self.place(wire, id, Answer::Waiting) else { return };
         let framing = ResponseFraming::Length(response.body.len());
         let Response { status, content_type, headers, body } = response;
-        exchange.write_head(output, status, framing, &content_type, &headers);
+        exchange.write_head(output, status, framing, &content_type, &headers, date);
         if !exchange.is_bodiless && status_has_body(status) {
             output.push(body);
         }
@@ -161,6 +163,7 @@ impl Exchanges {
         status: u16,
         content_type: &str,
     ) {
+        let date = wire.config.date.get();
         let Some((exchange, output)) = self.place(wire, id, Answer::Waiting) else { return };
         let framing = if is_chunked(exchange.version) {
             ResponseFraming::Chunked
@@ -168,7 +171,7 @@ impl Exchanges {
             exchange.keep_alive = false;
             ResponseFraming::UntilEnd
         };
-        exchange.write_head(output, status, framing, content_type, &[]);
+        exchange.write_head(output, status, framing, content_type, &[], date);
         exchange.is_bodiless |= !status_has_body(status);
         exchange.answer = Answer::Streaming;
     }
@@ -222,7 +225,10 @@ impl Exchanges {
             if !done.keep_alive {
                 let reason = done.ending.map_or(CloseReason::Finished, |reason| *reason);
                 // What follows a refused request has not been read.
-                let refused = matches!(reason, CloseReason::Http(_));
+                let refused = matches!(
+                    reason,
+                    CloseReason::Http(_) | CloseReason::Refused(_) | CloseReason::Shed
+                );
                 wire.begin_close(reason, if refused { Linger::Yes } else { Linger::No });
                 return true;
             }

@@ -95,6 +95,19 @@ impl ServerConnection {
         if self.protocol.exchanges.is_front(id) { self.wire.credit() } else { 0 }
     }
 
+    /// Takes the body of an [`Event::RequestHead`], of at most `bytes_max` bytes, and no more than the configuration
+    /// allows. One that claims more is refused with 413.
+    pub fn accept_body(&mut self, bytes_max: usize) {
+        self.protocol.accept_body(&mut self.wire, bytes_max);
+        self.settle();
+    }
+
+    /// Refuses an [`Event::RequestHead`], after everything before it, and ends the connection: nobody reads the body.
+    pub fn refuse_body(&mut self, response: Response) {
+        self.protocol.refuse_body(&mut self.wire, response);
+        self.settle();
+    }
+
     /// Takes an [`Event::WebSocketUpgrade`], with one of the subprotocols that the client offered.
     pub fn accept_websocket(&mut self, id: RequestId, protocol: Option<&str>) {
         self.protocol.accept_websocket(&mut self.wire, id, protocol);
@@ -118,6 +131,8 @@ pub struct Server {
 enum Reading {
     #[default]
     Head,
+    /// The caller has been asked whether to take a body.
+    BodyOffered(Box<Incoming>),
     Body(Box<Incoming>),
     /// A request for a WebSocket waits until everything before it is answered.
     Upgrade(Box<Request>),
@@ -137,6 +152,9 @@ struct Incoming {
     text: Box<str>,
     data: Vec<u8>,
     body: BodyReader,
+    body_bytes_max: usize,
+    /// When the body must have ended.
+    deadline: Instant,
     /// The client waits to hear that we want the body.
     owes_continue: bool,
 }
@@ -188,16 +206,57 @@ impl Server {
             return Ok(whole);
         }
         let owes_continue = head.expects_continue && bytes.len() == head_bytes;
-        let incoming = Incoming { head, text: text.into(), data: Vec::new(), body, owes_continue };
-        self.reading = Reading::Body(Box::new(incoming));
-        self.send_continue(wire);
+        let incoming = Box::new(Incoming {
+            head,
+            text: text.into(),
+            data: Vec::new(),
+            body,
+            body_bytes_max: wire.config.body_bytes_max,
+            deadline: wire.now().after(wire.config.body_timeout),
+            owes_continue,
+        });
+        if wire.config.asks_first {
+            let request = Request::from_parts(head, incoming.text.clone(), Bytes::new());
+            wire.push_event(Event::RequestHead { request });
+            self.reading = Reading::BodyOffered(incoming);
+        } else {
+            self.reading = Reading::Body(incoming);
+            self.send_continue(wire);
+        }
         Ok(head_bytes)
+    }
+
+    fn accept_body(&mut self, wire: &mut Wire, bytes_max: usize) {
+        let Reading::BodyOffered(incoming) = &mut self.reading else { return };
+        if !wire.is_open() {
+            return;
+        }
+        let limit_bytes = bytes_max.min(wire.config.body_bytes_max);
+        if let Framing::Length(bytes) = incoming.head.framing
+            && bytes > limit_bytes as u64
+        {
+            return self.refuse(wire, HttpError::BodyTooLarge { bytes, limit_bytes });
+        }
+        incoming.body_bytes_max = limit_bytes;
+        incoming.deadline = wire.now().after(wire.config.body_timeout);
+        // A client that did not wait for our word needs none.
+        incoming.owes_continue &= !wire.has_unconsumed_input();
+        if let Reading::BodyOffered(incoming) = std::mem::take(&mut self.reading) {
+            self.reading = Reading::Body(incoming);
+        }
+        self.send_continue(wire);
+    }
+
+    fn refuse_body(&mut self, wire: &mut Wire, response: Response) {
+        if matches!(self.reading, Reading::BodyOffered(_)) && wire.is_open() {
+            self.end_with(wire, CloseReason::Refused(response.status), response);
+        }
     }
 
     fn advance_body(&mut self, wire: &mut Wire, bytes: &[u8]) -> usize {
         let Reading::Body(incoming) = &mut self.reading else { return 0 };
         incoming.owes_continue = false;
-        let content_max = wire.config.body_bytes_max - incoming.data.len();
+        let content_max = incoming.body_bytes_max - incoming.data.len();
         match incoming.body.read(bytes, &mut incoming.data, content_max) {
             Ok(progress) => {
                 if progress.is_done {
@@ -264,8 +323,12 @@ impl Server {
         if !wire.is_open() || !self.exchanges.is_front(id) {
             return;
         }
+        let date = wire.config.date.get();
         let out = wire.output.tail_mut();
         out.extend_from_slice(b"HTTP/1.1 101 Switching Protocols\r\n");
+        if date > 0 {
+            crate::http::date::write_date(out, date);
+        }
         out.extend_from_slice(b"Upgrade: websocket\r\nConnection: Upgrade\r\n");
         crate::http::response::write_field(out, "Sec-WebSocket-Accept", accept);
         if let Some(protocol) = protocol {
@@ -304,15 +367,38 @@ impl Server {
     /// Answers what came with an error, after everything before it, and ends the connection: what follows a request
     /// that was not understood cannot be understood either.
     fn refuse(&mut self, wire: &mut Wire, error: HttpError) {
+        let response = Response::refusal(&error);
+        self.end_with(wire, CloseReason::Http(error), response);
+    }
+
+    /// Answers the request that is being read, after everything before it, and ends the connection.
+    fn end_with(&mut self, wire: &mut Wire, reason: CloseReason, response: Response) {
         self.reading = Reading::Stopped;
         self.head_scanned = 0;
-        let response = Response::refusal(&error);
-        let id = self.exchanges.push(Exchange::for_refusal(error));
+        let id = self.exchanges.push(Exchange::for_refusal(reason));
         self.respond(wire, id, response);
     }
 
+    /// Looks whether a body has grown enough in its window, and has time left.
+    fn on_body_window(&mut self, wire: &mut Wire) {
+        let Reading::Body(incoming) = &self.reading else { return };
+        let config = &wire.config;
+        let has_time = wire.now() < incoming.deadline;
+        if !has_time || wire.progress_bytes() < config.body_window_bytes_min {
+            let error = HttpError::BodyTimeout {
+                window_seconds: config.body_window.as_secs(),
+                window_bytes_min: config.body_window_bytes_min,
+                seconds_max: config.body_timeout.as_secs(),
+            };
+            self.refuse(wire, error);
+        }
+    }
+
     fn end_if_done(&mut self, wire: &mut Wire) {
-        let is_reading = matches!(self.reading, Reading::Body(_) | Reading::WebSocket(_));
+        let is_reading = matches!(
+            self.reading,
+            Reading::Body(_) | Reading::BodyOffered(_) | Reading::WebSocket(_)
+        );
         if self.is_ending && self.exchanges.is_empty() && !is_reading {
             let reason = match wire.has_received_eof() {
                 true => CloseReason::PeerClosed,
@@ -368,7 +454,7 @@ impl Protocol for Server {
         match &mut self.reading {
             Reading::Head => self.advance_head(wire, bytes),
             Reading::Body(_) => self.advance_body(wire, bytes),
-            Reading::Upgrade(_) | Reading::UpgradeOffered { .. } => 0,
+            Reading::BodyOffered(_) | Reading::Upgrade(_) | Reading::UpgradeOffered { .. } => 0,
             Reading::WebSocket(websocket) => websocket.advance(wire, bytes),
             Reading::Stopped => bytes.len(),
         }
@@ -382,7 +468,10 @@ impl Protocol for Server {
                     || wire.credit() == 0
             }
             Reading::Body(_) | Reading::WebSocket(_) => false,
-            Reading::Upgrade(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => true,
+            Reading::BodyOffered(_)
+            | Reading::Upgrade(_)
+            | Reading::UpgradeOffered { .. }
+            | Reading::Stopped => true,
         }
     }
 
@@ -393,9 +482,12 @@ impl Protocol for Server {
                 let is_idle = self.exchanges.is_empty() && wire.pending_output_bytes() == 0;
                 is_idle.then_some(Timer::Idle)
             }
-            Reading::Body(_) => Some(Timer::Progress),
+            Reading::Body(_) => Some(Timer::Body),
             Reading::WebSocket(websocket) => websocket.awaited(),
-            Reading::Upgrade(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => None,
+            Reading::BodyOffered(_)
+            | Reading::Upgrade(_)
+            | Reading::UpgradeOffered { .. }
+            | Reading::Stopped => None,
         }
     }
 
@@ -403,7 +495,7 @@ impl Protocol for Server {
         match (&mut self.reading, timer) {
             (Reading::WebSocket(websocket), _) => websocket.on_timeout(wire, timer),
             (_, Timer::Head) => self.refuse(wire, HttpError::HeadTimeout),
-            (_, Timer::Progress) => self.refuse(wire, HttpError::BodyTimeout),
+            (_, Timer::Body) => self.on_body_window(wire),
             _ => wire.begin_close(CloseReason::Timeout(timer), Linger::No),
         }
     }
@@ -432,9 +524,31 @@ impl Protocol for Server {
                 self.reading = Reading::Stopped;
                 self.exchanges.close_after_last();
             }
-            Reading::Body(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => {}
+            Reading::Body(_)
+            | Reading::BodyOffered(_)
+            | Reading::UpgradeOffered { .. }
+            | Reading::Stopped => {}
         }
         self.end_if_done(wire);
+    }
+
+    fn held_bytes(&self) -> usize {
+        match &self.reading {
+            Reading::Body(incoming) => incoming.data.capacity(),
+            Reading::WebSocket(websocket) => websocket.held_bytes(),
+            _ => 0,
+        }
+    }
+
+    fn on_shed(&mut self, wire: &mut Wire) {
+        match &mut self.reading {
+            Reading::WebSocket(websocket) => websocket.shed(wire),
+            Reading::Head | Reading::Body(_) | Reading::BodyOffered(_) => {
+                self.refuse(wire, HttpError::Shed);
+            }
+            // A request that is taken is answered.
+            Reading::Upgrade(_) | Reading::UpgradeOffered { .. } | Reading::Stopped => {}
+        }
     }
 
     fn on_sent(&mut self, wire: &mut Wire) {

@@ -5,4 +5,5 @@ mod bounds;
 mod http;
 mod pair;
 mod property;
+mod strangers;
 mod websocket;

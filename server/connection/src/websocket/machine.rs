@@ -16,6 +16,9 @@ use crate::wire::{Linger, Wire};
 const CODE_NONE: u16 = 1005;
 const CODE_ABNORMAL: u16 = 1006;
 
+/// The close code that asks to come back later.
+const CODE_TRY_LATER: u16 = 1013;
+
 /// Which side we are; a client masks what it sends.
 #[derive(Debug)]
 pub(crate) enum Role {
@@ -37,6 +40,8 @@ pub(crate) struct WebSocket {
     pong_owed: Option<Bytes>,
     message: Vec<u8>,
     is_mid_message: bool,
+    /// The peer has said a first whole message, or is a server, which speaks when it is spoken to.
+    has_greeted: bool,
     /// We have sent a close frame: nothing more is sent, and messages are dropped.
     is_closing: bool,
 }
@@ -49,6 +54,7 @@ struct Frame {
 
 impl WebSocket {
     pub(crate) fn new(role: Role) -> Box<Self> {
+        let has_greeted = matches!(role, Role::Client { .. });
         Box::new(Self {
             role,
             header: [0; HEADER_BYTES_MAX],
@@ -58,6 +64,7 @@ impl WebSocket {
             pong_owed: None,
             message: Vec::new(),
             is_mid_message: false,
+            has_greeted,
             is_closing: false,
         })
     }
@@ -74,10 +81,24 @@ impl WebSocket {
         })
     }
 
-    /// What the peer owes us: the rest of what it has begun, or its close frame.
+    /// What is held of an unfinished message.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.message.capacity()
+    }
+
+    /// Gives up an unfinished message: the peer is asked to come back later.
+    pub(crate) fn shed(&mut self, wire: &mut Wire) {
+        self.close(wire, CODE_TRY_LATER);
+        self.end(wire, CODE_TRY_LATER, CloseReason::Shed, Linger::Yes);
+    }
+
+    /// What the peer owes us: its first word, the rest of what it has begun, or its close frame.
     pub(crate) fn awaited(&self) -> Option<Timer> {
         if self.is_closing {
             Some(Timer::Linger)
+        } else if !self.has_greeted {
+            // Neither a ping nor the beginning of a message is a first word.
+            Some(Timer::Greeting)
         } else if self.is_mid_message || self.header_bytes > 0 {
             Some(Timer::Progress)
         } else {
@@ -220,6 +241,7 @@ impl WebSocket {
 
     fn on_message(&mut self, wire: &mut Wire) {
         self.is_mid_message = false;
+        self.has_greeted = true;
         let message = std::mem::take(&mut self.message);
         if !self.is_closing {
             wire.push_event(Event::Message(Bytes::from(message)));
