@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::refusals::Refusal;
 use crate::shared::{Phase, Shared};
 
 /// What is counted or measured on each thread.
@@ -14,6 +15,8 @@ pub enum Metric {
     BytesSent,
     ConnectionsOpened,
     ConnectionsOpen,
+    InputHeldBytes,
+    InputShed,
     SessionsOpen,
     RequestsPending,
     MailSent,
@@ -37,7 +40,7 @@ enum Kind {
 }
 
 /// In the order of [`Metric`].
-const TABLE: [(Metric, &str, Kind, &str); 19] = {
+const TABLE: [(Metric, &str, Kind, &str); 21] = {
     use Kind::{Counter, Gauge};
     use Metric::*;
     [
@@ -46,6 +49,13 @@ const TABLE: [(Metric, &str, Kind, &str); 19] = {
         (BytesSent, "sent_bytes_total", Counter, "Bytes written to connections."),
         (ConnectionsOpened, "connections_total", Counter, "Connections that were accepted."),
         (ConnectionsOpen, "connections", Gauge, "Connections that are open."),
+        (InputHeldBytes, "input_held_bytes", Gauge, "Unfinished input of connections, in memory."),
+        (
+            InputShed,
+            "input_shed_total",
+            Counter,
+            "Unfinished input that was given up for lack of room.",
+        ),
         (SessionsOpen, "sessions", Gauge, "Sync sessions that are open."),
         (RequestsPending, "requests_pending", Gauge, "Requests that wait for an answer."),
         (MailSent, "mail_total", Counter, "Messages between threads."),
@@ -105,6 +115,11 @@ pub fn render(shared: &Shared) -> String {
         header(&mut out, name, kind, help);
         let sum = sum(shared, |thread| &thread.values[metric as usize]);
         line(&mut out, name, sum);
+    }
+    header(&mut out, "connections_refused_total", "counter", "Connections not taken, or given up.");
+    for reason in Refusal::ALL {
+        let name = format!("connections_refused_total{{reason=\"{}\"}}", reason.label());
+        line(&mut out, &name, shared.refusals().count(reason));
     }
     header(&mut out, "requests_total", "counter", "Answers by their status.");
     for (index, status) in STATUSES.iter().enumerate() {

@@ -24,7 +24,8 @@ fn line(info: &PanicHookInfo<'_>) -> Vec<u8> {
     let thread = std::thread::current();
     let cause = info.payload_as_str().unwrap_or("a value that is no text");
     let place = info.location().map(ToString::to_string).unwrap_or_default();
-    let text = "panicked: the process ends here, a restart goes on from the log; please report this";
+    let text =
+        "panicked: the process ends here, a restart goes on from the log; please report this";
     let mut line = b"{\"level\":\"error\",\"message\":".to_vec();
     json::write_string(text, &mut line);
     for (name, value) in [

@@ -24,7 +24,7 @@ use crate::api::Door;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
 use crate::disk::{DiskHere, DiskPool};
-use crate::driver::listen::{self, BindError, Bound};
+use crate::driver::listen::{self, Acceptor, BindError, Bound};
 use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
@@ -91,7 +91,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         tls,
         admin_token: directory.admin_token.clone(),
         random: os_random,
-        connections_max: connections_max(limit, threads),
+        connections_max: options
+            .connections_max
+            .map_or_else(|| connections_max(limit, threads), |max| max as usize),
+        input_bytes_max: input_bytes_max(threads),
         has_empty_handler: options.bench_empty_handler,
         has_panic_handler: options.test_panic,
     };
@@ -99,8 +102,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let stop = Arc::new(EventFd::new()?);
     let ready = Ready::new(options, &report::addresses(&bound), driver, threads);
     let acceptor = spawn("accept", {
-        let (stop, controls) = (stop.clone(), running.controls);
-        move || listen::accept_until_stopped(&bound, controls, &stop)
+        let (stop, shared) = (stop.clone(), running.shared);
+        let acceptor =
+            Acceptor::new(running.controls, shared, clock, options.connections_per_address);
+        move || acceptor.run(&bound, &stop)
     })?;
     let result = watch(&running.notices, running.threads.len(), &ready, &stop);
     stop.signal();
@@ -118,6 +123,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
 struct Running {
     threads: Vec<JoinHandle<()>>,
     controls: Vec<driver::ControlSender>,
+    shared: Arc<Shared>,
     notices: Receiver<Notice>,
 }
 
@@ -153,7 +159,7 @@ fn start(
             }
         }
     })?;
-    Ok(Running { threads, controls, notices })
+    Ok(Running { threads, controls, shared, notices })
 }
 
 /// What goes into one thread.
@@ -298,11 +304,24 @@ fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
 }
 
 fn connection_config() -> ConnectionConfig {
-    ConnectionConfig { requests_in_flight_max: REQUESTS_PER_CONNECTION_MAX, ..Default::default() }
+    ConnectionConfig {
+        requests_in_flight_max: REQUESTS_PER_CONNECTION_MAX,
+        asks_first: true,
+        ..Default::default()
+    }
 }
 
 /// Requests that a client may send ahead of their answers. Each may hold 256 KiB of rows: 4 MiB for one client.
 const REQUESTS_PER_CONNECTION_MAX: usize = 16;
+
+/// The most that connections may hold of unfinished input in the whole process, in bytes: an eighth of 1 GiB.
+const INPUT_BYTES_MAX: usize = 128 << 20;
+
+/// Each thread has its part, and room for two bodies at the least.
+fn input_bytes_max(threads: u16) -> usize {
+    let bodies = 2 * ConnectionConfig::default().body_bytes_max;
+    (INPUT_BYTES_MAX / usize::from(threads)).max(bodies)
+}
 
 /// What the process needs beside connections, in file descriptors.
 const DESCRIPTORS_RESERVED: u64 = 64;

@@ -8,6 +8,7 @@ use bigpeer_core::ident::Txn;
 use crossbeam_utils::CachePadded;
 
 use crate::metrics::ThreadMetrics;
+use crate::refusals::Refusals;
 
 /// How far the process has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +31,7 @@ pub struct Shared {
     threads: Vec<CachePadded<ThreadState>>,
     phase: AtomicU8,
     reason: Mutex<String>,
+    refusals: Refusals,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,7 @@ impl Shared {
             threads: (0..threads).map(|_| state()).collect(),
             phase: AtomicU8::new(Phase::Starting as u8),
             reason: Mutex::new("the log is being opened".to_owned()),
+            refusals: Refusals::default(),
         }
     }
 
@@ -126,6 +129,12 @@ impl Shared {
     pub fn set_phase(&self, phase: Phase, reason: &str) {
         reason.clone_into(&mut self.reason.lock().expect("no holder of this lock panics"));
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Connections that were not taken.
+    #[must_use]
+    pub fn refusals(&self) -> &Refusals {
+        &self.refusals
     }
 
     /// Why the server is not ready.

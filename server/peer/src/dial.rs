@@ -5,9 +5,15 @@ use std::io;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
+
 use crate::command::{Command, Inbox};
 use crate::endpoint::Endpoint;
 use crate::error::PeerError;
+
+/// How long a connection may be silent before the system asks whether the server is there. Sessions ask for themselves,
+/// and sooner; this is for what has not become a session.
+const ASK_AFTER: Duration = Duration::from_secs(60);
 
 /// How long one address may take to answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -27,11 +33,16 @@ pub(crate) fn dial(endpoint: Endpoint, attempt: u64, inbox: Inbox) -> Result<(),
     Ok(())
 }
 
+/// Lets the system give up a connection whose server has vanished.
+fn watch(socket: &TcpStream) -> io::Result<()> {
+    SockRef::from(socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(ASK_AFTER))
+}
+
 fn connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
     let mut last = io::Error::other("the name has no address");
     for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()?.take(ADDRESSES_MAX) {
         match TcpStream::connect_timeout(&address, CONNECT_TIMEOUT) {
-            Ok(socket) => return Ok(socket),
+            Ok(socket) => return watch(&socket).map(|()| socket),
             Err(error) => last = error,
         }
     }

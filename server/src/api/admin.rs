@@ -74,13 +74,17 @@ const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Decides what a request below `/admin` asks for; `parts` follow that word.
 pub(super) fn route(request: &Request, parts: &[Option<&str>], token: &Secret) -> Call {
-    if !bearer(request).is_some_and(|shown| token.matches(&shown)) {
-        return Call::Respond(reply::message(
-            401,
-            "send `Authorization: Bearer` with the text of the file `admin.token` in the data directory",
-        ));
+    let decided = check_token(request, token).and_then(|()| decide(request, parts));
+    decided.map_or_else(Call::Respond, Call::Admin)
+}
+
+/// Whether an administrator asks; the head suffices to know.
+pub(super) fn check_token(request: &Request, token: &Secret) -> Result<(), Response> {
+    if bearer(request).is_some_and(|shown| token.matches(&shown)) {
+        return Ok(());
     }
-    decide(request, parts).map_or_else(Call::Respond, Call::Admin)
+    let text = "send `Authorization: Bearer` with the text of the file `admin.token` in the data directory";
+    Err(reply::message(401, text))
 }
 
 fn decide(request: &Request, parts: &[Option<&str>]) -> Result<AdminCall, Response> {

@@ -12,15 +12,12 @@ pub mod reply;
 mod route;
 mod timestamp;
 
-use std::sync::Arc;
-
 use bigpeer_connection::Response;
 use bigpeer_core::ident::{AppId, Txn};
 use bigpeer_core::node::ObjectMode;
-use bigpeer_core::value::Object;
 
 pub use admin::AdminCall;
-pub use route::route;
+pub use route::{AtHead, route, route_head, statement};
 
 /// Which door a connection came through. Each serves its own routes; health is on both HTTP doors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,17 +49,13 @@ pub enum Call {
     Admin(AdminCall),
 }
 
-/// A statement to run. Whether the credential is accepted is decided inside execution.
+/// A statement to run: what the head says of it. [`statement`] reads the rest, once the credential is known to open.
 #[derive(Debug, PartialEq)]
 pub struct ExecuteCall {
     /// Whose documents.
     pub app: AppId,
     /// The text behind `Authorization: Bearer`.
     pub bearer: Option<Box<str>>,
-    /// One DQL statement.
-    pub statement: Arc<str>,
-    /// Values for its placeholders.
-    pub args: Object,
     /// How objects are written: version 4 of the API as registers, version 5 as maps.
     pub mode: ObjectMode,
     /// The answer must include this transaction.

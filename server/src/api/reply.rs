@@ -1,6 +1,7 @@
 //! How answers are written: the query response of `store/execute`, and `{"message": …}` everywhere else.
 
 use bigpeer_connection::Response;
+use bigpeer_core::auth::AuthError;
 use bigpeer_core::node::{ErrorKind, Outcome};
 use bigpeer_core::value::json;
 use bytes::Bytes;
@@ -70,6 +71,26 @@ pub fn failure(status: u16, kind: ErrorKind, text: &str) -> Response {
     let mut response = query(&Outcome { error, ..Outcome::default() }, &[]);
     response.status = status;
     finish(response)
+}
+
+/// The answer to a credential that does not open an app over HTTP.
+#[must_use]
+pub fn unauthorized(error: &AuthError) -> Response {
+    let kind = kind_of(error);
+    failure(status(kind), kind, &error.to_string())
+}
+
+/// The answer to a device whose credential does not open its app.
+#[must_use]
+pub fn unauthorized_device(error: &AuthError) -> Response {
+    message(status(kind_of(error)), &format!("{error}: are the app and the token right?"))
+}
+
+fn kind_of(error: &AuthError) -> ErrorKind {
+    match error {
+        AuthError::UnknownApp(_) => ErrorKind::NotFound,
+        AuthError::Missing | AuthError::Unknown | AuthError::Expired(_) => ErrorKind::Unauthorized,
+    }
 }
 
 /// `{"message": …}`.

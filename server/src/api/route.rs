@@ -1,8 +1,11 @@
 //! The table of routes.
 
+use std::sync::Arc;
+
 use bigpeer_connection::{Method, Request, Response};
 use bigpeer_core::ident::{AppId, Txn};
 use bigpeer_core::node::{ErrorKind, ObjectMode};
+use bigpeer_core::value::Object;
 
 use super::body::{BodyError, execute_body};
 use super::{Call, Door, ExecuteCall, SessionCall, admin, reply};
@@ -13,12 +16,8 @@ use crate::secrets::Secret;
 /// `upgrade` is true when the client asks for a WebSocket.
 #[must_use]
 pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret) -> Call {
-    let path = request.path().trim_end_matches('/');
-    let mut segments = segments(path).skip(1);
-    let parts: [Option<&str>; 6] = std::array::from_fn(|_| segments.next());
-    if segments.next().is_some() {
-        return Call::Respond(nothing_here(path, door));
-    }
+    let path = request.path();
+    let Some(parts) = parts_of(path) else { return Call::Respond(nothing_here(path, door)) };
     match (parts, door) {
         ([Some("health"), Some("live"), None, ..], _) => only(request, Method::Get, || Call::Live),
         ([Some("health"), Some("ready"), None, ..], _) => {
@@ -40,6 +39,47 @@ pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret)
         )),
         _ => Call::Respond(nothing_here(path, door)),
     }
+}
+
+/// What the head of a request allows before its body has come.
+#[derive(Debug)]
+pub enum AtHead {
+    /// Nothing: this is the answer.
+    Refuse(Response),
+    /// A statement, if the credential opens the app.
+    Statement {
+        /// Whose documents.
+        app: AppId,
+        /// The text behind `Authorization: Bearer`.
+        bearer: Option<Box<str>>,
+    },
+    /// Whatever it is: the administrator asks.
+    Administrator,
+    /// An answer that takes no body into account.
+    NoBody,
+}
+
+/// Decides what the head of a request allows before its body has come.
+#[must_use]
+pub fn route_head(request: &Request, door: Door, admin_token: &Secret) -> AtHead {
+    if door == Door::Admin && matches!(parts_of(request.path()), Some([Some("admin"), ..])) {
+        return match admin::check_token(request, admin_token) {
+            Ok(()) => AtHead::Administrator,
+            Err(response) => AtHead::Refuse(response),
+        };
+    }
+    match route(request, false, door, admin_token) {
+        Call::Respond(response) => AtHead::Refuse(response),
+        Call::Execute(ExecuteCall { app, bearer, .. }) => AtHead::Statement { app, bearer },
+        _ => AtHead::NoBody,
+    }
+}
+
+/// The parts of a path; `None` if it has more than any route.
+fn parts_of(path: &str) -> Option<[Option<&str>; 6]> {
+    let mut segments = segments(path.trim_end_matches('/')).skip(1);
+    let parts = std::array::from_fn(|_| segments.next());
+    segments.next().is_none().then_some(parts)
 }
 
 /// The pieces between slashes. Looks at the bytes one by one: a general search sets up more than such short pieces
@@ -78,10 +118,18 @@ fn execute(request: &Request, app: &str, mode: ObjectMode) -> Result<Call, Respo
     check_encoding(request)?;
     let min_txn = min_txn(request)?;
     let bearer = bearer(request);
-    let (statement, args) = execute_body(request.body()).map_err(|error| match error {
+    Ok(Call::Execute(ExecuteCall { app, bearer, mode, min_txn }))
+}
+
+/// Reads the statement of a body and the values for its placeholders.
+///
+/// # Errors
+///
+/// The answer to a body that is no statement.
+pub fn statement(body: &[u8]) -> Result<(Arc<str>, Object), Response> {
+    execute_body(body).map_err(|error| match error {
         BodyError::Invalid(text) => reply::failure(400, ErrorKind::Invalid, &text),
-    })?;
-    Ok(Call::Execute(ExecuteCall { app, bearer, statement, args, mode, min_txn }))
+    })
 }
 
 fn check_encoding(request: &Request) -> Result<(), Response> {
@@ -199,7 +247,12 @@ mod tests {
 
     fn ask(method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Call {
         let request = Request::new(method, path, headers, body.as_bytes()).expect("well-formed");
-        route(&request, false, Door::Data, &Secret::for_test("t"))
+        match route(&request, false, Door::Data, &Secret::for_test("t")) {
+            Call::Execute(call) => {
+                statement(request.body()).map_or_else(Call::Respond, |_| Call::Execute(call))
+            }
+            other => other,
+        }
     }
 
     fn refusal(call: Call) -> (u16, String) {
@@ -219,8 +272,9 @@ mod tests {
         assert_eq!(call.bearer.as_deref(), Some("key"));
         assert_eq!(call.min_txn, Some(Txn(17)));
         assert_eq!(call.mode, ObjectMode::Map);
-        assert_eq!(call.args.get("x").and_then(Value::as_i64), Some(1));
-        assert_eq!(&*call.statement, "SELECT * FROM cars WHERE a = :x");
+        let (statement, args) = statement(body.as_bytes()).expect("a statement");
+        assert_eq!(args.get("x").and_then(Value::as_i64), Some(1));
+        assert_eq!(&*statement, "SELECT * FROM cars WHERE a = :x");
     }
 
     #[test]
@@ -250,6 +304,35 @@ mod tests {
             assert_eq!(found, status, "{path}: {text}");
             assert!(text.contains(part), "{path}: {text}");
         }
+    }
+
+    #[test]
+    fn what_a_head_alone_allows_is_said_before_its_body_is_read() {
+        let token = Secret::for_test("t");
+        let at = |method, path: &str, bearer: &str, door| {
+            let headers = [("Authorization", bearer), ("Content-Length", "9")];
+            let request = Request::new(method, path, &headers, b"").expect("well-formed");
+            route_head(&request, door, &token)
+        };
+        let path = format!("/{APP}/api/v5/store/execute");
+        assert!(matches!(
+            at(Method::Post, &path, "Bearer k", Door::Data),
+            AtHead::Statement { bearer: Some(bearer), .. } if &*bearer == "k"
+        ));
+        for (method, path, door, status) in [
+            (Method::Put, &*path, Door::Data, 405),
+            (Method::Post, "/nothing", Door::Data, 404),
+            (Method::Post, "/admin/apps", Door::Data, 404),
+            (Method::Post, "/admin/apps", Door::Admin, 401),
+        ] {
+            let AtHead::Refuse(response) = at(method, path, "Bearer k", door) else {
+                panic!("{path} allows nothing")
+            };
+            assert_eq!(response.status, status, "{path}");
+        }
+        let allowed = at(Method::Post, "/admin/apps", "Bearer t", Door::Admin);
+        assert!(matches!(allowed, AtHead::Administrator));
+        assert!(matches!(at(Method::Get, "/metrics", "", Door::Admin), AtHead::NoBody));
     }
 
     #[test]

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use super::os::{Epoll, Interest};
 use super::thread::{ShardThread, Sleep};
-use crate::api::Door;
 use crate::logging;
-use crate::shard::{ConnId, Shard};
+use crate::shard::{Arrival, ConnId, Shard};
 
 /// How much is read at once, and how often in a row before others get their turn.
 const READ_BYTES: usize = 64 * 1024;
@@ -39,7 +38,7 @@ pub fn run(mut thread: ShardThread) -> io::Result<()> {
     };
     let mut ready_count = 0;
     loop {
-        thread.begin_turn(|shard, stream, door| sockets.accept(&epoll, shard, stream, door));
+        thread.begin_turn(|shard, stream, arrival| sockets.accept(&epoll, shard, stream, arrival));
         for index in 0..ready_count {
             let ready = epoll.readiness(index);
             if ready.data == WAKE {
@@ -88,8 +87,8 @@ impl Socket {
 }
 
 impl Sockets {
-    fn accept(&mut self, epoll: &Epoll, shard: &mut Shard, stream: TcpStream, door: Door) {
-        let Some(conn) = shard.open_connection(door) else { return };
+    fn accept(&mut self, epoll: &Epoll, shard: &mut Shard, stream: TcpStream, arrival: Arrival) {
+        let Some(conn) = shard.open_connection(arrival) else { return };
         let interest = Interest { read: true, write: false };
         if let Err(error) = epoll.add(&stream, interest, conn.0) {
             logging::warn("connection refused", &[("cause", &error.to_string())]);

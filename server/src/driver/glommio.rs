@@ -25,8 +25,7 @@ use tokio::sync::Notify;
 use super::either::either;
 use super::os::send_now;
 use super::thread::{ShardThread, Sleep};
-use crate::api::Door;
-use crate::shard::{ConnId, Shard};
+use crate::shard::{Arrival, ConnId, Shard};
 
 /// Memory registered with each ring, which counts against the limit for locked memory.
 const IO_MEMORY_BYTES: usize = 64 * 1024;
@@ -120,8 +119,8 @@ async fn run_turns(state: &Rc<State>) {
     loop {
         let sleep = {
             let mut thread = state.thread.borrow_mut();
-            thread.begin_turn(|shard, stream, door| {
-                opened.extend(accept(state, shard, stream, door));
+            thread.begin_turn(|shard, stream, arrival| {
+                opened.extend(accept(state, shard, stream, arrival));
             });
             if !thread.finish_turn(|shard, conn| service(state, shard, conn)) {
                 return;
@@ -156,9 +155,9 @@ fn accept(
     state: &State,
     shard: &mut Shard,
     stream: StdStream,
-    door: Door,
+    arrival: Arrival,
 ) -> Option<(Rc<Socket>, TcpStream)> {
-    let conn = shard.open_connection(door)?;
+    let conn = shard.open_connection(arrival)?;
     let socket = Rc::new(Socket {
         conn,
         fd: stream.as_raw_fd(),

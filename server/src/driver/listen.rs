@@ -1,7 +1,7 @@
 //! Listening: one thread accepts, and deals the connections out to the shards in turn.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,11 @@ use std::time::Duration;
 use super::mailboxes::{Control, ControlSender};
 use super::os::{EventFd, lengthen_backlog, wait_readable};
 use crate::api::Door;
-use crate::logging;
+use crate::clock::Clock;
+use crate::refusals::{Addresses, Refusal};
+use crate::shard::Arrival;
+use crate::shared::Shared;
+use crate::{keepalive, logging};
 
 /// An address that is listened on.
 #[derive(Debug)]
@@ -66,48 +70,96 @@ pub fn bind(address: SocketAddr, door: Door, option: &str) -> Result<Bound, Bind
     })
 }
 
-/// Accepts until `stop` is signalled, then tells every thread to drain.
-pub fn accept_until_stopped(bound: &[Bound], mut shards: Vec<ControlSender>, stop: &Arc<EventFd>) {
-    let mut fds: Vec<_> = bound.iter().map(|bound| bound.listener.as_raw_fd()).collect();
-    fds.push(stop.as_raw_fd());
-    let mut next = 0;
-    while !stop.is_signalled() {
-        if let Err(error) = wait_readable(&fds) {
-            logging::error("cannot wait for connections", &[("cause", &error.to_string())]);
-            std::thread::sleep(RETRY);
-        }
-        for bound in bound {
-            accept_all(bound, &mut shards, &mut next);
-        }
-    }
-    for shard in &mut shards {
-        while shard.send(Control::Drain).is_err() {
-            std::thread::sleep(RETRY);
-        }
-    }
+/// Deals accepted connections out to the threads.
+#[derive(Debug)]
+pub struct Acceptor {
+    shards: Vec<ControlSender>,
+    next: usize,
+    shared: Arc<Shared>,
+    /// Counts by address, where that is bounded.
+    addresses: Option<Arc<Addresses>>,
+    clock: Clock,
 }
 
-fn accept_all(bound: &Bound, shards: &mut [ControlSender], next: &mut usize) {
-    loop {
-        match bound.listener.accept() {
-            Ok((stream, _)) => {
-                // Answers are written whole: there is nothing to wait for.
-                let ready = stream.set_nonblocking(true).and_then(|()| stream.set_nodelay(true));
-                if ready.is_ok() {
-                    let control = Control::Connection { stream, door: bound.door };
-                    // A thread with that many connections waiting gets no more: the socket is closed.
-                    let _ = shards[*next].send(control);
-                    *next = (*next + 1) % shards.len();
-                }
+impl Acceptor {
+    /// Deals out to `shards`; an address may have so many connections at once.
+    #[must_use]
+    pub fn new(
+        shards: Vec<ControlSender>,
+        shared: Arc<Shared>,
+        clock: Clock,
+        each_address_max: Option<u32>,
+    ) -> Self {
+        let addresses = each_address_max.map(Addresses::new);
+        Self { shards, next: 0, shared, addresses, clock }
+    }
+
+    /// Accepts until `stop` is signalled, then tells every thread to drain.
+    pub fn run(mut self, bound: &[Bound], stop: &Arc<EventFd>) {
+        let mut fds: Vec<_> = bound.iter().map(|bound| bound.listener.as_raw_fd()).collect();
+        fds.push(stop.as_raw_fd());
+        while !stop.is_signalled() {
+            if let Err(error) = wait_readable(&fds) {
+                logging::error("cannot wait for connections", &[("cause", &error.to_string())]);
+                std::thread::sleep(RETRY);
             }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => return,
-            Err(error) if is_of_one_connection(&error) => {}
-            Err(error) => {
-                // Out of descriptors or memory: what waits in the backlog will wait a moment longer.
-                logging::warn("cannot accept a connection", &[("cause", &error.to_string())]);
-                return std::thread::sleep(RETRY);
+            for bound in bound {
+                self.accept_all(bound);
             }
         }
+        for shard in &mut self.shards {
+            while shard.send(Control::Drain).is_err() {
+                std::thread::sleep(RETRY);
+            }
+        }
+    }
+
+    fn accept_all(&mut self, bound: &Bound) {
+        loop {
+            match bound.listener.accept() {
+                Ok((stream, from)) => self.deal(stream, from, bound.door),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) => {
+                    // Out of descriptors or memory: what waits in the backlog will wait a moment longer.
+                    logging::warn("cannot accept a connection", &[("cause", &error.to_string())]);
+                    return std::thread::sleep(RETRY);
+                }
+            }
+        }
+    }
+
+    fn deal(&mut self, stream: TcpStream, from: SocketAddr, door: Door) {
+        // Administrators come from one address at times, and must not be locked out by what it has open.
+        let counted = self.addresses.as_ref().filter(|_| door != Door::Admin);
+        let slot = counted.map(|addresses| addresses.take(from.ip()));
+        if matches!(slot, Some(None)) {
+            return self.note(Refusal::Address);
+        }
+        // Answers are written whole: there is nothing to wait for. A socket that is gone already needs no word.
+        let ready = stream
+            .set_nonblocking(true)
+            .and_then(|()| stream.set_nodelay(true))
+            .and_then(|()| keepalive::watch(&stream));
+        if ready.is_err() {
+            return;
+        }
+        let arrival = Arrival { door, slot: slot.flatten() };
+        let mut control = Control::Connection { stream, arrival };
+        // A thread that is busy for long has its queue full; another may have room.
+        for _ in 0..self.shards.len() {
+            let next = self.next;
+            self.next = (next + 1) % self.shards.len();
+            match self.shards[next].send(control) {
+                Ok(()) => return,
+                Err(refused) => control = refused,
+            }
+        }
+        self.note(Refusal::Queue);
+    }
+
+    fn note(&self, reason: Refusal) {
+        self.shared.refusals().note(reason, self.clock.wall().0 / 1000);
     }
 }
 

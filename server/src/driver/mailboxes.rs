@@ -8,8 +8,7 @@ use std::sync::Arc;
 use bigpeer_mailbox::{Parker, Receiver, Sender, Unparker, parker, ring};
 
 use super::os::EventFd;
-use crate::api::Door;
-use crate::shard::Mail;
+use crate::shard::{Arrival, Mail};
 
 /// How many messages fit into a mailbox; beyond that they wait with their sender.
 const MAILBOX_CAPACITY: usize = 4096;
@@ -24,8 +23,8 @@ pub enum Control {
     Connection {
         /// Its socket, non-blocking.
         stream: TcpStream,
-        /// Through which door it came.
-        door: Door,
+        /// How it came.
+        arrival: Arrival,
     },
     /// Begin to stop.
     Drain,

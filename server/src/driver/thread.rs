@@ -7,10 +7,10 @@ use std::time::Duration;
 use bigpeer_core::disk::DiskDone;
 
 use super::mailboxes::{Control, Mailboxes};
-use crate::api::Door;
+use crate::allocator;
 use crate::clock::Clock;
 use crate::disk::DiskPool;
-use crate::shard::{ConnId, FirstStart, Shard, ShardOutput};
+use crate::shard::{Arrival, ConnId, FirstStart, Shard, ShardOutput};
 
 /// What a thread tells the process.
 #[derive(Debug)]
@@ -92,11 +92,13 @@ impl ShardThread {
     }
 
     /// Begins a turn unless one has begun, and takes mail and completions. `accept` is given new connections.
-    pub fn begin_turn(&mut self, mut accept: impl FnMut(&mut Shard, TcpStream, Door)) {
+    pub fn begin_turn(&mut self, mut accept: impl FnMut(&mut Shard, TcpStream, Arrival)) {
         self.in_turn();
         while let Some(control) = self.mail.pop_control() {
             match control {
-                Control::Connection { stream, door } => accept(&mut self.shard, stream, door),
+                Control::Connection { stream, arrival } => {
+                    accept(&mut self.shard, stream, arrival);
+                }
                 Control::Drain => self.shard.drain(),
             }
         }
@@ -138,6 +140,7 @@ impl ShardThread {
                         let disk = self.disk.as_ref().expect("the first thread has the disk");
                         disk.submit(op, command);
                     }
+                    ShardOutput::Purge => allocator::purge(),
                     ShardOutput::Ready(first) => self.notify(Notice::Ready(first)),
                     ShardOutput::Fatal(cause) => self.notify(Notice::Fatal(cause)),
                     ShardOutput::Stopped => is_running = false,

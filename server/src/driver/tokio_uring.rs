@@ -29,8 +29,7 @@ use tokio_uring::net::TcpStream;
 use super::either::either;
 use super::os::{EventFd, send_now};
 use super::thread::{ShardThread, Sleep};
-use crate::api::Door;
-use crate::shard::{ConnId, Shard};
+use crate::shard::{Arrival, ConnId, Shard};
 
 /// Entries of the ring's submission queue. What does not fit is submitted on the way; memory is charged to the
 /// user's limit for locked memory, so it is small.
@@ -170,7 +169,7 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) -> Ended {
     loop {
         let sleep = {
             let mut thread = state.thread.borrow_mut();
-            thread.begin_turn(|shard, stream, door| accept(state, shard, stream, door));
+            thread.begin_turn(|shard, stream, arrival| accept(state, shard, stream, arrival));
             let is_running = thread.finish_turn(|shard, conn| service(state, shard, conn));
             is_running.then(|| thread.prepare_sleep())
         };
@@ -231,12 +230,12 @@ async fn watch_wakes(state: Rc<State>, file: std::fs::File) {
     }
 }
 
-fn accept(state: &Rc<State>, shard: &mut Shard, stream: StdStream, door: Door) {
+fn accept(state: &Rc<State>, shard: &mut Shard, stream: StdStream, arrival: Arrival) {
     // A ring waits for the socket itself; some kernels answer a socket that does not block at once.
     if stream.set_nonblocking(false).is_err() {
         return;
     }
-    let Some(conn) = shard.open_connection(door) else { return };
+    let Some(conn) = shard.open_connection(arrival) else { return };
     let socket = Rc::new(Socket {
         conn,
         stream: TcpStream::from_std(stream),

@@ -42,6 +42,13 @@ pub struct ServeOptions {
     /// The key of the certificate, in PEM
     #[arg(long, value_name = "FILE", env = "BIGPEER_TLS_KEY", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
+    /// The most connections of one source address at once, the admin door apart; no limit unless given, since a proxy is
+    /// one address
+    #[arg(long, value_name = "N", env = "BIGPEER_CONNECTIONS_PER_ADDRESS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_per_address: Option<u32>,
+    /// The most connections of each thread, the admin door apart; as many as descriptors allow unless given
+    #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections_max: Option<u32>,
     /// Say that the server is ready as one line of JSON
     #[arg(long)]
     pub json: bool,

@@ -5,11 +5,13 @@ use bigpeer_core::node::{self, Credential, Execute, RackInput};
 use bigpeer_core::time::Instant;
 use bytes::Bytes;
 
+use super::admission::{Held, STARTING};
 use super::answer::{Pending, Purpose};
 use super::session::Session;
 use super::{STATEMENT_NS_MAX, Shard, ShardOutput};
 use crate::api::{self, Call, Door, ExecuteCall, reply};
 use crate::metrics::{self, Metric};
+use crate::refusals::AddressSlot;
 use crate::shared::Phase;
 use crate::slab;
 
@@ -29,7 +31,16 @@ impl ConnId {
 #[derive(Debug)]
 pub(super) struct Entry {
     pub(super) machine: Machine,
-    door: Door,
+    pub(super) door: Door,
+    /// Its place in the count of its address.
+    _slot: Option<AddressSlot>,
+    /// It counts among those of its door, until it ends.
+    pub(super) has_place: bool,
+    /// Whoever speaks has shown a credential.
+    pub(super) is_known: bool,
+    /// When it said something last.
+    pub(super) active: Instant,
+    pub(super) held: Held,
     /// The driver has been told to look after it.
     pub(super) is_listed: bool,
     /// Whether the driver reads from it, as far as it has been told.
@@ -59,6 +70,28 @@ macro_rules! either {
 pub(super) use either;
 
 impl Entry {
+    pub(super) fn new(
+        machine: Machine,
+        door: Door,
+        slot: Option<AddressSlot>,
+        now: Instant,
+    ) -> Self {
+        Self {
+            machine,
+            door,
+            _slot: slot,
+            has_place: true,
+            is_known: false,
+            active: now,
+            held: Held::default(),
+            is_listed: false,
+            is_reading: true,
+            armed: None,
+            requests: Vec::new(),
+            session: None,
+        }
+    }
+
     /// The HTTP side; a request came from it.
     pub(super) fn http(&mut self) -> &mut ServerConnection {
         match &mut self.machine {
@@ -69,42 +102,16 @@ impl Entry {
 }
 
 impl Shard {
-    /// Takes a connection. `None`: there are too many, or the server is stopping; close the socket.
-    pub fn open_connection(&mut self, door: Door) -> Option<ConnId> {
-        if self.connections.len() >= self.config.connections_max || self.stop.is_stopping() {
-            return None;
-        }
-        let (config, now) = (self.config.connection.clone(), self.now.mono);
-        let tls = self.config.tls.clone().filter(|_| door != Door::Admin);
-        let machine = match door {
-            Door::Peer => {
-                Machine::Framed(Box::new(FramedConnection::server(config, tls, now).ok()?))
-            }
-            Door::Data | Door::Admin => {
-                Machine::Http(Box::new(ServerConnection::new(config, tls, now).ok()?))
-            }
-        };
-        let entry = Entry {
-            machine,
-            door,
-            is_listed: false,
-            is_reading: true,
-            armed: None,
-            requests: Vec::new(),
-            session: None,
-        };
-        let conn = ConnId(self.connections.insert(entry));
-        self.metrics().add(Metric::ConnectionsOpened, 1);
-        self.touch(conn);
-        Some(conn)
-    }
-
     /// Takes bytes that were read.
     pub fn handle_bytes(&mut self, conn: ConnId, bytes: &[u8]) {
         // Whoever sent this may have heard of what became durable since the turn began.
         self.now.durable = self.now.durable.max(self.shared.durable());
         let now = self.now.mono;
         self.metrics().add(Metric::BytesReceived, bytes.len() as u64);
+        if let Some(entry) = self.connections.get_mut(conn.0) {
+            entry.active = now;
+            entry.held.note(bytes.len());
+        }
         self.drive(conn, |machine| either!(machine, it => it.handle_bytes(bytes, now)));
     }
 
@@ -205,6 +212,7 @@ impl Shard {
         {
             self.on_event(conn, event);
         }
+        self.note_held(conn);
         self.touch(conn);
     }
 
@@ -234,6 +242,7 @@ impl Shard {
     fn on_event(&mut self, conn: ConnId, event: Event) {
         match event {
             Event::Request { id, request } => self.on_request(conn, id, &request, false),
+            Event::RequestHead { request } => self.on_request_head(conn, &request),
             Event::WebSocketUpgrade { id, request } => self.on_request(conn, id, &request, true),
             Event::Message(bytes) => self.on_session_bytes(conn, bytes),
             Event::OutputDrained => self.on_drained(conn),
@@ -255,7 +264,7 @@ impl Shard {
         let Some(entry) = self.connections.get(conn.0) else { return };
         match api::route(request, is_upgrade, entry.door, &self.config.admin_token) {
             Call::Respond(response) => self.respond(conn, id, response),
-            Call::Execute(call) => self.on_execute(conn, id, call),
+            Call::Execute(call) => self.on_execute(conn, id, request, call),
             Call::Session(call) => self.on_session_call(conn, id, request, call),
             Call::Live => self.respond(conn, id, Response::json(200, "{\"status\":\"live\"}")),
             Call::Ready => self.on_ready_call(conn, id),
@@ -266,7 +275,10 @@ impl Shard {
                 let response = Response::new(200, "text/plain; version=0.0.4", Bytes::from(text));
                 self.respond(conn, id, response);
             }
-            Call::Admin(call) => self.on_admin(conn, id, call),
+            Call::Admin(call) => {
+                self.note_known(conn);
+                self.on_admin(conn, id, call);
+            }
         }
     }
 
@@ -278,14 +290,24 @@ impl Shard {
         self.respond(conn, id, response);
     }
 
-    fn on_execute(&mut self, conn: ConnId, id: RequestId, call: ExecuteCall) {
+    /// The key is looked at before the body: reading a body costs more than asking for a key does.
+    fn on_execute(&mut self, conn: ConnId, id: RequestId, request: &Request, call: ExecuteCall) {
         if self.shared.phase() == Phase::Starting {
             let kind = node::ErrorKind::Unavailable;
-            let response =
-                reply::failure(503, kind, "the server is starting: try again in a moment");
+            let response = reply::failure(503, kind, STARTING);
             return self.respond(conn, id, response);
         }
-        let ExecuteCall { app, bearer, statement, args, mode, min_txn } = call;
+        let ExecuteCall { app, bearer, mode, min_txn } = call;
+        match self.check_key(app, bearer.as_deref()) {
+            Ok(()) => self.note_known(conn),
+            // A key that is made in the transaction to be waited for is not known yet.
+            Err(_) if min_txn.is_some_and(|txn| txn > self.rack.applied()) => {}
+            Err(error) => return self.respond(conn, id, reply::unauthorized(&error)),
+        }
+        let (statement, args) = match api::statement(request.body()) {
+            Ok(read) => read,
+            Err(response) => return self.respond(conn, id, response),
+        };
         let deadline = Instant { ns: self.now.mono.ns.saturating_add(STATEMENT_NS_MAX) };
         let credential = Credential::Bearer(bearer);
         let execute = Execute { app, credential, statement, args, mode, min_txn, deadline };
@@ -309,6 +331,7 @@ impl Shard {
 
     /// Nobody waits for answers any more.
     fn on_closed(&mut self, conn: ConnId) {
+        self.give_back_place(conn);
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         let session = entry.session.take();
         for key in std::mem::take(&mut entry.requests) {

@@ -10,6 +10,7 @@
 //! 4. [`Shard::run_on`] once, then the third step again;
 //! 5. sleep until [`Shard::poll_timeout`], or until something happens.
 
+mod admission;
 mod answer;
 mod bootstrap;
 mod connection;
@@ -22,7 +23,7 @@ mod timers;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bigpeer_connection::Config as ConnectionConfig;
+use bigpeer_connection::{Config as ConnectionConfig, DateCell};
 use bigpeer_core::auth::CatalogOp;
 use bigpeer_core::disk::{DiskCommand, DiskOp};
 use bigpeer_core::ident::Txn;
@@ -30,6 +31,8 @@ use bigpeer_core::node::{Rack, RackInput, RackOutput};
 use bigpeer_core::seam::Now;
 use bigpeer_core::time::{Instant, WallMs};
 
+pub use admission::Arrival;
+use admission::{Crowd, Purge};
 use answer::Pending;
 pub use bootstrap::FirstStart;
 pub use connection::ConnId;
@@ -62,8 +65,10 @@ pub struct ShardConfig {
     pub admin_token: Secret,
     /// Where keys and tokens come from.
     pub random: FillRandom,
-    /// The most connections at once.
+    /// The most connections at once, administrators apart.
     pub connections_max: usize,
+    /// The most that connections together may hold of unfinished input, in bytes.
+    pub input_bytes_max: usize,
     /// Serve the empty handler of [`crate::api::bench`].
     pub has_empty_handler: bool,
     /// Panic on request: see [`crate::api::bench`].
@@ -84,6 +89,8 @@ pub enum ShardOutput {
     },
     /// Carry out a disk command and hand back its completion. Only on the first thread.
     Disk(DiskOp, DiskCommand),
+    /// Give memory that was freed back to the system.
+    Purge,
     /// Requests are answered from here on. Only on the first thread, once.
     Ready(Option<Box<FirstStart>>),
     /// Nothing follows: end the thread.
@@ -101,6 +108,12 @@ pub struct Shard {
     log: Option<LogOwner>,
     now: Now,
     connections: Slab<Entry>,
+    strangers: Crowd,
+    administrators: Crowd,
+    /// What all connections hold of unfinished input.
+    held_bytes: usize,
+    is_shedding: bool,
+    purge: Purge,
     pending: Slab<Pending>,
     timers: Timers,
     outputs: VecDeque<ShardOutput>,
@@ -132,7 +145,16 @@ impl Shard {
         assert!(log.is_some() == (config.thread == 0), "the first thread has the log");
         let now = Now { mono, wall, ..Now::default() };
         let log = log.map(|log| LogOwner::new(log, config.threads));
+        let mut config = config;
+        // A cell of its own for each thread's date.
+        let connection = (*config.connection).clone();
+        config.connection = Arc::new(ConnectionConfig { date: DateCell::default(), ..connection });
         Self {
+            strangers: Crowd::of_strangers(config.connections_max),
+            administrators: Crowd::of_administrators(),
+            held_bytes: 0,
+            is_shedding: false,
+            purge: Purge::default(),
             config,
             shared,
             rack,
@@ -155,6 +177,7 @@ impl Shard {
         let oldest_read = self.rack.oldest_read().map_or(durable, |oldest| oldest.min(durable));
         self.shared.publish_turn(self.config.thread, oldest_read, self.rack.applied());
         self.now = Now { mono, wall, durable, oldest_read: self.shared.oldest_read() };
+        self.config.connection.date.set(wall.0 / 1000);
     }
 
     /// Takes what another thread sent.
@@ -200,6 +223,9 @@ impl Shard {
         {
             log.journal.handle_timeout(now);
         }
+        if self.purge.take_due(now.mono) {
+            self.outputs.push_back(ShardOutput::Purge);
+        }
         self.advance_stop();
         while !is_quiet {
             is_quiet = true;
@@ -238,7 +264,10 @@ impl Shard {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let log = self.log.as_ref().and_then(|log| log.journal.poll_timeout());
         let stop = self.stop.deadline();
-        [self.rack.poll_timeout(), self.timers.next(), log, stop].into_iter().flatten().min()
+        [self.rack.poll_timeout(), self.timers.next(), log, stop, self.purge.deadline()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// How much waits for other threads, behind mailboxes that are full; for the metrics.
@@ -292,6 +321,7 @@ impl Shard {
     fn publish_metrics(&self) {
         let metrics = self.metrics();
         metrics.set(Metric::ConnectionsOpen, self.connections.len() as u64);
+        metrics.set(Metric::InputHeldBytes, self.held_bytes as u64);
         metrics.set(Metric::SessionsOpen, self.sessions_open);
         metrics.set(Metric::RequestsPending, self.pending.len() as u64);
         if let Some(log) = &self.log {

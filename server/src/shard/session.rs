@@ -8,6 +8,7 @@ use bigpeer_core::node::{Credential, RackInput, SessionId, SessionInput, Session
 use bytes::Bytes;
 
 use super::Shard;
+use super::admission::STARTING;
 use super::connection::Machine;
 use super::connection::{ConnId, either};
 use crate::api::{SessionCall, preamble, reply};
@@ -45,9 +46,12 @@ impl Shard {
         call: SessionCall,
     ) {
         if self.shared.phase() == Phase::Starting {
-            let response = reply::message(503, "the server is starting: try again in a moment");
-            return self.respond(conn, id, response);
+            return self.respond(conn, id, reply::message(503, STARTING));
         }
+        if let Err(error) = self.check_device(call.app, call.bearer.as_deref()) {
+            return self.respond(conn, id, reply::unauthorized_device(&error));
+        }
+        self.note_known(conn);
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         let protocol = request.websocket_protocols().next();
         entry.http().accept_websocket(id, protocol);
@@ -63,11 +67,24 @@ impl Shard {
             return self.input(RackInput::Session { session: SessionId(conn.0), input });
         }
         let now = self.now.mono;
-        match preamble::decode(&bytes) {
-            Ok(call) if self.shared.phase() != Phase::Starting => self.open_session(conn, call),
-            Ok(_) => either!(&mut entry.machine, it => it.close(TRY_LATER, now)),
-            Err(error) => {
-                logging::info("peer refused", &[("cause", &error.to_string())]);
+        if self.shared.phase() == Phase::Starting {
+            return either!(&mut entry.machine, it => it.close(TRY_LATER, now));
+        }
+        let call = preamble::decode(&bytes).map_err(|error| error.to_string()).and_then(|call| {
+            let checked = self.check_device(call.app, call.bearer.as_deref());
+            checked.map(|()| call).map_err(|error| error.to_string())
+        });
+        let Some(entry) = self.connections.get_mut(conn.0) else { return };
+        match call {
+            Ok(call) => {
+                if let Machine::Framed(stream) = &mut entry.machine {
+                    stream.admit();
+                }
+                self.note_known(conn);
+                self.open_session(conn, call);
+            }
+            Err(cause) => {
+                logging::info("peer refused", &[("cause", &cause)]);
                 either!(&mut entry.machine, it => it.close(POLICY, now));
             }
         }

@@ -9,6 +9,8 @@ use bigpeer_core::log::LogConfig;
 use bigpeer_core::node::{NodeConfig, NodeLimits, RackConfig, SyncIdentity};
 use bigpeer_core::sync::{BootRow, BootTable};
 
+mod admission;
+
 use super::*;
 use crate::api::Door;
 use crate::secrets::Secret;
@@ -51,11 +53,12 @@ impl Server {
                 thread,
                 threads,
                 partitions: PARTITIONS,
-                connection: Arc::new(ConnectionConfig::default()),
+                connection: Arc::new(ConnectionConfig { asks_first: true, ..Default::default() }),
                 tls: None,
                 admin_token: Secret::for_test(ADMIN_TOKEN),
                 random,
                 connections_max: 8,
+                input_bytes_max: 32 << 20,
                 has_empty_handler: false,
                 has_panic_handler: false,
             };
@@ -110,6 +113,7 @@ impl Server {
                 ShardOutput::Mail { thread, mail } => self.mail.push_back((thread, mail)),
                 ShardOutput::Disk(op, command) => self.disk.submit(op, command),
                 ShardOutput::Ready(first) => self.first = first,
+                ShardOutput::Purge => {}
                 ShardOutput::Stopped => self.stopped += 1,
                 ShardOutput::Fatal(cause) => self.fatal = Some(cause),
             }

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use super::roots::client_tls;
 use super::{BodySink, Request, Transport, Url};
 use crate::cli::error::CliError;
+use crate::keepalive;
 
 /// How long to wait for a host to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -58,6 +59,7 @@ impl TcpTransport {
         let unreachable = |cause| CliError::Unreachable { url: url.to_string(), cause };
         let stream = dial(url).map_err(unreachable)?;
         stream.set_nodelay(true).map_err(unreachable)?;
+        keepalive::watch(&stream).map_err(unreachable)?;
         let config = Config { response_timeout: RESPONSE_TIMEOUT, ..Config::default() };
         let connection = ClientConnection::new(Arc::new(config), tls, Instant::default())
             .map_err(|error| CliError::Failed(error.to_string()))?;
