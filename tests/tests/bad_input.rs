@@ -172,7 +172,9 @@ fn wrong_methods_and_routes_say_which_are_right(driver: Driver) {
         ("POST", "/api/v4/store/execute", 404, "first part of the path"),
         ("POST", &format!("/{app}/api/v3/store/find"), 404, "v4 or v5"),
         ("POST", &format!("/{app}/api/v5/store/nothing"), 404, "store/execute"),
-        ("GET", "/", 404, "nothing at"),
+        ("GET", "/nothing/", 404, "nothing at /nothing/:"),
+        ("POST", "/", 405, "GET"),
+        ("BREW", &setting.client.path, 405, "BREW is not allowed on /"),
         ("GET", "/admin/apps", 404, "nothing at"),
         ("POST", "/shop/api/v5/store/execute", 404, "unknown app `shop`"),
         ("POST", unknown_app, 404, "11111111-2222"),
@@ -180,6 +182,9 @@ fn wrong_methods_and_routes_say_which_are_right(driver: Driver) {
     ] {
         check_refused(&setting.send(&request(method, path, &bearer, body)), status, part);
     }
+    let root = setting.send(&request("GET", "/", &[], b""));
+    assert_eq!((root.status, root.json()["name"].as_str()), (200, Some("bigpeer")));
+    assert_eq!(root.json()["links"]["ready"], "/health/ready");
     let answer = setting.send(&request("GET", &setting.client.path, &bearer, b""));
     assert_eq!(answer.header("allow"), Some("POST"));
     setting.check_unharmed();

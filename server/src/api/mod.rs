@@ -9,6 +9,7 @@ pub mod bench;
 mod body;
 pub mod preamble;
 pub mod reply;
+mod root;
 mod route;
 mod timestamp;
 

@@ -8,7 +8,7 @@ use bigpeer_core::node::{ErrorKind, ObjectMode};
 use bigpeer_core::value::Object;
 
 use super::body::{BodyError, execute_body};
-use super::{Call, Door, ExecuteCall, SessionCall, admin, reply};
+use super::{Call, Door, ExecuteCall, SessionCall, admin, reply, root};
 use crate::secrets::Secret;
 
 /// Decides what a request asks for. `admin_token` opens the routes below `/admin` on the admin listener.
@@ -19,6 +19,7 @@ pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret)
     let path = request.path();
     let Some(parts) = parts_of(path) else { return Call::Respond(nothing_here(path, door)) };
     match (parts, door) {
+        ([None, ..], _) => Call::Respond(root::route(request, door)),
         ([Some("health"), Some("live"), None, ..], _) => only(request, Method::Get, || Call::Live),
         ([Some("health"), Some("ready"), None, ..], _) => {
             only(request, Method::Get, || Call::Ready)
@@ -217,7 +218,7 @@ fn only(request: &Request, method: Method, call: impl FnOnce() -> Call) -> Call 
 }
 
 pub(super) fn wrong_method(request: &Request, allow: &str) -> Response {
-    let (method, path) = (request.method().as_str(), request.path());
+    let (method, path) = (request.method_name(), request.path());
     let text = format!("{method} is not allowed on {path}: use {allow}");
     reply::message(405, &text).with_header("Allow", allow)
 }
@@ -296,6 +297,8 @@ mod tests {
             (Method::Post, &format!("/{APP}/api/v4/store/find"), &[], ok, 404, "store/execute"),
             (Method::Get, "/a/b/c/d/e/f/g", &[], "", 404, "there is"),
             (Method::Get, "/metrics", &[], "", 404, "nothing at /metrics"),
+            (Method::Get, "/a/", &[], "", 404, "nothing at /a/:"),
+            (Method::Post, "/", &[], "", 405, "POST is not allowed on /: use GET"),
             (Method::Get, "/admin/apps", &[], "", 404, "nothing at"),
             (Method::Get, &format!("/{APP}/_ditto"), &[], "", 426, "WebSocket"),
             (Method::Post, "/health/live", &[], "", 405, "use GET"),
@@ -333,6 +336,25 @@ mod tests {
         let allowed = at(Method::Post, "/admin/apps", "Bearer t", Door::Admin);
         assert!(matches!(allowed, AtHead::Administrator));
         assert!(matches!(at(Method::Get, "/metrics", "", Door::Admin), AtHead::NoBody));
+    }
+
+    #[test]
+    fn a_method_without_a_meaning_is_called_by_its_name() {
+        let text = format!("BREW /{APP}/api/v5/store/execute HTTP/1.1\r\nHost: x\r\n\r\n");
+        let mut connection = bigpeer_connection::ServerConnection::new(
+            Arc::default(),
+            None,
+            bigpeer_core::time::Instant::default(),
+        )
+        .expect("without TLS nothing can fail");
+        connection.handle_bytes(text.as_bytes(), bigpeer_core::time::Instant::default());
+        let Some(bigpeer_connection::Event::Request { request, .. }) = connection.poll_event()
+        else {
+            panic!("a request")
+        };
+        let (status, text) = refusal(route(&request, false, Door::Data, &Secret::for_test("t")));
+        assert_eq!(status, 405);
+        assert!(text.contains("BREW is not allowed on /"), "{text}");
     }
 
     #[test]
