@@ -94,7 +94,7 @@ impl Document {
                 self.add(increment, author);
             }
         }
-        if delta.holds_initial() || (!deleted_before && self.was_deleted()) {
+        if self.was_deleted() && (!deleted_before || delta.holds_initial()) {
             self.drop_initial_if_deleted();
         }
         applied.is_visible = self.is_visible();
@@ -272,8 +272,9 @@ impl Delta {
         self.increments.binary_search_by(counted).is_ok()
     }
 
+    /// Whether it brings `INITIAL` content. Looked for in what is listed: only an honest peer's vector tells.
     fn holds_initial(&self) -> bool {
-        self.raised.iter().any(|dot| dot.hlc == Hlc::INITIAL)
+        self.listed.iter().flat_map(Component::entries).any(|(dot, _)| dot.hlc == Hlc::INITIAL)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Single operations: what they write, refuse and report.
 
 use super::*;
-use crate::document::{Declared, EditError, Fields, Number, Objects};
+use crate::document::{Declared, EditError, Fields, Number, Objects, Vector};
 
 fn declared(name: &str, declared: Declared) -> Fields {
     [(Box::from(name), declared)].into_iter().collect()
@@ -186,8 +186,7 @@ fn applying_reports_what_the_change_index_needs() {
     let applied = b.apply(&a.diff(b.vector())).expect("the base is met");
     assert_eq!(applied.raised, [(dot('A', 0).actor, Hlc(5)), (dot('C', 0).actor, Hlc(0))]);
     assert!(applied.was_visible && !applied.is_visible);
-    let again =
-        b.apply(&a.diff(&crate::document::Vector::new())).expect("full state always applies");
+    let again = b.apply(&a.diff(&Vector::new())).expect("full state always applies");
     assert!(!again.changed());
 }
 
@@ -250,4 +249,32 @@ fn the_size_follows_every_change() {
     assert!(a.size_bytes() < 60, "a tombstone is small: {}", a.size_bytes());
     let stored = a.to_bytes().len();
     assert!(stored < 60, "also when stored: {stored}");
+}
+
+#[test]
+fn a_deletion_hides_initial_content_whatever_the_vector_of_its_actor_says() {
+    let content = value(r#"{"f":1}"#);
+    let content = content.as_object().expect("an object");
+    let initial = Edit::initial(content, Objects::AsMaps, &Fields::default()).expect("it fits");
+    let (_, document) = initial.finish_with_document().expect("it writes");
+    let mut lie = document.diff(&Vector::new());
+    lie.raised[0].hlc = Hlc(500);
+    let mut deleted = Document::new();
+    commit(&mut deleted, dot('A', 5), |edit| edit.delete(false));
+    deleted.apply(&lie).expect("it says nothing of itself that is not so");
+    deleted.check_invariants();
+    assert_eq!(shown(&deleted), "deleted");
+}
+
+#[test]
+fn trimmed_marks_that_their_vector_has_not_seen_are_refused() {
+    let (a, mut b) = two(r#"{"f":1}"#);
+    let mut lie = a.diff(&Vector::new());
+    lie.raised.push(dot('C', 7));
+    lie.trimmed.raise(dot('C', 9));
+    lie.regions = vec![Path::root()];
+    assert!(matches!(b.apply(&lie), Err(ApplyError::Malformed { .. })));
+    lie.trimmed = [dot('C', 7)].into_iter().collect();
+    b.apply(&lie).expect("these it has seen");
+    b.check_invariants();
 }

@@ -214,3 +214,91 @@ proptest! {
         prop_assert_eq!(seen(&b), seen(&c));
     }
 }
+
+/// A delta of a peer that lies: the bytes of an honest one, some of them others.
+fn mutated(sender: &Document, base: &Vector, changes: &[(prop::sample::Index, u8)]) -> Vec<u8> {
+    let mut bytes = sender.diff(base).to_bytes();
+    for (at, to) in changes {
+        let at = at.index(bytes.len());
+        bytes[at] = *to;
+    }
+    bytes
+}
+
+/// Everything that may be done with a document here. What an edit refuses, it refuses with an error.
+fn use_in_every_way(document: &Document) {
+    document.check_invariants();
+    check_written(document);
+    let full = Delta::from_bytes(&document.diff(&Vector::new()).to_bytes()).expect("it reads back");
+    let mut elsewhere = Document::new();
+    elsewhere.apply(&full).expect("full state stands for itself");
+    elsewhere.check_invariants();
+    let again = Document::from_bytes(&document.to_bytes()).expect("it reads back");
+    assert_eq!(again.canonical_bytes(), document.canonical_bytes());
+    let mut shrunk = document.clone();
+    shrunk.trim_marks(Hlc(u64::MAX));
+    shrunk.check_invariants();
+    if let Some(tombstone) = document.tombstone() {
+        Document::from_tombstone(&tombstone).check_invariants();
+    }
+    let Some(hlc) = document.vector().highest().0.checked_add(1) else { return };
+    for what in 0..9 {
+        let mut edit = Edit::new(document, dot('Z', hlc));
+        for at in PATHS {
+            let at = path(at);
+            // Whether it is refused is no matter.
+            let _refused = match what {
+                0 => edit.assign(&at, &value(VALUES[3]), None),
+                1 => edit.unset(&at),
+                2 => edit.increment(&at, i64::MAX),
+                3 => edit.pn_increment(&at, Number::Float(f64::MAX)),
+                4 => edit.restart(&at, i64::MIN),
+                5 => edit.set_attachment(&at, Value::from("token")),
+                6 => {
+                    edit.insert();
+                    edit.assign(&at, &value(VALUES[1]), None)
+                }
+                _ => {
+                    edit.delete(what == 7);
+                    Ok(())
+                }
+            };
+        }
+        let Some(delta) = edit.finish() else { continue };
+        let mut edited = document.clone();
+        edited.apply(&delta).expect("the base of a fresh delta is met");
+        edited.check_invariants();
+        check_written(&edited);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    /// Whatever form a peer's delta has that is taken, the document it leads to can be read, sent, edited and
+    /// deleted as any other.
+    #[test]
+    fn a_peer_that_lies_cannot_make_a_document_that_panics(
+        steps in prop::collection::vec(step(true), 1..12),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        tries in prop::collection::vec(any::<prop::sample::Index>(), 12),
+    ) {
+        let (peers, reached) = run(&steps);
+        for (number, try_at) in tries.iter().enumerate() {
+            let sender = &peers[number % 3];
+            let base = if number % 2 == 0 { Vector::new() } else { try_at.get(&reached).vector().clone() };
+            let mut changes = changes.clone();
+            changes[0].0 = *try_at;
+            let Ok(delta) = Delta::from_bytes(&mutated(sender, &base, &changes)) else { continue };
+            if delta.author().is_some() || delta.has_increments() {
+                continue;
+            }
+            for receiver in peers.iter().chain([&Document::new()]) {
+                let mut document = receiver.clone();
+                if document.apply(&delta).is_ok() {
+                    use_in_every_way(&document);
+                }
+            }
+        }
+    }
+}
