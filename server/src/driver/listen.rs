@@ -175,3 +175,40 @@ const BACKLOG: u16 = 4096;
 
 /// How long to wait before trying again what failed for lack of something.
 const RETRY: Duration = Duration::from_millis(10);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::connect;
+
+    fn acceptor(threads: u16) -> (Acceptor, Vec<crate::driver::Mailboxes>) {
+        let (boxes, controls) = connect(threads).expect("descriptors");
+        let shared = Arc::new(Shared::new(threads));
+        (Acceptor::new(controls, shared, Clock::start(), None), boxes)
+    }
+
+    fn fill(queue: &mut ControlSender) {
+        while queue.send(Control::Drain).is_ok() {}
+    }
+
+    #[test]
+    fn a_busy_threads_connections_go_to_another_and_none_is_dropped_in_silence() {
+        let bound = bind(([127, 0, 0, 1], 0).into(), Door::Data, "--listen").expect("a free port");
+        let (mut acceptor, mut boxes) = acceptor(2);
+        let deal = |acceptor: &mut Acceptor| {
+            let client = TcpStream::connect(bound.address).expect("it listens");
+            wait_readable(&[bound.listener.as_raw_fd()]).expect("a connection comes");
+            acceptor.accept_all(&bound);
+            client
+        };
+        fill(&mut acceptor.shards[0]);
+        let _first = deal(&mut acceptor);
+        let _second = deal(&mut acceptor);
+        let mut dealt = std::iter::from_fn(|| boxes[1].pop_control());
+        assert!(dealt.all(|control| matches!(control, Control::Connection { .. })));
+        assert_eq!(acceptor.shared.refusals().count(Refusal::Queue), 0);
+        fill(&mut acceptor.shards[1]);
+        let _third = deal(&mut acceptor);
+        assert_eq!(acceptor.shared.refusals().count(Refusal::Queue), 1);
+    }
+}

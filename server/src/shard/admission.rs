@@ -231,6 +231,26 @@ impl Shard {
         }
     }
 
+    /// As [`Shard::check_key`], of a request that is whole; without looking for a key that opened the app on this
+    /// connection before. One that was revoked since costs the reading of one more body: execution finds it out.
+    pub(super) fn check_shown(
+        &mut self,
+        conn: ConnId,
+        app: AppId,
+        bearer: Option<&str>,
+    ) -> Result<(), AuthError> {
+        let Some(entry) = self.connections.get(conn.0) else { return Ok(()) };
+        let shown = entry.shown.as_deref().map(|(app, key)| (*app, &**key));
+        if shown.is_some() && shown == bearer.map(|key| (app, key)) {
+            return Ok(());
+        }
+        self.check_key(app, bearer)?;
+        let entry = self.connections.get_mut(conn.0).expect("it was there a moment ago");
+        entry.is_known = true;
+        entry.shown = bearer.map(|key| Box::new((app, key.into())));
+        Ok(())
+    }
+
     /// Whether a key opens an app over HTTP, as execution will find.
     pub(super) fn check_key(&self, app: AppId, bearer: Option<&str>) -> Result<(), AuthError> {
         let catalog = self.rack.nodes()[0].catalog();

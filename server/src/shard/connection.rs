@@ -1,6 +1,7 @@
 //! The connections of a thread: bytes in, calls to the nodes, bytes out.
 
 use bigpeer_connection::{Event, FramedConnection, Request, RequestId, Response, ServerConnection};
+use bigpeer_core::ident::AppId;
 use bigpeer_core::node::{self, Credential, Execute, RackInput};
 use bigpeer_core::time::Instant;
 use bytes::Bytes;
@@ -38,6 +39,8 @@ pub(super) struct Entry {
     pub(super) has_place: bool,
     /// Whoever speaks has shown a credential.
     pub(super) is_known: bool,
+    /// The key that opened an app on this connection last. Most show the same again and again.
+    pub(super) shown: Option<Box<(AppId, Box<str>)>>,
     /// When it said something last.
     pub(super) active: Instant,
     pub(super) held: Held,
@@ -82,6 +85,7 @@ impl Entry {
             _slot: slot,
             has_place: true,
             is_known: false,
+            shown: None,
             active: now,
             held: Held::default(),
             is_listed: false,
@@ -298,8 +302,8 @@ impl Shard {
             return self.respond(conn, id, response);
         }
         let ExecuteCall { app, bearer, mode, min_txn } = call;
-        match self.check_key(app, bearer.as_deref()) {
-            Ok(()) => self.note_known(conn),
+        match self.check_shown(conn, app, bearer.as_deref()) {
+            Ok(()) => {}
             // A key that is made in the transaction to be waited for is not known yet.
             Err(_) if min_txn.is_some_and(|txn| txn > self.rack.applied()) => {}
             Err(error) => return self.respond(conn, id, reply::unauthorized(&error)),

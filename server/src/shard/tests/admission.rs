@@ -99,6 +99,29 @@ fn a_stranger_is_refused_at_the_head_and_a_client_is_told_to_go_on() {
 }
 
 #[test]
+fn a_key_that_was_shown_before_is_asked_for_again() {
+    let mut server = Server::start(VirtualDisk::new(&[13; 32]), 1, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.open(Door::Data).expect("there is room");
+    let ask = |server: &mut Server, status: u16| {
+        let answer = server.execute(client, &first, SELECT);
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    };
+    ask(&mut server, 200);
+    ask(&mut server, 200);
+    let app = first.app;
+    let admin = server.open(Door::Admin).expect("there is room");
+    let revoke = format!(
+        "DELETE /admin/apps/{app}/keys/default HTTP/1.1\r\nHost: x\r\n\
+         Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
+    );
+    server.send(admin, revoke.as_bytes());
+    server.run();
+    assert!(server.receive(admin).starts_with("HTTP/1.1 200 "));
+    ask(&mut server, 401);
+}
+
+#[test]
 fn unfinished_input_has_one_bound_and_the_slowest_goes_first() {
     const PIECE: usize = 1 << 20;
     let mut server = Server::start(VirtualDisk::new(&[12; 32]), 1, 1);
