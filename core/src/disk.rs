@@ -2,8 +2,8 @@
 //!
 //! Rules that every driver and the simulator keep: completions come in any order; a `Sync` covers only those
 //! writes of its file whose completions were handed in before it was issued; a file that was created, renamed
-//! or deleted is durable only after a `SyncDir`; after a failed sync a file is poisoned and nothing more of it
-//! may be trusted.
+//! or deleted is durable only after a `SyncDir` of its directory, and a directory that was made only after one of
+//! its parent; after a failed sync a file is poisoned and nothing more of it may be trusted.
 
 use bytes::Bytes;
 
@@ -17,7 +17,8 @@ pub type FileName = std::sync::Arc<str>;
 /// What a driver must do on the disk. Files are named below the data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskCommand {
-    /// List the files of a directory, which is made when missing. Answered by `Listed`.
+    /// List the files of a directory, which is made when missing, and is then not yet durable. Answered by
+    /// `Listed`.
     List {
         /// The directory.
         dir: FileName,
@@ -45,9 +46,9 @@ pub enum DiskCommand {
         /// The file.
         file: FileName,
     },
-    /// Make creations, renames and deletions in a directory durable. Answered by `Done`.
+    /// Make creations, renames and deletions in a directory durable, also of directories. Answered by `Done`.
     SyncDir {
-        /// The directory.
+        /// The directory; `""` is the data directory itself.
         dir: FileName,
     },
     /// Rename within one directory, replacing the target. Answered by `Done`.

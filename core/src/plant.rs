@@ -51,6 +51,8 @@ pub enum Plant {
     SyncPermissionIgnored,
     /// What the sender of a delta had seen and does not list is kept.
     UnlistedKept,
+    /// The directories of log and checkpoints are made, and their parent is not synced.
+    MadeDirNotSynced,
 }
 
 impl Plant {
@@ -79,6 +81,7 @@ impl Plant {
         Self::PartitionSkipped,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
+        Self::MadeDirNotSynced,
     ];
 }
 

@@ -3,7 +3,9 @@
 //! It keeps the rules of [`crate::disk`] and gives away nothing more: completions come in a seeded order; a sync
 //! covers only writes that had completed when it was issued; after [`VirtualDisk::crash`] every 512-byte sector
 //! holds what was last synced there or any version written since, each sector for itself, and of the creations,
-//! renames and deletions since the last `SyncDir` any subset has happened. Everything follows from the seed.
+//! renames and deletions since the last `SyncDir` any subset has happened. A directory that `List` made is such a
+//! creation in its parent: until the parent is synced it may be gone with all that lies in it, synced or not.
+//! Everything follows from the seed.
 //!
 //! A driver hands in commands with [`submit`](VirtualDisk::submit) and takes completions with
 //! [`step`](VirtualDisk::step) until it returns nothing.
@@ -21,7 +23,7 @@ use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply};
 use crate::rng::{Rng, Seed};
 
 use file::File;
-use names::{Change, NameChange};
+use names::{Change, NameChange, Names, parent, parents};
 
 /// What a disk writes whole or not at all.
 pub const SECTOR_BYTES: usize = 512;
@@ -68,9 +70,9 @@ pub enum CommandKind {
 pub struct VirtualDisk {
     rng: Rng,
     /// The names as processes see them.
-    names: BTreeMap<String, u64>,
+    names: Names,
     /// The names as of the last `SyncDir` of their directory.
-    durable_names: BTreeMap<String, u64>,
+    durable_names: Names,
     name_changes: Vec<NameChange>,
     files: BTreeMap<u64, File>,
     next_file: u64,
@@ -96,8 +98,8 @@ impl VirtualDisk {
     pub fn new(seed: &Seed) -> Self {
         Self {
             rng: Rng::new(seed, "virtual disk"),
-            names: BTreeMap::new(),
-            durable_names: BTreeMap::new(),
+            names: Names::default(),
+            durable_names: Names::default(),
             name_changes: Vec::new(),
             files: BTreeMap::new(),
             next_file: 0,
@@ -171,12 +173,13 @@ impl VirtualDisk {
                 _ => self.rng.one_in(2),
             };
             if happened {
-                change.change.apply(&mut self.names);
+                self.names.apply(&change.change);
             }
         }
+        self.names.drop_unreachable();
         self.durable_names.clone_from(&self.names);
         let names = &self.names;
-        self.files.retain(|file, _| names.values().any(|named| named == file));
+        self.files.retain(|file, _| names.files().any(|(_, named)| named == *file));
     }
 
     /// The process is killed, and the machine goes on: what was written is still read, and still not durable.
@@ -188,12 +191,12 @@ impl VirtualDisk {
     /// The content of a file as a read would see it.
     #[must_use]
     pub fn content(&self, name: &str) -> Option<&[u8]> {
-        self.names.get(name).map(|file| &self.files[file].content[..])
+        self.names.get(name).map(|file| &self.files[&file].content[..])
     }
 
     /// Names and lengths of all files, sorted by name.
     pub fn files(&self) -> impl Iterator<Item = (&str, u64)> {
-        self.names.iter().map(|(name, file)| (&name[..], self.files[file].content.len() as u64))
+        self.names.files().map(|(name, file)| (name, self.files[&file].content.len() as u64))
     }
 
     /// Bit rot: flips one bit, durably. Nothing happens outside the file.
@@ -213,14 +216,19 @@ impl VirtualDisk {
         self.next_file += 1;
         let file = File { content: content.to_vec(), is_len_durable: true, ..File::default() };
         self.files.insert(self.next_file, file);
-        self.names.insert(name.to_owned(), self.next_file);
-        self.durable_names.insert(name.to_owned(), self.next_file);
+        parents(name).for_each(|dir| self.install_dir(dir));
+        let name = name.to_owned();
+        self.change_durably(&Change::Create { name, file: self.next_file });
+    }
+
+    /// Puts a durable directory in place.
+    pub fn install_dir(&mut self, dir: &str) {
+        self.change_durably(&Change::MakeDir { name: dir.to_owned() });
     }
 
     /// Removes a file durably, as a careless operator would.
     pub fn remove(&mut self, name: &str) {
-        self.names.remove(name);
-        self.durable_names.remove(name);
+        self.change_durably(&Change::Delete { name: name.to_owned() });
     }
 
     /// Bytes of sectors that syncs have made durable so far: a measure of write amplification.
@@ -231,7 +239,7 @@ impl VirtualDisk {
 
     fn rot(&mut self, name: &str, offset_bytes: u64, change: impl Fn(u8) -> u8) {
         let Some(id) = self.names.get(name) else { return };
-        let file = self.files.get_mut(id).expect("a name leads to a file");
+        let file = self.files.get_mut(&id).expect("a name leads to a file");
         let offset = offset_bytes as usize;
         if let Some(byte) = file.content.get_mut(offset) {
             *byte = change(*byte);
@@ -291,7 +299,10 @@ impl VirtualDisk {
 
     fn carry_out(&mut self, command: &DiskCommand, issued: u64) -> Result<DiskReply, DiskError> {
         match command {
-            DiskCommand::List { dir } => Ok(DiskReply::Listed(self.list(dir))),
+            DiskCommand::List { dir } => {
+                self.make_dir(dir);
+                Ok(DiskReply::Listed(self.list(dir)))
+            }
             DiskCommand::Create { file, len_bytes } => self.create(file, *len_bytes),
             DiskCommand::Write { file, offset_bytes, data } => {
                 let done = self.clock;
@@ -304,19 +315,20 @@ impl VirtualDisk {
                 Ok(DiskReply::Done)
             }
             DiskCommand::SyncDir { dir } => {
+                if !self.names.has_dir(dir) {
+                    return Err(DiskError::NotFound);
+                }
                 self.sync_dir(dir, issued);
                 Ok(DiskReply::Done)
             }
             DiskCommand::Rename { from, to } => {
-                let file = *self.names.get(&**from).ok_or(DiskError::NotFound)?;
+                let file = self.names.get(from).ok_or(DiskError::NotFound)?;
                 let (from, to) = (from.to_string(), to.to_string());
                 self.change(Change::Rename { from, to, file });
                 Ok(DiskReply::Done)
             }
             DiskCommand::Delete { file } => {
-                if !self.names.contains_key(&**file) {
-                    return Err(DiskError::NotFound);
-                }
+                self.names.get(file).ok_or(DiskError::NotFound)?;
                 self.change(Change::Delete { name: file.to_string() });
                 Ok(DiskReply::Done)
             }
@@ -335,13 +347,16 @@ impl VirtualDisk {
 
     fn list(&self, dir: &str) -> Vec<(String, u64)> {
         let in_dir = self.files().filter_map(|(name, len_bytes)| {
-            let (parent, base) = name.rsplit_once('/').unwrap_or(("", name));
-            (parent == dir).then(|| (base.to_owned(), len_bytes))
+            let base = name.rsplit_once('/').map_or(name, |(_, base)| base);
+            (parent(name) == dir).then(|| (base.to_owned(), len_bytes))
         });
         in_dir.collect()
     }
 
     fn create(&mut self, name: &str, len_bytes: u64) -> Result<DiskReply, DiskError> {
+        if !self.names.has_dir(parent(name)) {
+            return Err(DiskError::NotFound);
+        }
         if self.used_bytes().saturating_add(len_bytes) > self.capacity_bytes {
             return Err(DiskError::Full);
         }
@@ -364,7 +379,7 @@ impl VirtualDisk {
         let offset = offset_bytes as usize;
         assert!(offset.is_multiple_of(SECTOR_BYTES), "writes start on a sector");
         assert!(data.len().is_multiple_of(SECTOR_BYTES), "writes are whole sectors");
-        let id = *self.names.get(name).ok_or(DiskError::NotFound)?;
+        let id = self.names.get(name).ok_or(DiskError::NotFound)?;
         let used_bytes = self.used_bytes();
         let file = self.files.get_mut(&id).expect("a name leads to a file");
         let more_bytes = (offset + data.len()).saturating_sub(file.content.len()) as u64;
@@ -383,23 +398,36 @@ impl VirtualDisk {
         Ok(DiskReply::Done)
     }
 
+    fn make_dir(&mut self, dir: &str) {
+        for name in parents(dir).chain([dir]) {
+            if !self.names.has_dir(name) {
+                self.change(Change::MakeDir { name: name.to_owned() });
+            }
+        }
+    }
+
     fn change(&mut self, change: Change) {
-        change.apply(&mut self.names);
-        let dir = change.name().rsplit_once('/').map_or("", |(dir, _)| dir).to_owned();
-        self.name_changes.push(NameChange { dir, done: self.clock, change });
+        self.names.apply(&change);
+        self.name_changes.push(NameChange { done: self.clock, change });
         let (names, durable, changes) = (&self.names, &self.durable_names, &self.name_changes);
         self.files.retain(|id, _| {
             let changed = changes.iter().any(|change| change.change.file() == Some(*id));
-            changed || names.values().chain(durable.values()).any(|named| named == id)
+            changed || names.files().chain(durable.files()).any(|(_, named)| named == *id)
         });
     }
 
+    fn change_durably(&mut self, change: &Change) {
+        self.names.apply(change);
+        self.durable_names.apply(change);
+    }
+
+    /// Names in a directory are durable in it, whether or not the directory is: see [`Names::drop_unreachable`].
     fn sync_dir(&mut self, dir: &str, issued: u64) {
         let durable = &mut self.durable_names;
         self.name_changes.retain(|change| {
-            let is_covered = change.dir == dir && change.done <= issued;
+            let is_covered = change.change.dir() == dir && change.done <= issued;
             if is_covered {
-                change.change.apply(durable);
+                durable.apply(&change.change);
             }
             !is_covered
         });
@@ -431,7 +459,7 @@ impl VirtualDisk {
 
     fn file_mut(&mut self, name: &str) -> Option<&mut File> {
         let id = self.names.get(name)?;
-        self.files.get_mut(id)
+        self.files.get_mut(&id)
     }
 }
 

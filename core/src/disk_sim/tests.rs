@@ -13,10 +13,19 @@ fn write(byte: u8, sectors: usize) -> DiskCommand {
 }
 
 fn disk_with_file(seed: u8) -> VirtualDisk {
-    let mut disk = VirtualDisk::new(&[seed; 32]);
+    let mut disk = disk_with_dir(seed);
+    run(&mut disk, DiskCommand::SyncDir { dir: "".into() }).expect("no fault");
     run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 4_096 }).expect("space");
     run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
     run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
+    disk
+}
+
+/// A disk on which `d` was made, and is not durable.
+fn disk_with_dir(seed: u8) -> VirtualDisk {
+    let mut disk = VirtualDisk::new(&[seed; 32]);
+    let listed = run(&mut disk, DiskCommand::List { dir: "d".into() });
+    assert_eq!(listed, Ok(DiskReply::Listed(Vec::new())));
     disk
 }
 
@@ -55,13 +64,37 @@ fn a_sync_does_not_cover_a_write_that_completes_after_it_was_issued() {
 fn a_name_is_durable_only_after_its_directory_is_synced() {
     let mut lost = 0;
     for seed in 0..50 {
-        let mut disk = VirtualDisk::new(&[seed; 32]);
+        let mut disk = disk_with_dir(seed);
+        run(&mut disk, DiskCommand::SyncDir { dir: "".into() }).expect("no fault");
         run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 }).expect("space");
         run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
         disk.crash();
         lost += usize::from(disk.content(NAME).is_none());
     }
     assert!(lost > 10, "{lost} of 50");
+}
+
+#[test]
+fn a_made_directory_takes_what_lies_in_it_along_until_its_parent_is_synced() {
+    let mut lost = 0;
+    for seed in 0..50 {
+        let mut disk = disk_with_dir(seed);
+        run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 }).expect("space");
+        run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
+        run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
+        disk.crash();
+        lost += usize::from(disk.content(NAME).is_none());
+        let is_there = run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).is_ok();
+        assert_eq!(is_there, disk.content(NAME).is_some());
+    }
+    assert!(lost > 10, "{lost} of 50");
+}
+
+#[test]
+fn nothing_is_made_in_a_directory_that_is_not_there() {
+    let mut disk = VirtualDisk::new(&[0; 32]);
+    let create = DiskCommand::Create { file: NAME.into(), len_bytes: 512 };
+    assert_eq!(run(&mut disk, create), Err(DiskError::NotFound));
 }
 
 #[test]

@@ -89,7 +89,9 @@ fn found(said: &[ReaderOutput]) -> Option<(u64, usize)> {
 }
 
 fn disk(seed: u8) -> VirtualDisk {
-    VirtualDisk::new(&[seed; 32])
+    let mut disk = VirtualDisk::new(&[seed; 32]);
+    disk.install_dir(CHECKPOINT_DIR);
+    disk
 }
 
 #[test]

@@ -6,7 +6,7 @@ use crate::ident::{LogId, Txn};
 use crate::log::Io;
 use crate::log::group::LogIdentity;
 use crate::log::reader::Walk;
-use crate::log::segment::{SEGMENT_HEADER_BYTES, SPARE_TMP, SegmentHeader, segment_file};
+use crate::log::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SPARE_TMP, SegmentHeader, segment_file};
 use crate::rng::Rng;
 
 /// The number of a log's first segment.
@@ -39,7 +39,7 @@ impl Recovery {
             Founding::Renaming => {
                 DiskCommand::Rename { from: tmp.clone(), to: segment_file(FIRST_SEGMENT) }
             }
-            Founding::SyncingDir => return self.sync_dir(io),
+            Founding::SyncingDir => return self.sync_dir(LOG_DIR, io),
         };
         self.issue(command, tmp, io)
     }

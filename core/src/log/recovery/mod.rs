@@ -25,6 +25,7 @@ use super::{
 };
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
 use crate::ident::Txn;
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 
 /// A segment file that is in use, or ready to be.
@@ -104,6 +105,7 @@ pub(crate) struct Recovery {
 enum Stage {
     Listing,
     DeletingLeftovers,
+    SyncingRoot,
     SyncingNames,
     Founding(Founding),
     ReadingHeader(u64),
@@ -118,6 +120,9 @@ enum Stage {
 }
 
 type Outcome = Result<RecoveryStep, LogError>;
+
+/// The data directory, as disk commands name it.
+const ROOT_DIR: &str = "";
 
 impl Recovery {
     pub(crate) fn start(mut config: LogConfig, now: Now, io: &mut Io) -> Self {
@@ -162,6 +167,10 @@ impl Recovery {
     fn on_done(&mut self, io: &mut Io) -> Outcome {
         match self.stage {
             Stage::DeletingLeftovers => self.delete_leftovers(io),
+            Stage::SyncingRoot => {
+                self.stage = Stage::SyncingNames;
+                self.sync_dir(LOG_DIR, io)
+            }
             Stage::SyncingNames if self.files.is_empty() => self.found(Founding::Creating, io),
             Stage::SyncingNames => {
                 let first = *self.files.keys().next().expect("there are segments");
@@ -224,14 +233,16 @@ impl Recovery {
     }
 
     /// A process that was killed may have left names that are visible and not durable, so they are synced
-    /// before anything is built on them.
+    /// before anything is built on them. That goes for the directories too: the log's was made by the listing if it
+    /// was missing, and the checkpoints' before, since a checkpoint is looked for first.
     fn delete_leftovers(&mut self, io: &mut Io) -> Outcome {
         if let Some(file) = self.leftovers.pop() {
             self.stage = Stage::DeletingLeftovers;
             return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
         }
-        self.stage = Stage::SyncingNames;
-        self.sync_dir(io)
+        self.stage = Stage::SyncingRoot;
+        let root = if is_planted(Plant::MadeDirNotSynced) { LOG_DIR } else { ROOT_DIR };
+        self.sync_dir(root, io)
     }
 
     fn read_header(&mut self, number: u64, io: &mut Io) -> Outcome {
@@ -434,8 +445,8 @@ impl Recovery {
         self.issue(DiskCommand::Sync { file: file.clone() }, file, io)
     }
 
-    fn sync_dir(&mut self, io: &mut Io) -> Outcome {
-        let dir: FileName = LOG_DIR.into();
+    fn sync_dir(&mut self, dir: &str, io: &mut Io) -> Outcome {
+        let dir: FileName = dir.into();
         self.issue(DiskCommand::SyncDir { dir: dir.clone() }, dir, io)
     }
 
