@@ -79,6 +79,24 @@ pub struct LogConfig {
     pub seed: Seed,
     /// The directory was restored from a copy: go on [`RESTORE_GAP`] behind its end.
     pub restored: bool,
+    /// What the directory's owner knows of the log.
+    pub expected: LogExpected,
+}
+
+/// What the owner of a directory knows of its log before it is opened. A log that was lost must not become a new one
+/// in silence: its successor would author, acknowledge and delete under the name of a database that is gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogExpected {
+    /// Nothing: a log is opened, and made if there is none.
+    #[default]
+    Anything,
+    /// No start of the directory ever came to its end, so no record can have been written. A log without one is opened,
+    /// and made if there is none.
+    Unwritten,
+    /// There is a log. None is made.
+    Existing,
+    /// There is this log. None is made.
+    This(LogId),
 }
 
 impl LogConfig {
@@ -93,6 +111,7 @@ impl LogConfig {
             boot,
             seed,
             restored: false,
+            expected: LogExpected::Anything,
         }
     }
 }

@@ -117,6 +117,36 @@ pub enum LogError {
         /// The kind found.
         kind: u8,
     },
+    /// The directory is known to hold a log, and holds none.
+    #[error(
+        "{file} is missing: the directory held a log, and its documents are gone. Restore the directory from a \
+         backup, or begin anew in an empty one"
+    )]
+    Missing {
+        /// The first segment file of a log.
+        file: FileName,
+    },
+    /// The log is another one than the directory is known to hold.
+    #[error(
+        "{file} belongs to log {found}, and the directory to log {expected}: files of two directories were mixed. \
+         Restore the directory from a backup"
+    )]
+    Other {
+        /// The newest segment file.
+        file: FileName,
+        /// The log that was expected.
+        expected: LogId,
+        /// The log that the file states.
+        found: LogId,
+    },
+    /// No start of the directory came to its end, and yet there are records or a checkpoint of them.
+    #[error(
+        "{file} shows that the directory holds documents, and what says whose they are is missing"
+    )]
+    Unnamed {
+        /// A segment file or a checkpoint.
+        file: FileName,
+    },
     /// The checkpoint from which the log would be replayed cannot be used.
     #[error("{file}: {reason}")]
     Checkpoint {

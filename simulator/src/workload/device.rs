@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
-use bigpeer_core::ident::Txn;
+use bigpeer_core::ident::{LogId, Txn};
 use bigpeer_core::node::{ObjectMode, Request};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
@@ -37,6 +37,7 @@ pub(crate) enum Interest {
 #[derive(Clone, Debug)]
 pub(crate) struct Backup {
     pub(crate) disk: VirtualDisk,
+    pub(crate) log: Option<LogId>,
     pub(crate) at_ns: u64,
     /// The last position that was durable in it.
     pub(crate) durable: Txn,

@@ -124,21 +124,22 @@ impl World {
         let mut disk = self.processes[device].disk.clone();
         disk.kill();
         let (at_ns, durable) = (self.clock.now_ns(), self.processes[device].durable_mark);
+        let log = self.processes[device].log;
         self.line(format!("device {device} is backed up"));
-        self.devices[device - 1].backup = Some(Backup { disk, at_ns, durable });
+        self.devices[device - 1].backup = Some(Backup { disk, log, at_ns, durable });
     }
 
     /// Puts a device's backup back: what it wrote since is lost.
     fn restore(&mut self, device: ProcessId) {
-        let Some(Backup { disk, at_ns, durable }) = self.devices[device - 1].backup.clone() else {
-            return;
-        };
+        let backup = self.devices[device - 1].backup.clone();
+        let Some(Backup { disk, log, at_ns, durable }) = backup else { return };
         if self.processes[device].running.is_some() {
             self.stop(device, false);
         }
         self.saw(Seen::DeviceRestored);
         self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
         self.processes[device].disk = disk;
+        self.processes[device].log = log;
         self.processes[device].durable_mark = durable;
         self.processes[device].disk.set_faults(FaultOdds::default());
         self.processes[device].disk.set_capacity(u64::MAX);
@@ -156,9 +157,8 @@ impl World {
         if self.devices.len() >= DEVICES_MAX {
             return;
         }
-        let Some(Backup { disk, durable, .. }) = self.devices[device - 1].backup.clone() else {
-            return;
-        };
+        let backup = self.devices[device - 1].backup.clone();
+        let Some(Backup { disk, log, durable, .. }) = backup else { return };
         let partitions = self.processes[device].partitions;
         let id = self.add_process(true, partitions);
         let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
@@ -166,6 +166,7 @@ impl World {
         clone.peer_key = peer_key;
         clone.store = store;
         clone.disk = disk;
+        clone.log = log;
         clone.durable_mark = durable;
         clone.disk.set_faults(FaultOdds::default());
         clone.disk.set_capacity(u64::MAX);

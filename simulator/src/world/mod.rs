@@ -159,6 +159,7 @@ impl World {
             disk: VirtualDisk::new(&disk_seed),
             disk_factor: [1, 1, 5, 25][self.rng.below(4) as usize],
             wall_offset_ms: self.rng.below(120_000) as i64 - 60_000,
+            log: None,
             is_restored: false,
             commands_left: None,
             durable_mark: Txn(0),

@@ -7,8 +7,8 @@ use bytes::Bytes;
 
 use bigpeer_core::disk::{DiskCommand, DiskError, DiskOp};
 use bigpeer_core::disk_sim::VirtualDisk;
-use bigpeer_core::ident::{AppId, BootId, PartitionId, PeerKey, StoreId, Txn, Uuid};
-use bigpeer_core::log::{LOG_DIR, LogConfig, LogOpened};
+use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
+use bigpeer_core::log::{LOG_DIR, LogConfig, LogError, LogExpected, LogOpened};
 use bigpeer_core::node::{
     CheckpointEvent, Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput,
     RackOutput, Request, RequestId, SyncIdentity,
@@ -46,6 +46,8 @@ pub(crate) struct Process {
     pub(crate) disk_factor: u64,
     /// What the wall clock shows beyond the virtual time.
     pub(crate) wall_offset_ms: i64,
+    /// The log that its FORMAT names, once a first start has come to its end.
+    pub(crate) log: Option<LogId>,
     /// The next opening is of a directory that was put back from a copy.
     pub(crate) is_restored: bool,
     /// The power goes when the disk has carried out so many more commands.
@@ -106,6 +108,7 @@ impl World {
             pending_bytes_max: 1 << 20,
             retain_bytes: segment_bytes,
             restored: std::mem::take(&mut process.is_restored),
+            expected: process.log.map_or(LogExpected::Unwritten, LogExpected::This),
             ..LogConfig::new(boot_id, seed)
         };
         let now = Now { wall: wall(process.wall_offset_ms, self.clock.now_ns()), ..Now::default() };
@@ -439,7 +442,7 @@ impl World {
                 let boot = self.processes[id].boot;
                 self.clock.after(10 * MS, Event::Ready { process: id, boot });
             }
-            JournalOutput::Failed(error) => self.on_log_failed(id, &error.to_string()),
+            JournalOutput::Failed(error) => self.on_log_failed(id, &error),
             JournalOutput::Sealed => {}
         }
     }
@@ -473,6 +476,7 @@ impl World {
             self.coverage.saw(Seen::SealFound);
         }
         self.check_reopened(id, opened.durable);
+        self.processes[id].log = Some(opened.log_id);
         let epoch = self.rng.next_u64();
         let process = &mut self.processes[id];
         let running = process.running.as_mut().expect("its journal speaks");
@@ -502,15 +506,16 @@ impl World {
             .collect();
     }
 
-    fn on_log_failed(&mut self, id: ProcessId, error: &str) {
-        let is_damage = error.contains("damaged");
+    fn on_log_failed(&mut self, id: ProcessId, error: &LogError) {
+        // No fault here takes a file away or rots one: what is not as it was left is our doing.
+        let is_loss = !matches!(error, LogError::Disk { .. } | LogError::Checkpoint { .. });
         self.line(format!("{}: the log failed: {error}", self.name(id)));
         let boot = self.processes[id].boot;
         let running = self.processes[id].running.as_mut().expect("its journal speaks");
         running.has_failed = true;
         let is_open = running.is_ready;
         self.coverage.saw(if is_open { Seen::SyncFailed } else { Seen::OpenFailed });
-        if is_damage {
+        if is_loss {
             return self.fail(Failure::new("durability", format!("{}: {error}", self.name(id))));
         }
         let delay_ns = MS + self.delays.below(2 * SECOND);

@@ -131,7 +131,7 @@ const fn address(at: Txn, offset_bytes: u64) -> FrameAddress {
     FrameAddress { file: at.0, offset_bytes }
 }
 
-fn checkpoint_file(at: Txn) -> FileName {
+pub(super) fn checkpoint_file(at: Txn) -> FileName {
     format!("{CHECKPOINT_DIR}/{:016x}.ckpt", at.0).into()
 }
 

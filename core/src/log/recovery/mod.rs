@@ -3,6 +3,7 @@
 //!
 //! One command is out at a time. The result is where the log goes on; nothing has been appended yet.
 
+mod expected;
 mod founding;
 mod tail;
 
@@ -17,7 +18,7 @@ use super::group::{GroupKind, LogIdentity, padded};
 use super::reader::{ReadStep, SegmentReader, Walk};
 use super::search::TailSearch;
 use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file, segment_number};
-use founding::{FIRST_SEGMENT, Founding};
+use founding::Founding;
 
 use super::{
     DamageKind, Io, LogConfig, LogError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TailCut, damaged,
@@ -226,9 +227,7 @@ impl Recovery {
                 None => {}
             }
         }
-        if self.files.is_empty() && self.config.replay_from > Txn(0) {
-            return Err(damaged(FIRST_SEGMENT, 0, DamageKind::MissingSegment));
-        }
+        self.check_listed()?;
         self.delete_leftovers(io)
     }
 
@@ -274,6 +273,7 @@ impl Recovery {
             return Err(damaged(lowest, 0, DamageKind::SegmentHeader));
         };
         let log = self.headers[&newest].log;
+        self.check_log(newest, log.id)?;
         for number in lowest..=newest {
             let Some(&found_bytes) = self.files.get(&number) else {
                 return Err(damaged(number, 0, DamageKind::MissingSegment));

@@ -72,7 +72,7 @@ impl Recovery {
             let (number, offset_bytes) = self.end;
             return Err(damaged(number, offset_bytes, DamageKind::EndsBefore { wanted, last }));
         }
-        Ok(())
+        self.check_unwritten(last)
     }
 
     /// What is cut must never come back: not after another crash, and not between groups written later.

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod expected;
 mod service;
 mod torn;
 
