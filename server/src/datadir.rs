@@ -1,20 +1,27 @@
 //! The data directory: one process at a time, one format, one identity.
 //!
 //! ```text
-//! DIR/FORMAT        the format version and the number of partitions, fixed when the directory is made
-//! DIR/lock          locked while a process uses the directory; holds its pid
+//! DIR/lock          holds the pid of the process that uses the directory, which is locked itself
 //! DIR/identity      who this store is
-//! DIR/admin.token   opens the admin routes; mode 0600
+//! DIR/admin.token   opens the admin routes
 //! DIR/log/          the transaction log
+//! DIR/checkpoint/   what spares a start the replay of the whole log
+//! DIR/FORMAT        the format version, the number of partitions, the ids of store and log; the last that is made
 //! ```
+//!
+//! All of it is its owner's alone: modes 0700 and 0600.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use bigpeer_core::ident::{PeerKey, StoreId, Uuid};
+use bigpeer_core::ident::{LogId, PeerKey, StoreId, Uuid};
+use bigpeer_core::log::{LOG_DIR, LogExpected};
+use bigpeer_host::contents::{self, Contents, IDENTITY};
+use bigpeer_host::files::{make_dirs, read_small, write_whole};
+use bigpeer_host::format::{FORMAT, Finished, Named};
+use bigpeer_host::lock::{DirLock, LockError};
 
 use crate::secrets::{FillRandom, Secret};
 
@@ -31,9 +38,10 @@ pub struct DataDir {
     pub peer_key: PeerKey,
     /// Opens the admin routes.
     pub admin_token: Secret,
-    /// True when this opening made it.
-    pub created: bool,
-    _lock: File,
+    finished: Finished,
+    /// The text of an identity that is not written before the log has shown that it belongs to nobody else.
+    identity_owed: Option<String>,
+    _lock: DirLock,
 }
 
 /// Why a data directory cannot be used. Every text says what to do.
@@ -71,12 +79,24 @@ pub enum DataDirError {
         /// What is wrong.
         cause: &'static str,
     },
-    /// It holds files, and none of them is ours.
+    /// It holds a file that is none of ours.
     #[error(
-        "{path} is not empty and is no data directory of bigpeer: choose an empty one with --data"
+        "{path} is not empty and is no data directory of bigpeer, as it holds {found} and no {FORMAT}: \
+         choose an empty one with --data"
     )]
     Foreign {
         /// The directory.
+        path: PathBuf,
+        /// A file in it that no data directory has.
+        found: String,
+    },
+    /// A part of it is gone.
+    #[error(
+        "{path} is missing, and the directory holds the documents that go with it: restore it from a backup, or \
+         begin anew in an empty directory with --data"
+    )]
+    Missing {
+        /// The file or directory.
         path: PathBuf,
     },
     /// The operating system refuses.
@@ -103,31 +123,82 @@ pub const PARTITIONS_DEFAULT: u16 = 16;
 pub const PARTITIONS_MAX: u16 = 64;
 
 impl DataDir {
-    /// Opens the directory, and makes it when it is missing or empty.
+    /// Opens the directory, and begins one where nothing is. [`DataDir::finish`] ends it, once the log is open.
     ///
     /// # Errors
     ///
     /// [`DataDirError`], each with what to do about it.
     pub fn open(path: &Path, random: FillRandom) -> Result<Self, DataDirError> {
-        fs::create_dir_all(path).map_err(io_error("create", path))?;
+        make_dirs(path).map_err(io_error("create", path))?;
         let path = path.canonicalize().map_err(io_error("open", path))?;
-        let is_ours = path.join(FORMAT).exists() || path.join(LOCK).exists();
-        if !is_ours && !is_empty(&path)? {
-            return Err(DataDirError::Foreign { path });
-        }
-        let lock = lock(&path)?;
-        let (created, partitions) = match read_format(&path)? {
-            Some(partitions) => (false, partitions),
-            None => (true, PARTITIONS_DEFAULT),
+        // Before anything is looked at: what another process is making is not foreign.
+        let mut lock = DirLock::take(&path).map_err(lock_error(&path))?;
+        let (partitions, finished) = match read_format(&path)? {
+            Some(format) => format,
+            None => (PARTITIONS_DEFAULT, Finished::No),
         };
-        let (store, peer_key) = identity(&path, random)?;
-        let admin_token = admin_token(&path, random)?;
-        if created {
-            // Last, so that a directory with a format is whole.
-            let text = format!("bigpeer {FORMAT_VERSION}\npartitions {partitions}\n");
-            write_file(&path, FORMAT, text.as_bytes(), 0o644)?;
+        match finished {
+            Finished::No => check_unfinished(&path)?,
+            Finished::Unnamed | Finished::Named(_) => check_whole(&path)?,
         }
-        Ok(Self { path, partitions, store, peer_key, admin_token, created, _lock: lock })
+        let (store, peer_key, identity_owed) = identity(&path, random)?;
+        if let Finished::Named(named) = finished
+            && named.store != store
+        {
+            let cause = "it is of another store than FORMAT names";
+            return Err(DataDirError::Damaged { path: path.join(IDENTITY), cause });
+        }
+        lock.sign(&path).map_err(lock_error(&path))?;
+        let admin_token = admin_token(&path, random)?;
+        Ok(Self {
+            path,
+            partitions,
+            store,
+            peer_key,
+            admin_token,
+            finished,
+            identity_owed,
+            _lock: lock,
+        })
+    }
+
+    /// What the log in it has to be.
+    #[must_use]
+    pub fn log_expected(&self) -> LogExpected {
+        self.finished.log_expected()
+    }
+
+    /// The log is open and has taken no record since: writes or completes FORMAT, which names it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written. A directory that has a FORMAT can be used all the same.
+    pub fn finish(&mut self, log: LogId) -> Result<(), DataDirError> {
+        if let Finished::Named(named) = self.finished {
+            assert_eq!(named.log, log, "no other log opens in this directory");
+            return Ok(());
+        }
+        if let Some(text) = self.identity_owed.take() {
+            write(&self.path, IDENTITY, &text)?;
+        }
+        let named = Named { store: self.store, log };
+        let partitions = self.partitions;
+        let text = format!("bigpeer {FORMAT_VERSION}\npartitions {partitions}\n{}", named.lines());
+        write(&self.path, FORMAT, &text)?;
+        self.finished = Finished::Named(named);
+        Ok(())
+    }
+
+    /// Whether it has a FORMAT, so that its log may take records.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished != Finished::No
+    }
+
+    /// That FORMAT is missing where the log holds records.
+    #[must_use]
+    pub fn format_missing(&self) -> DataDirError {
+        DataDirError::Missing { path: self.path.join(FORMAT) }
     }
 }
 
@@ -142,59 +213,28 @@ pub fn read_admin_token(path: &Path) -> Result<Secret, DataDirError> {
     Ok(Secret::from_text(text.trim()))
 }
 
-const FORMAT: &str = "FORMAT";
-const LOCK: &str = "lock";
-const IDENTITY: &str = "identity";
 const ADMIN_TOKEN: &str = "admin.token";
 
-/// How often to ask for the lock again, and how long to wait each time.
-const LOCK_TRIES: u32 = 10;
-const LOCK_RETRY: Duration = Duration::from_millis(50);
-
-fn is_empty(path: &Path) -> Result<bool, DataDirError> {
-    let mut entries = fs::read_dir(path).map_err(io_error("list", path))?;
-    // What mkfs leaves in the root of a volume is nobody's data.
-    Ok(entries.all(|entry| entry.is_ok_and(|entry| entry.file_name() == "lost+found")))
-}
-
-fn lock(path: &Path) -> Result<File, DataDirError> {
-    let name = path.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&name).map_err(io_error("open", &name))?;
-    let mut tries_left = LOCK_TRIES;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(fs::TryLockError::WouldBlock) if tries_left > 0 => {
-                // A process that was killed keeps its locks until the system has taken it apart.
-                tries_left -= 1;
-                std::thread::sleep(LOCK_RETRY);
-            }
-            Err(fs::TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                let _ = file.read_to_string(&mut pid);
-                let pid = if pid.trim().is_empty() { "(unknown)" } else { pid.trim() };
-                return Err(DataDirError::InUse { path: path.to_owned(), pid: pid.to_owned() });
-            }
-            Err(fs::TryLockError::Error(error)) => return Err(io_error("lock", &name)(error)),
-        }
+/// Nothing but what a start leaves that did not come to its end.
+fn check_unfinished(path: &Path) -> Result<(), DataDirError> {
+    match contents::look(path, &[ADMIN_TOKEN]).map_err(io_error("list", path))? {
+        Contents::Empty | Contents::Unfinished => Ok(()),
+        Contents::Foreign(found) => Err(DataDirError::Foreign { path: path.to_owned(), found }),
     }
-    let pid = format!("{}\n", std::process::id());
-    let written =
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(pid.as_bytes()));
-    written.map_err(io_error("write", &name))?;
-    Ok(file)
 }
 
-/// The number of partitions, or `None` in a directory that was never finished.
-fn read_format(path: &Path) -> Result<Option<u16>, DataDirError> {
+/// Everything that was there when FORMAT was written. Whether the log is the one it names, the log itself will see.
+fn check_whole(path: &Path) -> Result<(), DataDirError> {
+    match [IDENTITY, LOG_DIR].into_iter().find(|name| !path.join(name).exists()) {
+        Some(name) => Err(DataDirError::Missing { path: path.join(name) }),
+        None => Ok(()),
+    }
+}
+
+/// The number of partitions and the identities, or `None` in a directory that was never finished.
+fn read_format(path: &Path) -> Result<Option<(u16, Finished)>, DataDirError> {
     let name = path.join(FORMAT);
-    let text = match fs::read_to_string(&name) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(io_error("read", &name)(error)),
-    };
+    let Some(text) = read_small(&name).map_err(io_error("read", &name))? else { return Ok(None) };
     let damaged = |cause| DataDirError::Damaged { path: name.clone(), cause };
     let mut lines = text.lines();
     let version = lines.next().and_then(|line| line.strip_prefix("bigpeer "));
@@ -206,28 +246,36 @@ fn read_format(path: &Path) -> Result<Option<u16>, DataDirError> {
     let partitions = lines.next().and_then(|line| line.strip_prefix("partitions "));
     let partitions = partitions.and_then(|text| text.parse().ok());
     let partitions = partitions.filter(|count| (1..=PARTITIONS_MAX).contains(count));
-    partitions.map(Some).ok_or_else(|| damaged("no number of partitions"))
+    let partitions = partitions.ok_or_else(|| damaged("no number of partitions"))?;
+    let named = Named::parse(&text).map_err(damaged)?;
+    Ok(Some((partitions, named.map_or(Finished::Unnamed, Finished::Named))))
 }
 
-/// Store id and peer key, made once.
-fn identity(path: &Path, random: FillRandom) -> Result<(StoreId, PeerKey), DataDirError> {
+/// Store id and peer key, made once; and the text of the file, if it is not written yet.
+///
+/// Where a log is and no identity, the log may be that of a database whose other files were lost: it is refused as
+/// soon as a record is found in it, and must not meet a new identity when those files are put back.
+fn identity(
+    path: &Path,
+    random: FillRandom,
+) -> Result<(StoreId, PeerKey, Option<String>), DataDirError> {
     let name = path.join(IDENTITY);
-    match fs::read_to_string(&name) {
-        Ok(text) => parse_identity(&text).ok_or(DataDirError::Damaged {
-            path: name,
-            cause: "expected a line `store UUID` and a line `peer` with 64 hexadecimal digits",
-        }),
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            let (mut store, mut peer_key) = ([0; 16], [0; 32]);
-            random(&mut store);
-            random(&mut peer_key);
-            let (store, peer_key) = (StoreId(Uuid(store)), PeerKey(peer_key));
-            let text = format!("store {store}\npeer {peer_key}\n");
-            write_file(path, IDENTITY, text.as_bytes(), 0o644)?;
-            Ok((store, peer_key))
-        }
-        Err(error) => Err(io_error("read", &name)(error)),
+    if let Some(text) = read_small(&name).map_err(io_error("read", &name))? {
+        let cause = "expected a line `store UUID` and a line `peer` with 64 hexadecimal digits";
+        let (store, peer_key) =
+            parse_identity(&text).ok_or(DataDirError::Damaged { path: name, cause })?;
+        return Ok((store, peer_key, None));
     }
+    let (mut store, mut peer_key) = ([0; 16], [0; 32]);
+    random(&mut store);
+    random(&mut peer_key);
+    let (store, peer_key) = (StoreId(Uuid(store)), PeerKey(peer_key));
+    let text = format!("store {store}\npeer {peer_key}\n");
+    if path.join(LOG_DIR).exists() {
+        return Ok((store, peer_key, Some(text)));
+    }
+    write(path, IDENTITY, &text)?;
+    Ok((store, peer_key, None))
 }
 
 fn parse_identity(text: &str) -> Option<(StoreId, PeerKey)> {
@@ -248,29 +296,30 @@ fn admin_token(path: &Path, random: FillRandom) -> Result<Secret, DataDirError> 
     let name = path.join(ADMIN_TOKEN);
     if !name.exists() {
         let token = Secret::token(random);
-        write_file(path, ADMIN_TOKEN, format!("{}\n", token.reveal()).as_bytes(), 0o600)?;
+        write(path, ADMIN_TOKEN, &format!("{}\n", token.reveal()))?;
     }
     let mode = fs::metadata(&name).map_err(io_error("read", &name))?.permissions().mode();
     if mode & 0o077 != 0 {
-        let only_owner = fs::Permissions::from_mode(0o600);
+        let only_owner = fs::Permissions::from_mode(FILE_MODE);
         fs::set_permissions(&name, only_owner).map_err(io_error("protect", &name))?;
     }
     read_admin_token(path)
 }
 
-/// Writes a file that is there whole or not at all, also after a power cut.
-fn write_file(dir: &Path, name: &str, bytes: &[u8], mode: u32) -> Result<(), DataDirError> {
-    let (file, temporary) = (dir.join(name), dir.join(format!("{name}.new")));
-    let write = || {
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(mode);
-        let mut out = options.open(&temporary)?;
-        out.write_all(bytes)?;
-        out.sync_all()?;
-        fs::rename(&temporary, &file)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(io_error("write", &file))
+/// The mode of files: their owner's alone.
+const FILE_MODE: u32 = 0o600;
+
+fn write(dir: &Path, name: &str, text: &str) -> Result<(), DataDirError> {
+    let written = write_whole(dir, name, text.as_bytes(), FILE_MODE);
+    written.map_err(io_error("write", &dir.join(name)))
+}
+
+fn lock_error(path: &Path) -> impl FnOnce(LockError) -> DataDirError {
+    let path = path.to_owned();
+    move |error| match error {
+        LockError::InUse { pid } => DataDirError::InUse { path, pid },
+        LockError::Io(error) => io_error("lock", &path)(error),
+    }
 }
 
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DataDirError {
@@ -302,21 +351,37 @@ mod tests {
         path
     }
 
+    const LOG: LogId = LogId(Uuid([7; 16]));
+
+    /// A directory whose first start came to its end.
+    fn finished(name: &str) -> (PathBuf, DataDir) {
+        let path = scratch(name);
+        let mut made = DataDir::open(&path, os_random).expect("a new directory");
+        assert_eq!(made.log_expected(), LogExpected::Unwritten);
+        fs::create_dir(path.join(LOG_DIR)).expect("temporary");
+        made.finish(LOG).expect("temporary");
+        (path, made)
+    }
+
+    fn refusal(path: &Path) -> String {
+        DataDir::open(path, os_random).expect_err("it is refused").to_string()
+    }
+
     #[test]
     fn a_directory_keeps_its_identity_and_admits_one_process() {
-        let path = scratch("identity");
-        let first = DataDir::open(&path, os_random).expect("a new directory");
-        assert!(first.created);
-        let refused = DataDir::open(&path, os_random).expect_err("it is locked").to_string();
+        let (path, first) = finished("identity");
+        let refused = refusal(&path);
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
         let (store, peer_key, token) = (first.store, first.peer_key, first.admin_token.clone());
         drop(first);
         let second = DataDir::open(&path, os_random).expect("it is free");
-        assert!(!second.created);
+        assert_eq!(second.log_expected(), LogExpected::This(LOG));
         assert_eq!((second.store, second.peer_key), (store, peer_key));
         assert!(second.admin_token == token && second.partitions == PARTITIONS_DEFAULT);
-        let mode = fs::metadata(path.join(ADMIN_TOKEN)).expect("there").permissions().mode();
-        assert_eq!(mode & 0o777, 0o600);
+        for name in [ADMIN_TOKEN, IDENTITY, FORMAT] {
+            let mode = fs::metadata(path.join(name)).expect("there").permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{name}");
+        }
         fs::remove_dir_all(&path).expect("ours");
     }
 
@@ -325,12 +390,56 @@ mod tests {
         let path = scratch("newer");
         fs::create_dir_all(&path).expect("temporary");
         fs::write(path.join(FORMAT), "bigpeer 2\npartitions 16\n").expect("temporary");
-        let error = DataDir::open(&path, os_random).expect_err("newer").to_string();
+        let error = refusal(&path);
         assert!(error.contains("format version 2"), "{error}");
+        for foreign in ["holiday.jpg", "lock"] {
+            fs::remove_dir_all(&path).expect("ours");
+            fs::create_dir_all(&path).expect("temporary");
+            fs::write(path.join(foreign), "").expect("temporary");
+            let error = refusal(&path);
+            assert!(error.contains(foreign) && error.contains("choose an empty one"), "{error}");
+            assert_eq!(fs::read_dir(&path).expect("there").count(), 1, "nothing is made in it");
+        }
         fs::remove_dir_all(&path).expect("ours");
-        fs::create_dir_all(&path).expect("temporary");
-        fs::write(path.join("holiday.jpg"), "").expect("temporary");
-        assert!(matches!(DataDir::open(&path, os_random), Err(DataDirError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_part_that_is_gone_is_not_made_anew() {
+        for part in [IDENTITY, LOG_DIR] {
+            let (path, made) = finished("missing");
+            drop(made);
+            let lost = path.join(part);
+            fs::remove_file(&lost).or_else(|_| fs::remove_dir(&lost)).expect("it was there");
+            let error = refusal(&path);
+            assert!(error.contains(&format!("{part} is missing")), "{error}");
+            assert!(!lost.exists());
+            fs::remove_dir_all(&path).expect("ours");
+        }
+    }
+
+    #[test]
+    fn an_identity_of_another_store_is_refused() {
+        let (path, made) = finished("mixed");
+        drop(made);
+        let other = format!("store {}\npeer {}\n", Uuid([1; 16]), PeerKey([2; 32]));
+        fs::write(path.join(IDENTITY), other).expect("temporary");
+        let error = refusal(&path);
+        assert!(error.contains("another store"), "{error}");
+        fs::remove_dir_all(&path).expect("ours");
+    }
+
+    #[test]
+    fn a_format_without_identities_is_completed() {
+        let (path, made) = finished("older");
+        drop(made);
+        fs::write(path.join(FORMAT), "bigpeer 1\npartitions 8\n").expect("temporary");
+        let mut older = DataDir::open(&path, os_random).expect("an older build's");
+        assert_eq!((older.log_expected(), older.partitions), (LogExpected::Existing, 8));
+        older.finish(LOG).expect("temporary");
+        drop(older);
+        let completed = DataDir::open(&path, os_random).expect("it is free");
+        assert_eq!(completed.log_expected(), LogExpected::This(LOG));
+        assert_eq!(completed.partitions, 8);
         fs::remove_dir_all(&path).expect("ours");
     }
 }

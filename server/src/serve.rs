@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bigpeer_connection::Config as ConnectionConfig;
-use bigpeer_core::ident::{BootId, PartitionId, Uuid};
+use bigpeer_core::ident::{BootId, LogId, PartitionId, Uuid};
 use bigpeer_core::log::{LogConfig, LogError};
 use bigpeer_core::node::{NodeConfig, NodeLimits, Rack, RackConfig, SyncIdentity};
 use bigpeer_core::rng::Seed;
@@ -77,12 +77,12 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         (Some(certificates), Some(key)) => Some(tls::load(certificates, key)?),
         _ => None,
     };
-    let directory = DataDir::open(&options.data, os_random)?;
+    let mut directory = DataDir::open(&options.data, os_random)?;
     let bound = bind(options)?;
     warn_of_exposure(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
-    let log = open(&directory, &clock, options.checkpoint_after)?;
+    let log = open(&mut directory, &clock, options.checkpoint_after)?;
     let template = ShardConfig {
         thread: 0,
         threads,
@@ -248,23 +248,41 @@ fn warn_of_exposure(bound: &[Bound], has_tls: bool) {
     }
 }
 
+/// Opens the log. From here on the directory is whole, and its log may take records.
 fn open(
-    directory: &DataDir,
+    directory: &mut DataDir,
     clock: &Clock,
     checkpoint_after: Option<u64>,
-) -> Result<OpenLog, LogError> {
+) -> Result<OpenLog, ServeError> {
     let mut config = LogConfig::new(BootId(uuid()), seed());
     config.segment_bytes = segment_bytes(&directory.path);
+    config.expected = directory.log_expected();
     let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
     let mut disk = DiskHere::new(&directory.path);
     let execute = |op, command| disk.execute(op, command);
-    let log = open_log(config, directory.partitions, checkpoint_after, now, execute)?;
+    let log = match open_log(config, directory.partitions, checkpoint_after, now, execute) {
+        Ok(log) => log,
+        Err(LogError::Unnamed { .. }) => return Err(directory.format_missing().into()),
+        Err(error) => return Err(error.into()),
+    };
+    finish(directory, log.opened.log_id)?;
     if let Some(cut) = &log.opened.cut {
         let (offset, bytes) = (cut.offset_bytes.to_string(), cut.len_bytes.to_string());
         let fields = [("file", &*cut.file), ("offset", &*offset), ("bytes", &*bytes)];
         logging::info("an unfinished write at the end of the log was cut off", &fields);
     }
     Ok(log)
+}
+
+fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {
+    match directory.finish(log) {
+        // The FORMAT of an earlier build, on a volume that is full or read-only: it can be completed another time.
+        Err(error) if directory.is_finished() => {
+            logging::warn("FORMAT was not completed", &[("cause", &error.to_string())]);
+            Ok(())
+        }
+        result => result,
+    }
 }
 
 /// A sixteenth of the file system, within what a segment may be: a small volume must hold several.

@@ -2,14 +2,15 @@
 //! does not wait for a sync.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
+use bigpeer_host::files::DIR_MODE;
 use bytes::Bytes;
 
 use crate::command::{Command, Inbox};
@@ -105,10 +106,8 @@ impl Files {
 
     fn list(&self, dir: &str) -> io::Result<DiskReply> {
         let path = self.root.join(dir);
-        if !path.is_dir() {
-            fs::create_dir_all(&path)?;
-            File::open(&self.root)?.sync_all()?;
-        }
+        // Its owner's alone, whatever the umask of the application: see `Directory`.
+        DirBuilder::new().recursive(true).mode(DIR_MODE).create(&path)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(path)? {
             let entry = entry?;
@@ -124,7 +123,9 @@ impl Files {
     fn create(&mut self, name: &FileName, len_bytes: u64) -> io::Result<()> {
         self.open.remove(name);
         let path = self.root.join(&**name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let file = options.open(&path)?;
         let written = write_zeroes(&file, len_bytes).and_then(|()| file.sync_all());
         if written.is_err() {
             // Half a segment would take the space that is missing.

@@ -68,17 +68,26 @@ impl Fresh {
 impl Engine {
     /// Opens the log and replays it.
     pub(crate) fn open(parts: OpenParts) -> Result<Self, PeerError> {
-        let OpenParts { directory, app, name, endpoint, token, .. } = parts;
+        let OpenParts { mut directory, app, name, endpoint, token, .. } = parts;
         let fresh = Fresh::draw()?;
         let disk = Disk::start(&directory.path, parts.inbox.clone())?;
         let clock = Clock::start();
         let mut now = Now { mono: clock.mono(), wall: Clock::wall(), ..Now::default() };
-        let config =
-            LogConfig { segment_bytes: SEGMENT_BYTES, ..LogConfig::new(fresh.boot, fresh.seed) };
+        let config = LogConfig {
+            segment_bytes: SEGMENT_BYTES,
+            expected: directory.log_expected(),
+            ..LogConfig::new(fresh.boot, fresh.seed)
+        };
         let mut journal = Journal::open(config, PARTITIONS, now);
         journal.set_checkpoint_after(CHECKPOINT_AFTER_BYTES);
-        let mut opening =
-            Opening { journal, rack: None, fresh, directory: &directory, name, changed: Txn(0) };
+        let mut opening = Opening {
+            journal,
+            rack: None,
+            fresh,
+            directory: &mut directory,
+            name,
+            changed: Txn(0),
+        };
         while !opening.advance(&disk, &mut now)? {
             let command = parts.commands.recv().expect("the inbox is ours as well");
             now.mono = clock.mono();
@@ -116,7 +125,7 @@ struct Opening<'a> {
     journal: Journal,
     rack: Option<Rack>,
     fresh: Fresh,
-    directory: &'a Directory,
+    directory: &'a mut Directory,
     name: Box<str>,
     /// The last position that changed a document.
     changed: Txn,
@@ -130,6 +139,7 @@ impl Opening<'_> {
             match output {
                 JournalOutput::Disk(op, command) => disk.submit(op, command),
                 JournalOutput::Opened(opened) => {
+                    self.directory.finish(opened.log_id)?;
                     self.rack = Some(make_rack(self.fresh, self.directory, &self.name, &opened));
                 }
                 JournalOutput::Committed { first, records, upto } => {
@@ -150,7 +160,7 @@ impl Opening<'_> {
                     self.take_rack_outputs()?;
                 }
                 JournalOutput::Replayed => is_replayed = true,
-                JournalOutput::Failed(error) => return Err(PeerError::Log(error)),
+                JournalOutput::Failed(error) => return Err(self.directory.log_error(error)),
                 JournalOutput::Appended { .. }
                 | JournalOutput::Checkpoint(_)
                 | JournalOutput::Sealed => {}
