@@ -100,7 +100,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     };
     let running = start(&template, &directory, log, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);
-    let ready = Ready::new(options, &report::addresses(&bound), driver, threads);
+    let ready = Ready::new(options, &directory.path, &report::addresses(&bound), driver, threads);
     let acceptor = spawn("accept", {
         let (stop, shared) = (stop.clone(), running.shared);
         let acceptor =

@@ -139,7 +139,8 @@ impl Options {
         }
         let ready: Value = serde_json::from_str(&line).expect("the ready line is JSON");
         assert_eq!(ready["event"], "ready", "{line}");
-        let text = |name: &str| ready[name].as_str().unwrap_or_default().to_owned();
+        let first = first_start(&ready);
+        let text = |name: &str| first[name].as_str().unwrap_or_default().to_owned();
         let (app, key, token) = (text("app"), text("apiKey"), text("developmentToken"));
         let start_time = started.elapsed();
         let (options, stderr) = (self.clone(), Some(stderr));
@@ -402,6 +403,18 @@ impl Client {
             other => panic!("items are an array: {other}"),
         }
     }
+}
+
+/// What the first start of a directory made, from the file that its ready line names; null of a later start.
+///
+/// # Panics
+///
+/// When the file is not there.
+#[must_use]
+pub fn first_start(ready: &Value) -> Value {
+    let Some(path) = ready["firstStart"].as_str() else { return Value::Null };
+    let text = std::fs::read_to_string(path).expect("the server wrote it before it was ready");
+    serde_json::from_str(&text).expect("the file is JSON")
 }
 
 fn read_to_end(mut from: impl Read) -> String {

@@ -1,8 +1,10 @@
 //! The requests that users of the API already send work as written, with an app and a key of ours.
 
+use std::os::unix::fs::PermissionsExt;
+
 use bigpeer_tests::http::{Answer, Connection};
 use bigpeer_tests::scratch::Scratch;
-use bigpeer_tests::server::{Options, Server};
+use bigpeer_tests::server::{Options, Server, first_start};
 use bigpeer_tests::suite;
 use bigpeer_tests::suite::Driver;
 use serde_json::{Value, json};
@@ -93,16 +95,23 @@ fn a_mutation_and_the_read_after_it_name_their_transactions(driver: Driver) {
 
 fn the_first_start_alone_shows_the_key(driver: Driver) {
     let scratch = Scratch::new();
-    let mut first = Options::new(driver, scratch.path()).start();
-    for name in ["app", "apiKey", "developmentToken"] {
-        assert!(first.ready[name].is_string(), "{}", first.ready);
+    let data = scratch.join("data");
+    let mut first = Options::new(driver, &data).start();
+    let secrets = ["app", "apiKey", "developmentToken"];
+    for name in secrets {
+        assert!(first.ready[name].is_null(), "printed where no terminal is: {}", first.ready);
+        assert!(first_start(&first.ready)[name].is_string());
     }
+    let file = data.join("first-start.json");
+    assert_eq!(first.ready["firstStart"], json!(file.canonicalize().expect("it is there")));
+    let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o777, 0o600, "its owner's alone");
     let key = first.key.clone();
     let (_, log) = first.terminate();
     assert!(!log.contains(&key), "a key is never logged");
+    std::fs::remove_file(&file).expect("ours");
     let second = first.restart();
-    for name in ["app", "apiKey", "developmentToken"] {
-        assert!(second.ready[name].is_null(), "{}", second.ready);
-    }
+    assert!(second.ready["firstStart"].is_null(), "{}", second.ready);
+    assert!(!file.exists());
     second.client().run("SELECT * FROM cars", &json!({}));
 }

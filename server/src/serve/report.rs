@@ -1,14 +1,17 @@
 //! What the server says on standard output once it is ready.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use bigpeer_core::value::{Object, Value, json};
+use bigpeer_host::files::write_whole;
 
 use super::ServeOptions;
 use crate::api::Door;
 use crate::driver::listen::Bound;
 use crate::driver::probe::Driver;
+use crate::logging;
 use crate::shard::FirstStart;
 
 /// Where the server answers.
@@ -19,14 +22,31 @@ pub(super) struct Ready {
     admin: SocketAddr,
     driver: Driver,
     shards: u16,
-    data: String,
+    data: PathBuf,
     has_tls: bool,
+    has_admin_tls: bool,
     as_json: bool,
 }
 
+/// How what is shown once is shown.
+#[derive(Clone, Copy, Debug)]
+enum Shown<'a> {
+    /// It is no first start.
+    Nothing,
+    /// Here: somebody sits at a terminal.
+    Here(&'a FirstStart),
+    /// In this file: what is printed elsewhere ends in the logs of service managers, which many may read.
+    In(&'a Path),
+}
+
+/// The file in the data directory that holds what the first start made, for its owner alone.
+const FIRST_START: &str = "first-start.json";
+
 impl Ready {
+    /// `data` is the data directory, with its whole path.
     pub(super) fn new(
         options: &ServeOptions,
+        data: &Path,
         bound: &[(Door, SocketAddr)],
         driver: Driver,
         shards: u16,
@@ -41,21 +61,37 @@ impl Ready {
             admin: at(Door::Admin),
             driver,
             shards,
-            data: options.data.display().to_string(),
+            data: data.to_owned(),
             has_tls: options.tls_cert.is_some(),
+            has_admin_tls: options.admin_tls_cert.is_some(),
             as_json: options.json,
         }
     }
 
     /// Says so. `first` holds what is shown once: it is durable already.
     pub(super) fn print(&self, first: Option<&FirstStart>) -> io::Result<()> {
-        let text = if self.as_json { self.json(first) } else { self.text(first) };
+        let file = self.data.join(FIRST_START);
+        let shown = match first {
+            None => Shown::Nothing,
+            Some(first) if io::stdout().is_terminal() => Shown::Here(first),
+            Some(first) => match write_whole(&self.data, FIRST_START, &secrets(first), 0o600) {
+                Ok(()) => Shown::In(&file),
+                Err(error) => {
+                    let (file, error) = (file.display().to_string(), error.to_string());
+                    let advice = "make another key with `bigpeer key create`";
+                    let fields = [("file", &*file), ("cause", &*error), ("advice", advice)];
+                    logging::error("the first key cannot be written down", &fields);
+                    Shown::Nothing
+                }
+            },
+        };
+        let text = if self.as_json { self.json(shown) } else { self.text(shown) };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
         out.flush()
     }
 
-    fn json(&self, first: Option<&FirstStart>) -> String {
+    fn json(&self, shown: Shown<'_>) -> String {
         let mut object = Object::new();
         object.insert("event", Value::from("ready"));
         object.insert("listen", Value::from(self.listen.to_string()));
@@ -63,25 +99,37 @@ impl Ready {
         object.insert("admin", Value::from(self.admin.to_string()));
         object.insert("driver", Value::from(self.driver.to_string()));
         object.insert("shards", Value::from(i64::from(self.shards)));
-        if let Some(first) = first {
-            object.insert("app", Value::from(first.app.to_string()));
-            object.insert("apiKey", Value::from(first.api_key.reveal()));
-            object.insert("developmentToken", Value::from(first.development_token.reveal()));
+        match shown {
+            Shown::Nothing => {}
+            Shown::Here(first) => insert_secrets(&mut object, first),
+            Shown::In(file) => {
+                object.insert("firstStart", Value::from(file.display().to_string()));
+            }
         }
-        let mut out = Vec::new();
-        json::write(&Value::Object(object), &mut out);
-        out.push(b'\n');
-        String::from_utf8(out).expect("JSON is text")
+        String::from_utf8(line(object)).expect("JSON is text")
     }
 
-    fn text(&self, first: Option<&FirstStart>) -> String {
-        let scheme = if self.has_tls { "https" } else { "http" };
-        let Self { listen, peer_listen, admin, driver, shards, data, .. } = self;
+    fn text(&self, shown: Shown<'_>) -> String {
+        let scheme = |has_tls| if has_tls { "https" } else { "http" };
+        let (scheme, admin_scheme) = (scheme(self.has_tls), scheme(self.has_admin_tls));
+        let Self { listen, peer_listen, admin, driver, shards, .. } = self;
+        let data = self.data.display();
         let mut text = format!(
             "bigpeer is ready\n  HTTP API  {scheme}://{listen}\n  peers     {peer_listen}\n  \
-             admin     http://{admin}\n  data      {data}\n  driver    {driver}, {shards} shards\n"
+             admin     {admin_scheme}://{admin}\n  data      {data}\n  driver    {driver}, {shards} shards\n"
         );
-        let Some(first) = first else { return text };
+        let first = match shown {
+            Shown::Nothing => return text,
+            Shown::Here(first) => first,
+            Shown::In(file) => {
+                text.push_str(&format!(
+                    "\nFirst start: an app was made. Its id, an API key and a development token are in\n{}:\n\
+                     read them, and delete the file.\n",
+                    file.display()
+                ));
+                return text;
+            }
+        };
         let listen = reachable(*listen);
         let (app, key) = (first.app, first.api_key.reveal());
         let token = first.development_token.reveal();
@@ -96,6 +144,26 @@ impl Ready {
         ));
         text
     }
+}
+
+/// What the file of a first start holds.
+fn secrets(first: &FirstStart) -> Vec<u8> {
+    let mut object = Object::new();
+    insert_secrets(&mut object, first);
+    line(object)
+}
+
+fn insert_secrets(object: &mut Object, first: &FirstStart) {
+    object.insert("app", Value::from(first.app.to_string()));
+    object.insert("apiKey", Value::from(first.api_key.reveal()));
+    object.insert("developmentToken", Value::from(first.development_token.reveal()));
+}
+
+fn line(object: Object) -> Vec<u8> {
+    let mut out = Vec::new();
+    json::write(&Value::Object(object), &mut out);
+    out.push(b'\n');
+    out
 }
 
 /// An address of this machine to try: one that stands for all of them is none to connect to.
@@ -130,8 +198,9 @@ mod tests {
             admin: at(3),
             driver: Driver::Epoll,
             shards: 2,
-            data: "d".to_owned(),
+            data: "d".into(),
             has_tls: false,
+            has_admin_tls: false,
             as_json: true,
         };
         let first = FirstStart {
@@ -139,8 +208,17 @@ mod tests {
             api_key: Secret::for_test("KEY"),
             development_token: Secret::for_test("TOKEN"),
         };
-        assert!(ready.json(Some(&first)).contains("\"apiKey\":\"KEY\""));
-        assert!(ready.text(Some(&first)).contains("Bearer KEY"));
-        assert!(!ready.json(None).contains("KEY") && !ready.text(None).contains("KEY"));
+        let (here, elsewhere) = (Shown::Here(&first), Shown::In(Path::new("d/first-start.json")));
+        assert!(ready.json(here).contains("\"apiKey\":\"KEY\""));
+        assert!(ready.text(here).contains("Bearer KEY"));
+        assert!(ready.json(elsewhere).contains("\"firstStart\":\"d/first-start.json\""));
+        assert!(ready.text(elsewhere).contains("d/first-start.json"));
+        for shown in [elsewhere, Shown::Nothing] {
+            for secret in ["KEY", "TOKEN"] {
+                assert!(!ready.json(shown).contains(secret) && !ready.text(shown).contains(secret));
+            }
+        }
+        let written = String::from_utf8(secrets(&first)).expect("JSON is text");
+        assert!(written.contains("\"developmentToken\":\"TOKEN\""), "{written}");
     }
 }

@@ -106,7 +106,7 @@ impl Server {
         }
         let address = text(ready, "listen")?.parse().map_err(io::Error::other)?;
         let admin = text(ready, "admin")?.parse().map_err(io::Error::other)?;
-        let access = Access { app: text(ready, "app")?.into(), key: text(ready, "apiKey")?.into() };
+        let access = access(text(ready, "firstStart")?)?;
         Ok(Self { process: Process { child, address }, access, admin })
     }
 
@@ -183,7 +183,15 @@ fn start(command: &mut Command) -> io::Result<(Child, String)> {
     Ok((child, line))
 }
 
+/// What a first start wrote down for its owner.
+fn access(file: &str) -> io::Result<Access> {
+    let written = json::parse(&fs::read(file)?, json::Limits::default())
+        .map_err(|error| io::Error::other(format!("{file} is no JSON: {error:?}")))?;
+    let written = written.as_object().ok_or_else(|| io::Error::other("not a first start's"))?;
+    Ok(Access { app: text(written, "app")?.into(), key: text(written, "apiKey")?.into() })
+}
+
 fn text<'a>(object: &'a Object, name: &str) -> io::Result<&'a str> {
     let value = object.get(name).and_then(Value::as_str);
-    value.ok_or_else(|| io::Error::other(format!("the server's first line has no `{name}`")))
+    value.ok_or_else(|| io::Error::other(format!("the server did not say `{name}`")))
 }
