@@ -7,6 +7,7 @@
 pub mod admin;
 pub mod bench;
 mod body;
+pub mod gate;
 pub mod preamble;
 pub mod reply;
 mod root;

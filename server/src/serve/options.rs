@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::api::gate::parse_origin;
 use crate::driver::probe::DriverChoice;
 
 /// How to run the server.
@@ -49,6 +50,27 @@ pub struct ServeOptions {
     /// The most connections of each thread, the admin door apart; as many as descriptors allow unless given
     #[arg(long, hide = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub connections_max: Option<u32>,
+    /// A certificate chain in PEM, for the admin listener
+    #[arg(long, value_name = "FILE", env = "BIGPEER_ADMIN_TLS_CERT", requires = "admin_tls_key")]
+    pub admin_tls_cert: Option<PathBuf>,
+    /// The key of the admin listener's certificate, in PEM
+    #[arg(long, value_name = "FILE", env = "BIGPEER_ADMIN_TLS_KEY", requires = "admin_tls_cert")]
+    pub admin_tls_key: Option<PathBuf>,
+    /// Let the admin listener be reached beyond loopback without TLS
+    #[arg(long)]
+    pub admin_insecure: bool,
+    /// A name under which the admin listener answers, beside IP addresses and localhost; may be repeated
+    #[arg(long, value_name = "NAME", env = "BIGPEER_ADMIN_HOST", value_delimiter = ',')]
+    pub admin_host: Vec<String>,
+    /// An origin whose pages may open the sync WebSocket, such as https://app.example; may be repeated, * is any
+    #[arg(
+        long,
+        value_name = "ORIGIN",
+        env = "BIGPEER_ALLOW_ORIGIN",
+        value_delimiter = ',',
+        value_parser = parse_origin
+    )]
+    pub allow_origin: Vec<String>,
     /// Say that the server is ready as one line of JSON
     #[arg(long)]
     pub json: bool,

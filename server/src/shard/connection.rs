@@ -266,6 +266,9 @@ impl Shard {
             return self.respond(conn, id, response);
         }
         let Some(entry) = self.connections.get(conn.0) else { return };
+        if let Some(response) = self.config.gate.refuse(request, is_upgrade, entry.door) {
+            return self.respond(conn, id, response);
+        }
         match api::route(request, is_upgrade, entry.door, &self.config.admin_token) {
             Call::Respond(response) => self.respond(conn, id, response),
             Call::Execute(call) => self.on_execute(conn, id, request, call),

@@ -43,6 +43,7 @@ pub use mail::Mail;
 use stop::Stop;
 use timers::Timers;
 
+use crate::api::gate::Gate;
 use crate::metrics::Metric;
 use crate::secrets::{FillRandom, Secret};
 use crate::shared::Shared;
@@ -63,6 +64,8 @@ pub struct ShardConfig {
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Opens the admin routes.
     pub admin_token: Secret,
+    /// Which names and pages may ask at all.
+    pub gate: Arc<Gate>,
     /// Where keys and tokens come from.
     pub random: FillRandom,
     /// The most connections at once, administrators apart.

@@ -56,6 +56,7 @@ impl Server {
                 connection: Arc::new(ConnectionConfig { asks_first: true, ..Default::default() }),
                 tls: None,
                 admin_token: Secret::for_test(ADMIN_TOKEN),
+                gate: Arc::default(),
                 random,
                 connections_max: 8,
                 input_bytes_max: 32 << 20,
@@ -333,7 +334,7 @@ fn admin_routes_make_and_revoke_keys() {
     let path = format!("/admin/apps/{}/keys", first.app);
     let ask = |method: &str, path: &str, body: &str| {
         format!(
-            "{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
              Content-Length: {}\r\n\r\n{body}",
             body.len()
         )

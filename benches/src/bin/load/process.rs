@@ -137,7 +137,8 @@ impl Server {
     /// When it does not answer.
     pub(crate) fn counters(&self) -> io::Result<Counters> {
         let mut stream = TcpStream::connect(self.admin)?;
-        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: load\r\nConnection: close\r\n\r\n")?;
+        stream
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         let lines = answer.lines().filter_map(|line| line.split_once(' '));

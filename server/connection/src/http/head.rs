@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::Header;
 
+use super::host;
 use crate::error::HttpError;
 
 /// How many header fields a head may have.
@@ -232,7 +233,7 @@ pub(crate) fn parse_request(text: &str) -> Result<RequestHead, HttpError> {
     for header in parsed.headers.iter() {
         fields.read(header, head)?;
     }
-    fields.check(version)?;
+    fields.check(version, text)?;
     Ok(RequestHead {
         method: Method::parse(method),
         version,
@@ -366,10 +367,17 @@ impl Fields {
     }
 
     /// Refuses what a proxy in front of us might read differently.
-    fn check(&self, version: Version) -> Result<(), HttpError> {
+    fn check(&self, version: Version, head: &str) -> Result<(), HttpError> {
         self.check_framing(version)?;
-        if version == Version::Http11 && self.known[Known::Host as usize].is_absent() {
-            return Err(malformed("a request without a Host field"));
+        let host = self.known[Known::Host as usize];
+        if host.is_absent() {
+            return match version {
+                Version::Http10 => Ok(()),
+                Version::Http11 => Err(malformed("a request without a Host field")),
+            };
+        }
+        if !host::is_well_formed(host.slice(head)) {
+            return Err(malformed("a Host field that is no name or address with a port"));
         }
         Ok(())
     }

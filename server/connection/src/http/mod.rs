@@ -3,5 +3,6 @@
 pub(crate) mod body;
 pub(crate) mod date;
 pub(crate) mod head;
+mod host;
 pub(crate) mod request;
 pub(crate) mod response;

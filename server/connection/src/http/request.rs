@@ -122,6 +122,12 @@ impl Request {
         self.known(Known::Host)
     }
 
+    /// The name or address in `Host`, without port and brackets.
+    #[must_use]
+    pub fn host_name(&self) -> Option<&str> {
+        self.host().map(crate::http::host::name_of)
+    }
+
     /// Any header field by its name, whatever its case; the first of several. Reads through the head.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
