@@ -1,9 +1,11 @@
 //! `bigpeer serve`: brings the parts together, says when it is ready, and ends in order.
 
+mod exposure;
 mod options;
 mod report;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -21,6 +23,7 @@ pub use options::ServeOptions;
 use report::Ready;
 
 use crate::api::Door;
+use crate::api::gate::Gate;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
 use crate::disk::{DiskHere, DiskPool};
@@ -33,7 +36,7 @@ use crate::panic;
 use crate::secrets::os_random;
 use crate::shard::{OpenLog, Shard, ShardConfig, open_log};
 use crate::shared::Shared;
-use crate::tls::{self, TlsFileError};
+use crate::tls::{self, Tls, TlsFileError};
 
 /// Why the server did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,16 @@ pub enum ServeError {
     /// The certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsFileError),
+    /// The admin listener would be reached in the clear from other machines.
+    #[error(
+        "the admin listener {address} can be reached from other machines, and its token would cross the network \
+         unencrypted: give --admin-tls-cert and --admin-tls-key, listen on 127.0.0.1 with --admin-listen, or say \
+         --admin-insecure where something else guards the way"
+    )]
+    AdminExposed {
+        /// Where it would listen.
+        address: SocketAddr,
+    },
     /// The driver that was asked for cannot run here.
     #[error(transparent)]
     Driver(#[from] ChooseError),
@@ -73,13 +86,13 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let limit = probe::raise_file_limit().unwrap_or(1024);
     let (driver, why) = probe::choose(options.driver)?;
     logging::info("driver chosen", &[("driver", &driver.to_string()), ("why", &why)]);
-    let tls = match (&options.tls_cert, &options.tls_key) {
-        (Some(certificates), Some(key)) => Some(tls::load(certificates, key)?),
-        _ => None,
-    };
+    let tls = load_tls(options.tls_cert.as_deref(), options.tls_key.as_deref())?;
+    let admin_tls =
+        load_tls(options.admin_tls_cert.as_deref(), options.admin_tls_key.as_deref())?;
+    exposure::check_admin(options)?;
     let mut directory = DataDir::open(&options.data, os_random)?;
     let bound = bind(options)?;
-    warn_of_exposure(&bound, tls.is_some());
+    exposure::warn(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
     let log = open(&mut directory, &clock, options.checkpoint_after)?;
@@ -88,7 +101,9 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         threads,
         partitions: directory.partitions,
         connection: Arc::new(connection_config()),
-        tls,
+        tls: tls.as_ref().map(|tls| tls.config.clone()),
+        admin_tls: admin_tls.as_ref().map(|tls| tls.config.clone()),
+        gate: Arc::new(gate(options)),
         admin_token: directory.admin_token.clone(),
         random: os_random,
         connections_max: options
@@ -98,6 +113,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         has_empty_handler: options.bench_empty_handler,
         has_panic_handler: options.test_panic,
     };
+    let watched: Vec<_> = [tls, admin_tls].into_iter().flatten().collect();
+    if !watched.is_empty() {
+        spawn("certificates", move || tls::watch(&watched))?;
+    }
     let running = start(&template, &directory, log, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);
     let ready = Ready::new(options, &directory.path, &report::addresses(&bound), driver, threads);
@@ -234,18 +253,16 @@ fn bind(options: &ServeOptions) -> Result<Vec<Bound>, BindError> {
     ])
 }
 
-fn warn_of_exposure(bound: &[Bound], has_tls: bool) {
-    for bound in bound.iter().filter(|bound| !bound.address.ip().is_loopback()) {
-        let address = bound.address.to_string();
-        if !has_tls {
-            let cause = "keys and documents cross the network unencrypted: give --tls-cert and --tls-key, \
-                         or put a proxy in front";
-            logging::warn(
-                "listening beyond loopback without TLS",
-                &[("address", &address), ("cause", cause)],
-            );
-        }
+fn load_tls(chain: Option<&Path>, key: Option<&Path>) -> Result<Option<Tls>, TlsFileError> {
+    match (chain, key) {
+        (Some(chain), Some(key)) => Tls::load(chain, key).map(Some),
+        // The options require each other.
+        _ => Ok(None),
     }
+}
+
+fn gate(options: &ServeOptions) -> Gate {
+    Gate { admin_hosts: options.admin_host.clone(), origins: options.allow_origin.clone() }
 }
 
 /// Opens the log. From here on the directory is whole, and its log may take records.

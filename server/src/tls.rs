@@ -1,11 +1,19 @@
-//! Certificates from files.
+//! Certificates from files, read again when the files change: they are renewed more often than a server is restarted.
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
 
 use rustls::ServerConfig;
+use rustls::crypto::CryptoProvider;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::logging;
 
 /// Why TLS cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -15,25 +23,187 @@ pub struct TlsFileError {
     cause: String,
 }
 
-/// Reads a certificate chain and its key, both PEM.
-///
-/// # Errors
-///
-/// When a file cannot be read, or holds something else, or the two do not belong together.
-pub fn load(certificates: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsFileError> {
+/// The TLS of one or more doors.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// What connections are made with. It stays, whatever the files say later.
+    pub config: Arc<ServerConfig>,
+    certificate: Arc<Certificate>,
+}
+
+/// A certificate and the files that it came from.
+#[derive(Debug)]
+struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    provider: Arc<CryptoProvider>,
+    current: RwLock<Arc<CertifiedKey>>,
+}
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().expect("no holder of this lock panics").clone())
+    }
+}
+
+impl Tls {
+    /// Reads a certificate chain and its key, both PEM. Warns when the key can be read by every user of the machine.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read, or holds something else, or the two do not belong together.
+    pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsFileError> {
+        warn_of_open_key(key);
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let certified = certified(chain, key, &provider)?;
+        let certificate = Arc::new(Certificate {
+            chain: chain.to_owned(),
+            key: key.to_owned(),
+            provider: provider.clone(),
+            current: RwLock::new(Arc::new(certified)),
+        });
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| TlsFileError { path: chain.to_owned(), cause: error.to_string() })?
+            .with_no_client_auth()
+            .with_cert_resolver(certificate.clone());
+        Ok(Self { config: Arc::new(config), certificate })
+    }
+
+    /// Reads the files again. Until they are good, and for connections that are open, the certificate stays.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tls::load`].
+    pub fn reload(&self) -> Result<(), TlsFileError> {
+        let Certificate { chain, key, provider, current } = &*self.certificate;
+        let certified = Arc::new(certified(chain, key, provider)?);
+        *current.write().expect("no holder of this lock panics") = certified;
+        Ok(())
+    }
+}
+
+/// Reads certificates again whenever their files change. Does not return.
+pub fn watch(all: &[Tls]) {
+    let mut stamps: Vec<_> = all.iter().map(Stamps::of).collect();
+    loop {
+        std::thread::sleep(WATCH_PERIOD);
+        for (tls, seen) in all.iter().zip(&mut stamps) {
+            // Taken before the files are read: a change meanwhile is met the next time.
+            let found = Stamps::of(tls);
+            if found == *seen {
+                continue;
+            }
+            *seen = found;
+            let file = tls.certificate.chain.display().to_string();
+            match tls.reload() {
+                Ok(()) => {
+                    warn_of_open_key(&tls.certificate.key);
+                    logging::info("certificate read again", &[("file", &file)]);
+                }
+                // Often one of two files that are about to be replaced both: they are read again when both are.
+                Err(error) => logging::warn(
+                    "the changed certificate is not used",
+                    &[("file", &file), ("cause", &error.to_string())],
+                ),
+            }
+        }
+    }
+}
+
+/// How long a changed certificate may go unnoticed.
+const WATCH_PERIOD: Duration = Duration::from_secs(1);
+
+/// What tells one content of two files from another, without reading them: inode, length, and time of change.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamps([Option<(u64, u64, i64, i64)>; 2]);
+
+impl Stamps {
+    fn of(tls: &Tls) -> Self {
+        let of = |path: &Path| {
+            let found = fs::metadata(path).ok()?;
+            Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
+        };
+        Self([of(&tls.certificate.chain), of(&tls.certificate.key)])
+    }
+}
+
+fn certified(
+    chain: &Path,
+    key: &Path,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, TlsFileError> {
     let error = |path: &Path, cause: String| TlsFileError { path: path.to_owned(), cause };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificates)
+    let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
-        .map_err(|cause| error(certificates, format!("no PEM certificate: {cause}")))?;
-    if chain.is_empty() {
-        return Err(error(certificates, "holds no certificate".to_owned()));
+        .map_err(|cause| error(chain, format!("no PEM certificate: {cause}")))?;
+    if certificates.is_empty() {
+        return Err(error(chain, "holds no certificate".to_owned()));
     }
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(|cause| error(key, format!("no PEM private key: {cause}")))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|cause| error(certificates, format!("cannot be used with {key:?}: {cause}")))?;
-    Ok(Arc::new(config))
+    CertifiedKey::from_der(certificates, private, provider)
+        .map_err(|cause| error(chain, format!("cannot be used with {}: {cause}", key.display())))
+}
+
+fn warn_of_open_key(key: &Path) {
+    let mode = fs::metadata(key).map_or(0, |found| found.permissions().mode());
+    if mode & 0o004 != 0 {
+        let (file, advice) = (key.display().to_string(), "take it from them with chmod o-r");
+        let fields = [("file", &*file), ("advice", advice)];
+        logging::warn("every user of this machine can read the TLS key", &fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::engine::general_purpose::STANDARD;
+
+    use super::*;
+
+    /// A chain and its key, both PEM.
+    fn pair() -> (String, String) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a name");
+        let pem = |label: &str, der: &[u8]| {
+            format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", STANDARD.encode(der))
+        };
+        let key = pem("PRIVATE KEY", &made.signing_key.serialize_der());
+        (pem("CERTIFICATE", made.cert.der()), key)
+    }
+
+    fn served(tls: &Tls) -> Vec<u8> {
+        let current = tls.certificate.current.read().expect("not poisoned").clone();
+        current.cert[0].to_vec()
+    }
+
+    #[test]
+    fn a_renewed_certificate_is_served_once_both_files_are_there() {
+        let name = format!("bigpeer-tls-{}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        fs::create_dir_all(&dir).expect("temporary");
+        let (chain, key) = (dir.join("chain.pem"), dir.join("key.pem"));
+        let (old, new) = (pair(), pair());
+        fs::write(&chain, &old.0).expect("temporary");
+        fs::write(&key, &old.1).expect("temporary");
+        let tls = Tls::load(&chain, &key).expect("they belong together");
+        let (before, stamps) = (served(&tls), Stamps::of(&tls));
+        assert_eq!(Stamps::of(&tls), stamps);
+
+        // Renamed into place, as those who renew certificates do.
+        let replace = |path: &Path, text: &str| {
+            let next = path.with_extension("next");
+            fs::write(&next, text).expect("temporary");
+            fs::rename(&next, path).expect("temporary");
+        };
+        replace(&chain, &new.0);
+        assert_ne!(Stamps::of(&tls), stamps);
+        let refused = tls.reload().expect_err("the key is of the old one").to_string();
+        assert!(refused.contains("chain.pem") && refused.contains("key.pem"), "{refused}");
+        assert_eq!(served(&tls), before);
+        replace(&key, &new.1);
+        tls.reload().expect("they belong together");
+        assert_ne!(served(&tls), before);
+        fs::remove_dir_all(&dir).expect("ours");
+    }
 }

@@ -142,7 +142,10 @@ impl Shard {
             return self.refuse_connection(Refusal::Limit);
         }
         let (config, now) = (self.config.connection.clone(), self.now.mono);
-        let tls = self.config.tls.clone().filter(|_| door != Door::Admin);
+        let tls = match door {
+            Door::Data | Door::Peer => self.config.tls.clone(),
+            Door::Admin => self.config.admin_tls.clone(),
+        };
         let machine = match door {
             Door::Peer => {
                 Machine::Framed(Box::new(FramedConnection::server(config, tls, now).ok()?))

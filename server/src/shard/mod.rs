@@ -62,6 +62,8 @@ pub struct ShardConfig {
     pub connection: Arc<ConnectionConfig>,
     /// The certificate for data and peer connections.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// The certificate for admin connections.
+    pub admin_tls: Option<Arc<rustls::ServerConfig>>,
     /// Opens the admin routes.
     pub admin_token: Secret,
     /// Which names and pages may ask at all.

@@ -55,6 +55,7 @@ impl Server {
                 partitions: PARTITIONS,
                 connection: Arc::new(ConnectionConfig { asks_first: true, ..Default::default() }),
                 tls: None,
+                admin_tls: None,
                 admin_token: Secret::for_test(ADMIN_TOKEN),
                 gate: Arc::default(),
                 random,
