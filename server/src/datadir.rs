@@ -6,6 +6,7 @@
 //! DIR/admin.token   opens the admin routes
 //! DIR/log/          the transaction log
 //! DIR/checkpoint/   what spares a start the replay of the whole log
+//! DIR/first-start.json  the first app, key and token, where no terminal was to show them on; to be read and deleted
 //! DIR/FORMAT        the format version, the number of partitions, the ids of store and log; the last that is made
 //! ```
 //!
@@ -17,9 +18,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use bigpeer_core::ident::{LogId, PeerKey, StoreId, Uuid};
+use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_core::log::{LOG_DIR, LogExpected};
 use bigpeer_host::contents::{self, Contents, IDENTITY};
-use bigpeer_host::files::{make_dirs, read_small, write_whole};
+use bigpeer_host::files::{DIR_MODE, make_dirs, read_small, write_whole};
 use bigpeer_host::format::{FORMAT, Finished, Named};
 use bigpeer_host::lock::{DirLock, LockError};
 
@@ -149,6 +151,7 @@ impl DataDir {
             return Err(DataDirError::Damaged { path: path.join(IDENTITY), cause });
         }
         lock.sign(&path).map_err(lock_error(&path))?;
+        protect(&path)?;
         let admin_token = admin_token(&path, random)?;
         Ok(Self {
             path,
@@ -215,9 +218,12 @@ pub fn read_admin_token(path: &Path) -> Result<Secret, DataDirError> {
 
 const ADMIN_TOKEN: &str = "admin.token";
 
+/// The file that holds what the first start made, for its owner alone.
+pub const FIRST_START: &str = "first-start.json";
+
 /// Nothing but what a start leaves that did not come to its end.
 fn check_unfinished(path: &Path) -> Result<(), DataDirError> {
-    match contents::look(path, &[ADMIN_TOKEN]).map_err(io_error("list", path))? {
+    match contents::look(path, &[ADMIN_TOKEN, FIRST_START]).map_err(io_error("list", path))? {
         Contents::Empty | Contents::Unfinished => Ok(()),
         Contents::Foreign(found) => Err(DataDirError::Foreign { path: path.to_owned(), found }),
     }
@@ -298,12 +304,31 @@ fn admin_token(path: &Path, random: FillRandom) -> Result<Secret, DataDirError> 
         let token = Secret::token(random);
         write(path, ADMIN_TOKEN, &format!("{}\n", token.reveal()))?;
     }
-    let mode = fs::metadata(&name).map_err(io_error("read", &name))?.permissions().mode();
-    if mode & 0o077 != 0 {
-        let only_owner = fs::Permissions::from_mode(FILE_MODE);
-        fs::set_permissions(&name, only_owner).map_err(io_error("protect", &name))?;
-    }
     read_admin_token(path)
+}
+
+/// Takes from everybody else what earlier builds, or a restore, left them.
+fn protect(path: &Path) -> Result<(), DataDirError> {
+    for (name, wanted) in [
+        (ADMIN_TOKEN, FILE_MODE),
+        (IDENTITY, FILE_MODE),
+        (LOG_DIR, DIR_MODE),
+        (CHECKPOINT_DIR, DIR_MODE),
+    ] {
+        let name = path.join(name);
+        let Ok(metadata) = fs::metadata(&name) else { continue };
+        if metadata.permissions().mode() & 0o077 == 0 {
+            continue;
+        }
+        match fs::set_permissions(&name, fs::Permissions::from_mode(wanted)) {
+            // A read-only volume can be read all the same, and says so elsewhere.
+            Err(error) if error.kind() != ErrorKind::ReadOnlyFilesystem => {
+                return Err(io_error("protect", &name)(error));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// The mode of files: their owner's alone.

@@ -83,6 +83,7 @@ pub enum ServeError {
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     panic::abort_on_panic();
     driver::block_stop_signals();
+    driver::keep_others_out();
     let limit = probe::raise_file_limit().unwrap_or(1024);
     let (driver, why) = probe::choose(options.driver)?;
     logging::info("driver chosen", &[("driver", &driver.to_string()), ("why", &why)]);

@@ -13,6 +13,12 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// From here on whatever the process makes is its owner's alone: the data directory holds keys and documents.
+pub fn keep_others_out() {
+    // SAFETY: the call takes an integer and cannot fail.
+    unsafe { libc::umask(0o077) };
+}
+
 /// A descriptor that becomes readable when it is signalled.
 #[derive(Debug)]
 pub struct EventFd(File);

@@ -9,6 +9,7 @@ use bigpeer_host::files::write_whole;
 
 use super::ServeOptions;
 use crate::api::Door;
+use crate::datadir::FIRST_START;
 use crate::driver::listen::Bound;
 use crate::driver::probe::Driver;
 use crate::logging;
@@ -38,9 +39,6 @@ enum Shown<'a> {
     /// In this file: what is printed elsewhere ends in the logs of service managers, which many may read.
     In(&'a Path),
 }
-
-/// The file in the data directory that holds what the first start made, for its owner alone.
-const FIRST_START: &str = "first-start.json";
 
 impl Ready {
     /// `data` is the data directory, with its whole path.
