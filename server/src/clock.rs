@@ -1,5 +1,6 @@
 //! The clocks of the process: one monotonic origin, and the wall clock.
 
+use std::sync::OnceLock;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bigpeer_core::time::{Instant, WallMs};
@@ -15,6 +16,13 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self { origin: std::time::Instant::now() }
+    }
+
+    /// One for those that are handed none. It starts with the first call.
+    #[must_use]
+    pub fn process() -> Self {
+        static PROCESS: OnceLock<Clock> = OnceLock::new();
+        *PROCESS.get_or_init(Self::start)
     }
 
     /// Nanoseconds since the start.

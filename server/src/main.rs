@@ -1,9 +1,11 @@
 //! `bigpeer`: the server, and the commands that speak with it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use bigpeer_server::allocator::Allocator;
 use bigpeer_server::cli;
+use bigpeer_server::logging;
 use bigpeer_server::serve::{ServeOptions, serve};
 use clap::{Parser, Subcommand};
 
@@ -33,11 +35,16 @@ fn main() -> ExitCode {
         Command::Serve(options) => serve(&options),
         Command::Client(command) => return command.run(),
     };
-    match result {
+    let code = match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            bigpeer_server::logging::error(&error.to_string(), &[]);
+            logging::error(&error.to_string(), &[]);
             ExitCode::FAILURE
         }
-    }
+    };
+    logging::flush(LAST_WORDS);
+    code
 }
+
+/// How long the end of the process waits for a reader of standard error that does not read.
+const LAST_WORDS: Duration = Duration::from_millis(500);

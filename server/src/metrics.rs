@@ -3,6 +3,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::logging::{self, Level};
 use crate::refusals::Refusal;
 use crate::shared::{Phase, Shared};
 
@@ -139,7 +140,19 @@ pub fn render(shared: &Shared) -> String {
         header(&mut out, name, "gauge", help);
         line(&mut out, name, value);
     }
+    render_events(&mut out);
     out
+}
+
+fn render_events(out: &mut String) {
+    header(out, "events_total", "counter", "Lines of the process's own log, by their level.");
+    for level in Level::ALL {
+        let name = format!("events_total{{level=\"{}\"}}", level.name());
+        line(out, &name, logging::events(level));
+    }
+    let help = "Lines of the log that were dropped, since nobody read standard error.";
+    header(out, "events_dropped_total", "counter", help);
+    line(out, "events_dropped_total", logging::dropped());
 }
 
 fn sum(shared: &Shared, of: impl Fn(&ThreadMetrics) -> &AtomicU64) -> u64 {
@@ -172,5 +185,9 @@ mod tests {
         assert!(text.contains("\nbigpeer_statements_total 5\n"), "{text}");
         assert!(text.contains("bigpeer_requests_total{status=\"200\"} 1\n"));
         assert!(text.contains("bigpeer_requests_total{status=\"other\"} 1\n"));
+        assert!(
+            text.contains("\nbigpeer_events_dropped_total 0\n"),
+            "counters are there from the start"
+        );
     }
 }

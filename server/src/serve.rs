@@ -88,8 +88,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let (driver, why) = probe::choose(options.driver)?;
     logging::info("driver chosen", &[("driver", &driver.to_string()), ("why", &why)]);
     let tls = load_tls(options.tls_cert.as_deref(), options.tls_key.as_deref())?;
-    let admin_tls =
-        load_tls(options.admin_tls_cert.as_deref(), options.admin_tls_key.as_deref())?;
+    let admin_tls = load_tls(options.admin_tls_cert.as_deref(), options.admin_tls_key.as_deref())?;
     exposure::check_admin(options)?;
     let mut directory = DataDir::open(&options.data, os_random)?;
     let bound = bind(options)?;

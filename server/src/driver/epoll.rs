@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::os::{Epoll, Interest};
 use super::thread::{ShardThread, Sleep};
-use crate::logging;
+use crate::logging::{self, Level, Repeated};
 use crate::shard::{Arrival, ConnId, Shard};
 
 /// How much is read at once, and how often in a row before others get their turn.
@@ -91,7 +91,9 @@ impl Sockets {
         let Some(conn) = shard.open_connection(arrival) else { return };
         let interest = Interest { read: true, write: false };
         if let Err(error) = epoll.add(&stream, interest, conn.0) {
-            logging::warn("connection refused", &[("cause", &error.to_string())]);
+            static REFUSED: Repeated = Repeated::new();
+            let fields = [("cause", &*error.to_string())];
+            logging::repeated(&REFUSED, Level::Warn, "connection refused", &fields);
             shard.handle_reset(conn);
             return shard.remove_connection(conn);
         }

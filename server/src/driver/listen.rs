@@ -10,10 +10,11 @@ use super::mailboxes::{Control, ControlSender};
 use super::os::{EventFd, lengthen_backlog, wait_readable};
 use crate::api::Door;
 use crate::clock::Clock;
+use crate::keepalive;
+use crate::logging::{self, Level, Repeated};
 use crate::refusals::{Addresses, Refusal};
 use crate::shard::Arrival;
 use crate::shared::Shared;
-use crate::{keepalive, logging};
 
 /// An address that is listened on.
 #[derive(Debug)]
@@ -122,7 +123,10 @@ impl Acceptor {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     // Out of descriptors or memory: what waits in the backlog will wait a moment longer.
-                    logging::warn("cannot accept a connection", &[("cause", &error.to_string())]);
+                    static NOT_ACCEPTED: Repeated = Repeated::new();
+                    let fields = [("cause", &*error.to_string())];
+                    let message = "cannot accept a connection";
+                    logging::repeated(&NOT_ACCEPTED, Level::Warn, message, &fields);
                     return std::thread::sleep(RETRY);
                 }
             }

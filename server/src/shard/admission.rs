@@ -209,7 +209,11 @@ impl Shard {
     /// Decides on a request whose body has not come: nobody who may not ask is listened to any further.
     pub(super) fn on_request_head(&mut self, conn: ConnId, request: &Request) {
         let Some(entry) = self.connections.get(conn.0) else { return };
-        let decision = match api::route_head(request, entry.door, &self.config.admin_token) {
+        let at_head = match self.config.gate.refuse(request, false, entry.door) {
+            Some(response) => AtHead::Refuse(response),
+            None => api::route_head(request, entry.door, &self.config.admin_token),
+        };
+        let decision = match at_head {
             AtHead::Refuse(response) => Err(response),
             AtHead::NoBody => Ok(BODY_IGNORED_BYTES_MAX),
             AtHead::Administrator => Ok(usize::MAX),

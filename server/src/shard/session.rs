@@ -12,7 +12,7 @@ use super::admission::STARTING;
 use super::connection::Machine;
 use super::connection::{ConnId, either};
 use crate::api::{SessionCall, preamble, reply};
-use crate::logging;
+use crate::logging::{self, Level, Repeated};
 use crate::shared::Phase;
 
 /// How much may wait for a device that does not read. A device that falls further behind is cut off: it comes
@@ -84,7 +84,9 @@ impl Shard {
                 self.open_session(conn, call);
             }
             Err(cause) => {
-                logging::info("peer refused", &[("cause", &cause)]);
+                static REFUSED: Repeated = Repeated::new();
+                let fields = [("cause", &*cause)];
+                logging::repeated(&REFUSED, Level::Info, "peer refused", &fields);
                 either!(&mut entry.machine, it => it.close(POLICY, now));
             }
         }
@@ -101,7 +103,9 @@ impl Shard {
             waiting.queue.clear();
             waiting.queue_bytes = 0;
             waiting.closing = Some(TRY_LATER);
-            logging::info("peer cut off", &[("cause", "it does not read what it is sent")]);
+            static CUT_OFF: Repeated = Repeated::new();
+            let fields = [("cause", "it does not read what it is sent")];
+            logging::repeated(&CUT_OFF, Level::Info, "peer cut off", &fields);
         }
         self.flush_session(conn);
         self.touch(conn);
@@ -109,7 +113,8 @@ impl Shard {
 
     pub(super) fn on_close_session(&mut self, session: SessionId, reason: &str) {
         let conn = ConnId(session.0);
-        logging::info("session closed", &[("cause", reason)]);
+        static CLOSED: Repeated = Repeated::new();
+        logging::repeated(&CLOSED, Level::Info, "session closed", &[("cause", reason)]);
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         if let Some(waiting) = &mut entry.session {
             waiting.closing.get_or_insert(NORMAL);
@@ -129,7 +134,9 @@ impl Shard {
                 Ok(()) | Err(SendError::Closed) => {}
                 Err(SendError::NoCredit) => return,
                 Err(error) => {
-                    logging::error("frame not sent", &[("cause", &error.to_string())]);
+                    static NOT_SENT: Repeated = Repeated::new();
+                    let fields = [("cause", &*error.to_string())];
+                    logging::repeated(&NOT_SENT, Level::Error, "frame not sent", &fields);
                     waiting.closing = Some(POLICY);
                 }
             }
