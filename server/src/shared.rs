@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use bigpeer_core::ident::Txn;
+use bigpeer_core::time::{Hlc, WallMs, is_far_ahead};
 use crossbeam_utils::CachePadded;
 
 use crate::metrics::ThreadMetrics;
@@ -38,6 +39,7 @@ pub struct Shared {
 struct ThreadState {
     oldest_read: AtomicU64,
     applied: AtomicU64,
+    newest_clock: AtomicU64,
     metrics: ThreadMetrics,
 }
 
@@ -49,6 +51,7 @@ impl Shared {
             CachePadded::new(ThreadState {
                 oldest_read: AtomicU64::new(0),
                 applied: AtomicU64::new(0),
+                newest_clock: AtomicU64::new(0),
                 metrics: ThreadMetrics::default(),
             })
         };
@@ -95,6 +98,20 @@ impl Shared {
     pub fn applied(&self) -> Txn {
         let applied = self.threads.iter().map(|thread| thread.applied.load(Ordering::Acquire));
         Txn(applied.min().unwrap_or(0))
+    }
+
+    /// A thread says what the greatest clock value of its documents is.
+    pub fn publish_newest_clock(&self, thread: u16, newest: Hlc) {
+        self.threads[usize::from(thread)].newest_clock.store(newest.0, Ordering::Release);
+    }
+
+    /// By how many milliseconds some document is ahead of the wall clock, if that is so far that peers refuse what
+    /// is written to it.
+    #[must_use]
+    pub fn clock_ahead_ms(&self, wall: WallMs) -> Option<u64> {
+        let newest = self.threads.iter().map(|thread| thread.newest_clock.load(Ordering::Acquire));
+        let newest = Hlc(newest.max().unwrap_or(0));
+        is_far_ahead(newest, wall).then(|| newest.physical_ms() - wall.0)
     }
 
     /// The counters of one thread.

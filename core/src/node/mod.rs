@@ -417,12 +417,11 @@ impl Node {
         &self.store
     }
 
-    /// By how many milliseconds some document is ahead of the wall clock, if that is so far that peers refuse what
-    /// is written to it: the wall clock once was wrong, or is wrong now.
+    /// The greatest clock value of any document here. Far ahead of the wall clock it tells that some wall clock was
+    /// wrong once, or is wrong now: see [`crate::time::is_far_ahead`].
     #[must_use]
-    pub fn clock_ahead_ms(&self) -> Option<u64> {
-        let wall = self.last_now.wall;
-        is_far_ahead(self.newest, wall).then(|| self.newest.physical_ms() - wall.0)
+    pub const fn newest_clock(&self) -> Hlc {
+        self.newest
     }
 
     /// Requests and pieces of work in progress.

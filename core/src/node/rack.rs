@@ -21,7 +21,7 @@ use crate::log::transaction::{Concerns, Op, Transaction};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::BlockId;
-use crate::time::Instant;
+use crate::time::{Hlc, Instant};
 
 /// How the partitions of a directory are laid out on threads.
 #[derive(Clone, Debug)]
@@ -259,6 +259,12 @@ impl Rack {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.nodes.iter().filter_map(Node::poll_timeout).min()
+    }
+
+    /// The greatest clock value of any document of this thread.
+    #[must_use]
+    pub fn newest_clock(&self) -> Hlc {
+        self.nodes.iter().map(Node::newest_clock).max().unwrap_or_default()
     }
 
     /// The oldest transaction that a read begun on this thread may still be made at.

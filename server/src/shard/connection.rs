@@ -291,7 +291,10 @@ impl Shard {
 
     fn on_ready_call(&mut self, conn: ConnId, id: RequestId) {
         let response = match self.shared.phase() {
-            Phase::Ready => Response::json(200, "{\"status\":\"ready\"}"),
+            Phase::Ready => match self.shared.clock_ahead_ms(self.now.wall) {
+                None => Response::json(200, "{\"status\":\"ready\"}"),
+                Some(ahead_ms) => reply::clock_is_ahead(ahead_ms),
+            },
             _ => reply::message(503, &self.shared.reason()),
         };
         self.respond(conn, id, response);

@@ -181,6 +181,7 @@ impl Shard {
         let durable = self.shared.durable();
         let oldest_read = self.rack.oldest_read().map_or(durable, |oldest| oldest.min(durable));
         self.shared.publish_turn(self.config.thread, oldest_read, self.rack.applied());
+        self.shared.publish_newest_clock(self.config.thread, self.rack.newest_clock());
         self.now = Now { mono, wall, durable, oldest_read: self.shared.oldest_read() };
         self.config.connection.date.set(wall.0 / 1000);
     }

@@ -10,6 +10,7 @@ use bigpeer_core::node::{NodeConfig, NodeLimits, RackConfig, SyncIdentity};
 use bigpeer_core::sync::{BootRow, BootTable};
 
 mod admission;
+mod clock;
 
 use super::*;
 use crate::api::Door;
