@@ -21,6 +21,7 @@ hostile_suite!(
     bodies_of_strangers_are_refused_at_their_heads,
     slow_bodies_of_clients_share_one_bound_and_honest_ones_are_answered,
     frames_before_the_preamble_hold_8_kib,
+    strangers_that_spoke_at_length_and_wait_hold_little,
     a_flood_of_connections_puts_out_strangers_and_nobody_else,
     an_address_has_as_many_connections_as_it_may,
     sessions_that_never_greet_are_closed,
@@ -269,6 +270,36 @@ fn frames_before_the_preamble_hold_8_kib(driver: Driver) {
     eprintln!("{driver}: {closed} strangers were hung up on, {grown} MiB for the others");
     assert!(closed >= STRANGERS, "each of them is hung up on: {closed}");
     assert!(grown <= STRANGERS_MIB_MAX, "{grown} MiB for strangers");
+    setting.check_unharmed();
+}
+
+fn strangers_that_spoke_at_length_and_wait_hold_little(driver: Driver) {
+    const STRANGERS: u64 = 300;
+    /// The last of a few bursts is read at once, by a buffer that has grown to it.
+    const BURSTS: usize = 6;
+    const REQUESTS: usize = 8;
+    /// Of each connection; a read of 32 KiB that is kept waiting for more would be twice that.
+    const EACH_KIB_MAX: u64 = 16;
+    let setting = Setting::new(driver, &[]);
+    let filler = "x".repeat(4000);
+    let burst = request("GET", "/health/live", &[("X-Filler", &filler)], b"").repeat(REQUESTS);
+    let speak = || {
+        let mut connection = Connection::open(setting.server.address()).expect("it listens");
+        for _ in 0..BURSTS {
+            connection.send(&burst).expect("the server reads");
+            for _ in 0..REQUESTS {
+                assert_eq!(connection.receive().expect("an answer").status, 200);
+            }
+        }
+        connection
+    };
+    drop(speak());
+    let before = setting.server.resident_bytes() >> 10;
+    let held: Vec<_> = (0..STRANGERS).map(|_| speak()).collect();
+    let grown = (setting.server.resident_bytes() >> 10).saturating_sub(before);
+    eprintln!("{driver}: {grown} KiB for {} strangers that wait", held.len());
+    assert!(grown <= STRANGERS * EACH_KIB_MAX, "{grown} KiB");
+    drop(held);
     setting.check_unharmed();
 }
 

@@ -39,6 +39,9 @@ const RING_ENTRIES: u32 = 256;
 const READ_BYTES_MIN: usize = 512;
 const READ_BYTES_MAX: usize = 64 * 1024;
 
+/// The same of somebody who has shown no credential: the buffer stays with the kernel for as long as nothing comes.
+const READ_BYTES_STRANGER_MAX: usize = 4 * 1024;
+
 /// How much is written at once.
 const WRITE_BYTES: usize = 256 * 1024;
 
@@ -274,12 +277,14 @@ async fn read(state: Rc<State>, socket: Rc<Socket>) {
             _ if socket.is_closed.get() => return,
             Ok(0) => return state.with_shard(|shard| shard.handle_eof(conn)),
             Ok(count) => {
-                wants_read = state.with_shard(|shard| {
+                let is_known;
+                (wants_read, is_known) = state.with_shard(|shard| {
                     shard.handle_bytes(conn, &buffer[..count]);
-                    shard.wants_read(conn)
+                    (shard.wants_read(conn), shard.is_known(conn))
                 });
                 let is_full = count == buffer.len();
-                buffer = sized(buffer, count, is_rest);
+                let max = if is_known { READ_BYTES_MAX } else { READ_BYTES_STRANGER_MAX };
+                buffer = sized(buffer, count, is_rest, max);
                 is_rest = is_full;
             }
             Err(_) => return state.with_shard(|shard| shard.handle_reset(conn)),
@@ -287,12 +292,12 @@ async fn read(state: Rc<State>, socket: Rc<Socket>) {
     }
 }
 
-/// A buffer for the next read: more room after a full one, little while little comes. The rest of what was too much
+/// A buffer of at most `max` bytes for the next read: more room after a full one, little while little comes. The rest of what was too much
 /// for one read says nothing about the next: a connection whose requests all exceed the buffer would never get room.
-fn sized(buffer: Vec<u8>, filled: usize, is_rest: bool) -> Vec<u8> {
+fn sized(buffer: Vec<u8>, filled: usize, is_rest: bool, max: usize) -> Vec<u8> {
     let length = buffer.len();
     let wanted = if filled == length {
-        (length * 2).min(READ_BYTES_MAX)
+        (length * 2).min(max)
     } else if filled < length / 4 && !is_rest {
         (filled * 2).next_power_of_two().max(READ_BYTES_MIN)
     } else {
@@ -367,14 +372,14 @@ mod tests {
     use super::*;
 
     /// The lengths of the buffers of a connection that reads bursts of these many bytes, one after each burst.
-    fn lengths_after(bursts: impl IntoIterator<Item = usize>) -> Vec<usize> {
+    fn lengths_after(bursts: impl IntoIterator<Item = usize>, max: usize) -> Vec<usize> {
         let (mut buffer, mut lengths) = (vec![0; READ_BYTES_MIN], Vec::new());
         for burst in bursts {
             let (mut left, mut is_rest) = (burst, false);
             while left > 0 {
                 let filled = left.min(buffer.len());
                 let is_full = filled == buffer.len();
-                buffer = sized(buffer, filled, is_rest);
+                buffer = sized(buffer, filled, is_rest, max);
                 (left, is_rest) = (left - filled, is_full);
             }
             lengths.push(buffer.len());
@@ -384,12 +389,14 @@ mod tests {
 
     #[test]
     fn requests_longer_than_the_first_buffer_are_soon_read_at_once() {
-        assert_eq!(lengths_after([600; 4]), [1024; 4]);
+        assert_eq!(lengths_after([600; 4], READ_BYTES_MAX), [1024; 4]);
     }
 
     #[test]
     fn a_buffer_grows_with_what_comes_and_shrinks_with_the_next_little() {
-        let lengths = lengths_after([1_000_000, 100, 100]);
+        let lengths = lengths_after([1_000_000, 100, 100], READ_BYTES_MAX);
         assert_eq!(lengths, [READ_BYTES_MAX, READ_BYTES_MIN, READ_BYTES_MIN]);
+        let lengths = lengths_after([1_000_000, 100], READ_BYTES_STRANGER_MAX);
+        assert_eq!(lengths, [READ_BYTES_STRANGER_MAX, READ_BYTES_MIN]);
     }
 }

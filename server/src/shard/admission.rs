@@ -186,6 +186,12 @@ impl Shard {
         }
     }
 
+    /// Whether whoever speaks on a connection has shown a credential.
+    #[must_use]
+    pub fn is_known(&self, conn: ConnId) -> bool {
+        self.connections.get(conn.0).is_some_and(|entry| entry.is_known)
+    }
+
     /// Keeps the count of what a connection holds, and sheds the slowest senders at the bound.
     pub(super) fn note_held(&mut self, conn: ConnId) {
         let now = self.now.mono;
