@@ -176,10 +176,22 @@ impl Connection {
         either!(&self.machine, it => it.poll_timeout()).map(|(at, _)| at)
     }
 
-    /// The socket, and what to wait for.
+    /// The socket, and what to wait for: room to write in it as long as anything could be written.
     pub(crate) fn interest(&self) -> (&TcpStream, Readiness) {
         let read = either!(&self.machine, it => it.wants_read());
-        (&self.socket, Readiness { read, write: self.out_sent < self.out.len() })
+        (&self.socket, Readiness { read, write: self.has_output() || self.has_flushable() })
+    }
+
+    /// Bytes wait for the socket.
+    fn has_output(&self) -> bool {
+        self.out_sent < self.out.len() || either!(&self.machine, it => it.wants_write())
+    }
+
+    /// A frame or the farewell waits, and the machine would take it.
+    fn has_flushable(&self) -> bool {
+        let has_farewell = self.is_closing && !self.is_close_said && self.queue.is_empty();
+        let has_room = either!(&self.machine, it => it.output_credit()) > 0;
+        self.is_open && (has_farewell || (has_room && !self.queue.is_empty()))
     }
 
     /// Moves bytes both ways as far as it goes, and acts on time.
@@ -192,8 +204,17 @@ impl Connection {
         }
         self.take_events(now);
         self.flush(now);
-        self.write(now);
-        self.take_events(now);
+        // What leaves makes room for frames that wait, and no event of the socket tells of that: on until nothing
+        // is left, or until the socket is full and will report when it has room.
+        loop {
+            self.write(now);
+            self.take_events(now);
+            self.flush(now);
+            let is_socket_full = self.out_sent < self.out.len();
+            if is_socket_full || !self.has_output() {
+                return;
+            }
+        }
     }
 
     fn read(&mut self, now: Instant) {
@@ -368,4 +389,48 @@ fn open_framed(
     json::write(&Value::Object(preamble), &mut frame);
     machine.send_message(frame.into()).map_err(io::Error::other)?;
     Ok(Machine::Framed(Box::new(machine)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn framed_pair() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let ours = TcpStream::connect(address).expect("it listens");
+        let (theirs, _) = listener.accept().expect("it was connected to");
+        let endpoint = format!("tcp://{address}").parse().expect("an address");
+        let (app, rng) = (AppId::default(), Rng::new(&[1; 32], "test"));
+        let connection =
+            Connection::new(SessionId(1), ours, &endpoint, app, None, rng, Instant::default());
+        (connection.expect("no TLS"), theirs)
+    }
+
+    #[test]
+    fn whatever_waits_is_written_or_waits_for_the_socket() {
+        let (mut connection, mut theirs) = framed_pair();
+        let frame = Bytes::from(vec![7; 64 * 1024]);
+        let (mut sent, mut received) = (0, Vec::new());
+        let mut chunk = vec![0; 1 << 20];
+        for frames_at_once in [1, 16, 3, 40, 100] {
+            for _ in 0..frames_at_once {
+                connection.send(frame.clone());
+                sent += frame.len();
+            }
+            // Each pass is one wake-up of the socket; a connection that asks for none gets none.
+            connection.turn(Readiness::default(), Instant::default());
+            while connection.interest().1.write {
+                let count = theirs.read(&mut chunk).expect("the socket is full, or was");
+                received.extend_from_slice(&chunk[..count]);
+                connection.turn(Readiness { read: false, write: true }, Instant::default());
+            }
+            assert_eq!(connection.queue_bytes, 0, "{frames_at_once} frames");
+        }
+        drop(connection);
+        theirs.read_to_end(&mut received).expect("all of it is there");
+        assert!(received.len() > sent, "with a length before each frame");
+    }
 }
