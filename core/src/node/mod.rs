@@ -48,7 +48,8 @@ pub use snapshot::SnapshotAsk;
 pub use sync_ask::{FromSession, ToSession};
 use sync_host::SyncHost;
 pub use sync_host::{
-    SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity, check_subscription,
+    RejectedDocument, SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity,
+    check_subscription,
 };
 use sync_watch::Watch;
 use tasks::{TaskId, Tasks};
@@ -111,6 +112,10 @@ pub struct NodeLimits {
     /// Rows a statement handles before others get their turn: about a tenth of a millisecond, the order of a
     /// point read over HTTP.
     pub rows_per_turn: u32,
+    /// Bytes of an update that may be under way in a sync session. Both sides of a session have the same.
+    pub window_bytes: u64,
+    /// Outputs that one call may leave in a sync session.
+    pub outputs_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -124,6 +129,8 @@ impl Default for NodeLimits {
             update_target_bytes: 8 * 1024 * 1024,
             update_bytes_max: 32 * 1024 * 1024,
             rows_per_turn: 64,
+            window_bytes: crate::sync::Limits::PROTOCOL.window_bytes,
+            outputs_max: crate::sync::Limits::PROTOCOL.outputs_max,
         }
     }
 }

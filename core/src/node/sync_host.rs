@@ -77,15 +77,24 @@ pub enum SessionReport {
     /// Every local commit that was durable when the probe was made is durable at the remote, and the remote has
     /// nothing for our subscriptions that is newer than what it had applied when it received the probe.
     Synced,
-    /// The remote does not take a document of ours.
+    /// The remote does not take documents of ours.
     Rejected {
-        /// Its collection.
-        collection: Box<str>,
-        /// Its id.
-        id: Value,
-        /// Why.
-        reason: Box<str>,
+        /// Which, the first [`REJECTED_LISTED_MAX`](crate::sync::REJECTED_LISTED_MAX) of an update.
+        listed: Vec<RejectedDocument>,
+        /// How many of that update there are in all.
+        count: u64,
     },
+}
+
+/// A document that a remote does not take.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RejectedDocument {
+    /// Its collection.
+    pub collection: Box<str>,
+    /// Its id.
+    pub id: Value,
+    /// Why, for people.
+    pub reason: Box<str>,
 }
 
 /// Who this store is, for its sessions.
@@ -270,11 +279,14 @@ impl Node {
                 *settled = upto.max(*settled);
                 return;
             }
-            SessionEvent::Rejected { key, reason } => SessionReport::Rejected {
-                collection: key.collection.into(),
-                id: key.id.to_value(),
-                reason: format!("{reason:?}").into(),
-            },
+            SessionEvent::Rejected { listed, count } => {
+                let listed = listed.into_iter().map(|(key, reason)| RejectedDocument {
+                    collection: key.collection.into(),
+                    id: key.id.to_value(),
+                    reason: format!("{reason:?}").into(),
+                });
+                SessionReport::Rejected { listed: listed.collect(), count }
+            }
             _ if !hosted.was_ready => {
                 hosted.was_ready = true;
                 SessionReport::Ready { peer: hosted.peer }

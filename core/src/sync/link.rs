@@ -45,12 +45,12 @@ pub enum SessionEvent {
         /// Our position.
         upto: Txn,
     },
-    /// The remote refused a document of ours. It is kept in `owed`.
+    /// The remote refused documents of ours in one update. All of them are kept in `owed`.
     Rejected {
-        /// Which.
-        key: DocKey,
-        /// Why.
-        reason: RejectReason,
+        /// Which and why, the first [`REJECTED_LISTED_MAX`].
+        listed: Vec<(DocKey, RejectReason)>,
+        /// How many there are in all.
+        count: u64,
     },
     /// What `probe` asked for holds: we have everything that the remote had applied when it received the probe,
     /// and the remote has everything that was durable here when we asked.
@@ -66,6 +66,9 @@ pub enum SessionEvent {
         seen: Option<Hlc>,
     },
 }
+
+/// How many refused documents of one update an event names.
+pub const REJECTED_LISTED_MAX: usize = 1_000;
 
 /// Queues outputs and numbers commands.
 #[derive(Debug, Default)]
@@ -108,6 +111,12 @@ impl Link {
 
     pub(crate) fn close(&mut self, reason: CloseReason) {
         self.outputs.push_back(SessionOutput::Close { reason });
+    }
+
+    /// Drops frames and events that wait. Commands stay: what the remote has answered is kept by the host even if
+    /// the session ends, or the next one begins where this one did.
+    pub(crate) fn keep_commands(&mut self) {
+        self.outputs.retain(|output| matches!(output, SessionOutput::Host(_)));
     }
 
     /// Drops everything that waits: it was prepared for a session that is over.

@@ -83,7 +83,7 @@ pub use host::{
     CommandId, Digest, DocKey, Final, HostCommand, HostEvent, ItemBody, NONCES_KEPT, Nonce,
     Offered, Outcome, Owed, Part, RejectReason, RemoteRecord, UpdateItem, Verdict, Wanted,
 };
-pub use link::{SessionEvent, SessionOutput};
+pub use link::{REJECTED_LISTED_MAX, SessionEvent, SessionOutput};
 pub use session::{Limits, LocalIdentity, Session, SessionConfig, SessionState, SessionStatus};
 pub use subscription::{Interest, InterestScope, Subscription, interest_hash};
 

@@ -14,7 +14,7 @@ use super::frame::{
 use super::host::{CommandId, HostCommand, Offered, Outcome, Part, RejectReason, UpdateItem};
 use super::link::{Link, SessionEvent};
 use super::reconcile::Offering;
-use super::sending::{GOT_BYTES, payload_hash};
+use super::sending::payload_hash;
 use super::session::Limits;
 use super::subscription::Interest;
 
@@ -199,7 +199,7 @@ impl Receiving {
         }
         incoming.payload.extend_from_slice(&chunk.payload);
         incoming.seq += 1;
-        if payload_bytes - incoming.told_bytes >= GOT_BYTES {
+        if payload_bytes - incoming.told_bytes >= self.limits.got_bytes() {
             incoming.told_bytes = payload_bytes;
             link.frame(&Frame::Got(Got { update: chunk.update, payload_bytes }));
         }

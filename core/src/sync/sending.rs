@@ -7,7 +7,7 @@
 mod flight;
 mod owing;
 
-pub(crate) use flight::{GOT_BYTES, payload_hash};
+pub(crate) use flight::payload_hash;
 
 use std::collections::VecDeque;
 
@@ -23,7 +23,7 @@ use super::host::{
     CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, Part, RejectReason, UpdateItem,
     Wanted,
 };
-use super::link::{Link, SessionEvent};
+use super::link::{Link, REJECTED_LISTED_MAX, SessionEvent};
 use super::reconcile::{Offering, Queued, Ticket};
 use super::session::Limits;
 use super::subscription::{InterestScope, interest_hash};
@@ -178,7 +178,19 @@ impl Sending {
             self.launch_next(table, is_hold_compared);
         }
         self.pull(link);
+        self.check_progress();
         Ok(())
+    }
+
+    /// Something is always about to happen while we are live: what was touched is told in parts, and the last part
+    /// or the wait for the next touch is the host's to answer.
+    fn check_progress(&self) {
+        if let Phase::Live(live) = &self.phase
+            && self.flight.is_none()
+            && !self.is_restarting
+        {
+            assert!(live.pull.is_some(), "with nothing in flight, the host is asked for more");
+        }
     }
 
     fn begin_round(&mut self, table: &BootTable, durable: Txn, link: &mut Link) {
@@ -333,7 +345,7 @@ impl Sending {
 
     fn launch(&mut self, items: Vec<UpdateItem>, upto: Option<Position>) {
         self.update_last += 1;
-        self.flight = Some(Flight::launch(self.update_last, items, upto));
+        self.flight = Some(Flight::launch(self.limits, self.update_last, items, upto));
     }
 
     /// Takes an acknowledged update further: settle here, read what the receiver lacks, send it, end.
@@ -345,6 +357,10 @@ impl Sending {
         if settling.diff.is_none() && !flight.wanted.is_empty() && credit_bytes > 0 {
             let wanted = flight.wanted.drain(..).collect();
             settling.diff = Some(issue_diff(wanted, credit_bytes, link));
+        }
+        if settling.settle.is_none() && !settling.finals.is_empty() {
+            let items = settling.next_finals(target_bytes);
+            settling.settle = Some(link.command(|id| HostCommand::Settle { id, items }));
         }
         if settling.diff.is_some() || settling.settle.is_some() {
             return Ok(());
@@ -360,7 +376,7 @@ impl Sending {
         self.update_last += 1;
         let items = std::mem::take(&mut settling.items);
         let upto = flight.goal.filter(|_| flight.wanted.is_empty());
-        let follow_up = Flight::launch(self.update_last, items, upto);
+        let follow_up = Flight::launch(self.limits, self.update_last, items, upto);
         (flight.update, flight.keys, flight.stage) =
             (follow_up.update, follow_up.keys, follow_up.stage);
         Ok(())
@@ -392,7 +408,9 @@ impl Sending {
         let Phase::Live(live) = &mut self.phase else { return };
         let is_more_urgent = live.pull.is_none_or(|former| former.is_none() && until.is_some())
             || live.pull.flatten().zip(until).is_some_and(|(former, until)| former < until);
-        let credit_bytes = self.limits.update_target_bytes.saturating_sub(live.items_bytes);
+        // A group is one update as long as that has room: what `take_part` does not give out yet is pulled on.
+        let room_bytes = self.limits.update_bytes_max.saturating_sub(live.items_bytes);
+        let credit_bytes = room_bytes.min(self.limits.update_target_bytes);
         if is_moving
             || self.is_restarting
             || live.upto.is_some()
@@ -432,11 +450,13 @@ impl Sending {
         }
         let reason = RejectReason::TooLarge;
         let write_generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
+        let mut rejected = Rejections::default();
         for key in &keys {
-            link.event(SessionEvent::Rejected { key: key.clone(), reason });
+            rejected.add(key, reason);
             self.owed.insert(Owed { key: key.clone(), reason, write_generation });
-            self.rejected_count += 1;
         }
+        self.rejected_count += rejected.count;
+        rejected.report(link);
         // Not waited for: if it is lost in a crash, the document is met again and named again.
         let end = Final::Rejected { reason, write_generation };
         let items = keys.into_iter().map(|key| (key, end.clone())).collect();
@@ -511,13 +531,15 @@ impl Sending {
         refused: Vec<(DocKey, RejectReason)>,
         link: &mut Link,
     ) {
+        let mut rejected = Rejections::default();
         for (key, reason) in refused {
-            link.event(SessionEvent::Rejected { key: key.clone(), reason });
-            self.rejected_count += 1;
+            rejected.add(&key, reason);
             if reason == RejectReason::ClockSkew {
                 self.owed.insert(Owed { key, reason, write_generation: 0 });
             }
         }
+        self.rejected_count += rejected.count;
+        rejected.report(link);
         if let Some(Flight { stage: Stage::Settling(settling), .. }) = &mut self.flight
             && settling.settle == Some(id)
         {
@@ -541,7 +563,8 @@ impl Sending {
         let Some(outcomes) = flight.on_ack(ack)? else { return Ok(()) };
         let is_exceptional = !outcomes.is_empty();
         let mut settling = Settling { is_recorded: !is_exceptional, ..Settling::default() };
-        let mut finals = self.forget_owed(&outcomes);
+        settling.finals = self.forget_owed(&outcomes);
+        let mut rejected = Rejections::default();
         let flight = self.flight.as_mut().expect("it was there a line ago");
         // A follow-up before the last one carries no position: the goal is still to be sent.
         settling.is_recorded &= flight.wanted.is_empty();
@@ -554,42 +577,41 @@ impl Sending {
                     flight.wanted.push_back(Wanted { key, base });
                 }
                 Outcome::Rejected(reason) => {
-                    link.event(SessionEvent::Rejected { key: key.clone(), reason });
+                    rejected.add(&key, reason);
                     let write_generation =
                         self.subs.as_ref().map_or(0, |subs| subs.write_generation);
                     self.owed.insert(Owed { key: key.clone(), reason, write_generation });
-                    self.rejected_count += 1;
-                    finals.push((key, Final::Rejected { reason, write_generation }));
+                    let end = Final::Rejected { reason, write_generation };
+                    settling.finals.push_back((key, end));
                 }
                 Outcome::Evicted => {
                     self.owed.remove(&key);
-                    finals.push((key, Final::Evicted));
+                    settling.finals.push_back((key, Final::Evicted));
                 }
                 Outcome::Deleted { tombstone } => {
                     self.owed.remove(&key);
-                    finals.push((key, Final::Deleted { tombstone }));
+                    settling.finals.push_back((key, Final::Deleted { tombstone }));
                 }
             }
         }
         flight.attempt += u8::from(is_exceptional);
-        if !finals.is_empty() {
-            settling.settle = Some(link.command(|id| HostCommand::Settle { id, items: finals }));
-        }
         flight.stage = Stage::Settling(settling);
+        self.rejected_count += rejected.count;
+        rejected.report(link);
         Ok(())
     }
 
     /// What was owed and is now accepted, or answered for good, leaves `owed`.
-    fn forget_owed(&mut self, outcomes: &[(u32, Outcome)]) -> Vec<(DocKey, Final)> {
+    fn forget_owed(&mut self, outcomes: &[(u32, Outcome)]) -> VecDeque<(DocKey, Final)> {
+        let mut finals = VecDeque::new();
         let Some(flight) = self.flight.as_ref().filter(|_| !self.owed.is_empty()) else {
-            return Vec::new();
+            return finals;
         };
-        let mut finals = Vec::new();
         let mut outcomes = outcomes.iter().peekable();
         for (index, key) in (0..).zip(&flight.keys) {
             let is_accepted = outcomes.next_if(|(at, _)| *at == index).is_none();
             if is_accepted && self.owed.remove(key) {
-                finals.push((key.clone(), Final::Accepted));
+                finals.push_back((key.clone(), Final::Accepted));
             }
         }
         finals
@@ -653,6 +675,29 @@ impl Sending {
 
     pub(crate) fn rejected_count(&self) -> u64 {
         self.rejected_count
+    }
+}
+
+/// The documents that one acknowledgement refuses.
+#[derive(Debug, Default)]
+struct Rejections {
+    listed: Vec<(DocKey, RejectReason)>,
+    count: u64,
+}
+
+impl Rejections {
+    fn add(&mut self, key: &DocKey, reason: RejectReason) {
+        self.count += 1;
+        if self.listed.len() < REJECTED_LISTED_MAX {
+            self.listed.push((key.clone(), reason));
+        }
+    }
+
+    /// Tells of all of them at once: an event for each would fill the queue of outputs.
+    fn report(self, link: &mut Link) {
+        if self.count > 0 {
+            link.event(SessionEvent::Rejected { listed: self.listed, count: self.count });
+        }
     }
 }
 

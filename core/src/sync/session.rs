@@ -15,7 +15,7 @@ use crate::time::{Hlc, Instant};
 
 use super::cursor::{BootTable, Cursor};
 use super::error::{ByeReason, CloseReason};
-use super::frame::{BYE_BYTES_MAX, Bye, Frame, Role, Subs};
+use super::frame::{BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, Frame, Role, Subs};
 use super::host::{HostEvent, Part};
 use super::link::{Link, SessionEvent, SessionOutput};
 use super::receiving::Receiving;
@@ -66,20 +66,47 @@ pub struct LocalIdentity {
     pub evict_generation: u64,
 }
 
-/// Bounds of a session. The defaults are those of the protocol; a test makes them small.
-#[derive(Clone, Copy, Debug)]
+/// Bounds of a session. The defaults are those of the protocol; a test makes them small, on both sides alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The aim for one update.
+    /// How much the host is asked for at once, and the aim for an update of single documents.
     pub update_target_bytes: usize,
-    /// No update is larger, give or take one item.
+    /// No update is larger, give or take one item: what was touched up to one position is cut above it alone. An
+    /// update is one record at its receiver, which holds 64 MiB with what comes beside the documents.
     pub update_bytes_max: usize,
     /// No item's body is larger: a document whose state is, stays here, and is in `owed` as too large.
     pub item_bytes_max: usize,
+    /// Bytes of an update that may be under way: what a connection and its receiver buffer at most.
+    pub window_bytes: u64,
+    /// Outputs that one call may leave for an owner who drains them after each call.
+    pub outputs_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { update_target_bytes: 8 << 20, update_bytes_max: 64 << 20, item_bytes_max: 16 << 20 }
+        Self::PROTOCOL
+    }
+}
+
+impl Limits {
+    /// What every build of this protocol keeps to.
+    pub const PROTOCOL: Self = Self {
+        update_target_bytes: 8 << 20,
+        update_bytes_max: 32 << 20,
+        item_bytes_max: 16 << 20,
+        window_bytes: 1 << 20,
+        outputs_max: 4_096,
+    };
+
+    /// The receiver says how far it is each time so many bytes have come. A chunk is never longer, so that the
+    /// window does not close for good.
+    pub(crate) fn got_bytes(&self) -> u64 {
+        self.window_bytes / 2
+    }
+
+    /// Payload of one chunk.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        usize::try_from(self.got_bytes()).map_or(CHUNK_BYTES_MAX, |got| got.min(CHUNK_BYTES_MAX))
     }
 }
 
@@ -306,9 +333,9 @@ impl Session {
         if let Err(reason) = result.and_then(|()| self.pump(now)) {
             self.end(reason);
         }
-        if self.link.len() > OUTPUTS_MAX {
+        if self.link.len() > self.config.limits.outputs_max {
             let waiting = self.link.len();
-            self.link.clear();
+            self.link.keep_commands();
             self.end(CloseReason::OutputsFull(waiting));
         }
     }
@@ -446,5 +473,3 @@ pub(crate) const PARKED_FIRST: Duration = Duration::from_secs(15);
 pub(crate) const PARKED_EVERY: Duration = Duration::from_secs(240);
 /// Probes that may be under way.
 const PROBES_MAX: usize = 16;
-/// Outputs that may wait for an owner who drains them after each call.
-const OUTPUTS_MAX: usize = 4_096;

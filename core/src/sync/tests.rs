@@ -1,5 +1,6 @@
 //! Pairs of sessions over small stand-in stores, with virtual time and every order of events.
 
+mod bounds;
 mod converge;
 mod cost;
 mod history;

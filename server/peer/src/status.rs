@@ -4,6 +4,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bigpeer_core::ident::{PeerKey, Txn};
+use bigpeer_core::node::RejectedDocument;
 use bigpeer_core::value::Value;
 
 use crate::error::PeerError;
@@ -61,6 +62,8 @@ pub struct PeerStatus {
     pub synced: Option<Txn>,
     /// What the server has refused since this peer was opened, at most [`REJECTED_MAX`] documents.
     pub rejected: Vec<Rejected>,
+    /// How many refusals there were that `rejected` had no room for. A document that is refused again counts again.
+    pub rejected_unlisted: u64,
     /// What went wrong last, and has not gone well since.
     pub last_error: Option<String>,
 }
@@ -75,13 +78,22 @@ impl PeerStatus {
         matches!(self.state, SyncState::Connected | SyncState::Synced)
     }
 
-    pub(crate) fn reject(&mut self, rejected: Rejected) {
-        let same =
-            |known: &Rejected| known.collection == rejected.collection && known.id == rejected.id;
-        self.rejected.retain(|known| !same(known));
-        if self.rejected.len() < REJECTED_MAX {
-            self.rejected.push(rejected);
+    /// Lists what was refused of one update, `count` documents in all.
+    pub(crate) fn reject(&mut self, listed: Vec<RejectedDocument>, count: u64) {
+        let mut unlisted = count.saturating_sub(listed.len() as u64);
+        for RejectedDocument { collection, id, reason } in listed {
+            let rejected = Rejected { collection, id, reason };
+            let same = |known: &Rejected| {
+                known.collection == rejected.collection && known.id == rejected.id
+            };
+            self.rejected.retain(|known| !same(known));
+            if self.rejected.len() < REJECTED_MAX {
+                self.rejected.push(rejected);
+            } else {
+                unlisted += 1;
+            }
         }
+        self.rejected_unlisted += unlisted;
     }
 }
 
@@ -207,10 +219,14 @@ mod tests {
         for id in 0..REJECTED_MAX as i64 + 5 {
             for reason in ["first", "second"] {
                 let (collection, id) = ("cars".into(), Value::from(id));
-                status.reject(Rejected { collection, id, reason: reason.into() });
+                let rejected = RejectedDocument { collection, id, reason: reason.into() };
+                status.reject(vec![rejected], 1);
             }
         }
         assert_eq!(status.rejected.len(), REJECTED_MAX);
         assert!(status.rejected.iter().all(|rejected| &*rejected.reason == "second"));
+        assert_eq!(status.rejected_unlisted, 10);
+        status.reject(Vec::new(), 90);
+        assert_eq!(status.rejected_unlisted, 100, "what is only counted is counted");
     }
 }

@@ -240,3 +240,40 @@ fn assert_refused(peer: &Peer, server: &TestServer) {
     assert_eq!(server.rows(ALL), "[]");
     assert_eq!(server.rows("SELECT * FROM boats"), r#"[{"_id":2}]"#);
 }
+
+/// Twelve megabytes, which no update and no buffer takes at once: `from` is the first of their ids.
+fn twelve_megabytes(from: usize) -> impl Iterator<Item = String> {
+    (0..12).map(move |batch| {
+        let first = from + batch * 100;
+        let documents: Vec<String> = (first..first + 100)
+            .map(|id| format!("({{'_id': {id}, 'text': '{}'}})", "x".repeat(10_000)))
+            .collect();
+        format!("INSERT INTO cars DOCUMENTS {}", documents.join(", "))
+    })
+}
+
+#[test]
+fn megabytes_written_offline_arrive_without_anyone_being_woken() {
+    let counted = "SELECT COUNT(*) AS n, MAX(_id) AS last FROM cars";
+    let server = TestServer::start();
+    let scratch = Scratch::new();
+    let peer = scratch.with_server(server.url());
+    let _subscription = peer.subscribe(CARS, Object::new()).expect("it can be subscribed");
+    // At the first meeting everything is compared, later it is replayed: in either case from either side.
+    for (round, from) in [0, 10_000].into_iter().enumerate() {
+        twelve_megabytes(from).for_each(|statement| {
+            rows(&peer, &statement);
+        });
+        twelve_megabytes(from + 5_000).for_each(|statement| {
+            server.rows(&statement);
+        });
+        peer.start_sync().expect("it has a server");
+        synced(&peer);
+        let all = format!(r#"[{{"last":{},"n":{}}}]"#, from + 6_199, 2_400 * (round + 1));
+        assert_eq!(rows(&peer, counted), all);
+        assert_eq!(server.rows(counted), all);
+        peer.stop_sync();
+        await_status(&peer, "it is stopped", |status| status.state == SyncState::Stopped);
+    }
+    assert_eq!(server.pings(), 0, "nobody waited for a sign of life");
+}

@@ -167,6 +167,9 @@ fn list_rejected(status: &PeerStatus) -> bool {
         let (collection, id) = (visible(&rejected.collection), compact(&rejected.id));
         say(&format!("rejected: {collection} {}: {}", visible(&id), visible(&rejected.reason)));
     }
+    if status.rejected_unlisted > 0 {
+        say(&format!("rejected: {} more", status.rejected_unlisted));
+    }
     !status.rejected.is_empty()
 }
 

@@ -125,6 +125,8 @@ impl Node {
                 update_target_bytes: self.config.limits.update_target_bytes,
                 update_bytes_max: self.config.limits.update_bytes_max,
                 item_bytes_max: self.config.limits.merged_bytes_max,
+                window_bytes: self.config.limits.window_bytes,
+                outputs_max: self.config.limits.outputs_max,
             },
         };
         let mut rng = self.sync.rng.split();

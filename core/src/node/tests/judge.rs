@@ -353,10 +353,11 @@ fn a_document_that_is_too_large_already_is_named_and_stops_nobody() {
 
 fn rejected_by_id(process: &Process) -> BTreeMap<String, Box<str>> {
     let rejected = |(_, report): &(SessionId, SessionReport)| match report {
-        SessionReport::Rejected { id, reason, .. } => Some((to_text(id), reason.clone())),
-        _ => None,
+        SessionReport::Rejected { listed, .. } => listed.clone(),
+        _ => Vec::new(),
     };
-    process.reports.iter().filter_map(rejected).collect()
+    let rejected = process.reports.iter().flat_map(rejected);
+    rejected.map(|it| (to_text(&it.id), it.reason)).collect()
 }
 
 #[test]

@@ -8,17 +8,10 @@ use bytes::Bytes;
 use crate::sync::cursor::Position;
 use crate::sync::error::ProtocolError;
 use crate::sync::frame::compact::Writer;
-use crate::sync::frame::{Ack, CHUNK_BYTES_MAX, Frame, Got, UpdBegin, UpdChunk, UpdEnd};
-use crate::sync::host::{CommandId, DocKey, Outcome, UpdateItem, Wanted};
+use crate::sync::frame::{Ack, Frame, Got, UpdBegin, UpdChunk, UpdEnd};
+use crate::sync::host::{CommandId, DocKey, Final, Outcome, UpdateItem, Wanted};
 use crate::sync::reconcile::Ticket;
-
-/// Bytes of an update that may be under way: what a connection and its receiver buffer at most.
-pub(crate) const WINDOW_BYTES: u64 = 1 << 20;
-/// The receiver says how far it is each time so many bytes have come.
-pub(crate) const GOT_BYTES: u64 = WINDOW_BYTES / 2;
-
-const _: () =
-    assert!(GOT_BYTES + CHUNK_BYTES_MAX as u64 <= WINDOW_BYTES, "the window never closes for good");
+use crate::sync::session::Limits;
 
 /// An update, from its first byte until its position counts.
 #[derive(Debug)]
@@ -48,6 +41,8 @@ pub(crate) enum Stage {
 /// What stands between an acknowledgement and the end of a flight.
 #[derive(Debug, Default)]
 pub(crate) struct Settling {
+    /// How items ended, as far as the host was not told yet.
+    pub(crate) finals: VecDeque<(DocKey, Final)>,
     pub(crate) settle: Option<CommandId>,
     pub(crate) diff: Option<(CommandId, Vec<Wanted>)>,
     pub(crate) items: VecDeque<UpdateItem>,
@@ -55,6 +50,33 @@ pub(crate) struct Settling {
     /// The receiver has written the goal.
     pub(crate) is_recorded: bool,
 }
+
+impl Settling {
+    /// How the next items ended: so many and so large that the host writes them as one record.
+    pub(crate) fn next_finals(&mut self, bytes_max: usize) -> Vec<(DocKey, Final)> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some((_, end)) = self.finals.front() {
+            bytes += final_bytes(end);
+            let is_full = batch.len() == SETTLE_COUNT_MAX || bytes > bytes_max;
+            if is_full && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.finals.pop_front());
+        }
+        batch
+    }
+}
+
+fn final_bytes(end: &Final) -> usize {
+    match end {
+        Final::Deleted { tombstone } => tombstone.len(),
+        Final::Accepted | Final::Rejected { .. } | Final::Evicted => 0,
+    }
+}
+
+/// Items that the host is told about at once.
+pub(crate) const SETTLE_COUNT_MAX: usize = 1_000;
 
 /// The bytes of an update.
 #[derive(Debug)]
@@ -65,11 +87,14 @@ pub(crate) struct Outgoing {
     sent_bytes: usize,
     got_bytes: u64,
     seq: u32,
+    chunk_bytes: usize,
+    window_bytes: u64,
 }
 
 impl Flight {
     /// An update of these items; `upto` travels in it.
     pub(crate) fn launch(
+        limits: Limits,
         update: u64,
         items: impl IntoIterator<Item = UpdateItem>,
         upto: Option<Position>,
@@ -88,8 +113,16 @@ impl Flight {
             payload_bytes: payload.len() as u64,
         };
         let hash = payload_hash(&payload);
-        let outgoing =
-            Outgoing { begin: Some(begin), payload, hash, sent_bytes: 0, got_bytes: 0, seq: 0 };
+        let outgoing = Outgoing {
+            begin: Some(begin),
+            payload,
+            hash,
+            sent_bytes: 0,
+            got_bytes: 0,
+            seq: 0,
+            chunk_bytes: limits.chunk_bytes(),
+            window_bytes: limits.window_bytes,
+        };
         Self {
             update,
             goal: upto,
@@ -159,14 +192,14 @@ impl Flight {
 
 impl Outgoing {
     fn is_blocked(&self) -> bool {
-        self.sent_bytes as u64 + CHUNK_BYTES_MAX as u64 > self.got_bytes + WINDOW_BYTES
+        self.sent_bytes as u64 + self.chunk_bytes as u64 > self.got_bytes + self.window_bytes
     }
 
     fn next_chunk(&mut self, update: u64) -> Option<Frame> {
         if self.is_blocked() {
             return None;
         }
-        let end = self.payload.len().min(self.sent_bytes + CHUNK_BYTES_MAX);
+        let end = self.payload.len().min(self.sent_bytes + self.chunk_bytes);
         let payload = self.payload.slice(self.sent_bytes..end);
         let seq = self.seq;
         self.sent_bytes = end;

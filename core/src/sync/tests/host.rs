@@ -1,6 +1,6 @@
 //! A stand-in for the node: documents as sets of writes in a `BTreeMap`, with a log that only counts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -165,7 +165,16 @@ pub(crate) struct TestHost {
 #[derive(Clone, Debug)]
 struct Watch {
     interest: Interest,
-    pull: Option<(u64, Option<Txn>)>,
+    pull: Option<Pull>,
+    /// What is left of an open group, and the position that closes it.
+    open: Option<(VecDeque<UpdateItem>, Txn)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Pull {
+    after: u64,
+    until: Option<Txn>,
+    credit_bytes: usize,
 }
 
 pub(crate) const APP: AppId = AppId(Uuid([1; 16]));
@@ -328,11 +337,13 @@ impl TestHost {
                 HostEvent::EpochChanged { id, actor: Actor([9; 16]) }
             }
             HostCommand::Watch { watch, interest } => {
-                self.watches.insert(watch, Watch { interest, pull: None });
+                self.watches.insert(watch, Watch { interest, pull: None, open: None });
                 return None;
             }
-            HostCommand::WatchMore { watch, after, until, .. } => {
-                self.watches.get_mut(&watch)?.pull = Some((after.0, until));
+            HostCommand::WatchMore { watch, after, until, credit_bytes } => {
+                assert!(credit_bytes > 0, "nothing can be told without credit");
+                let pull = Pull { after: after.0, until, credit_bytes };
+                self.watches.get_mut(&watch)?.pull = Some(pull);
                 return None;
             }
             HostCommand::Unwatch { watch } => {
@@ -390,13 +401,20 @@ impl TestHost {
     pub(crate) fn report(&mut self, remote: PeerKey) -> Option<HostEvent> {
         let watches: Vec<_> = self.watches.iter().map(|(id, watch)| (*id, watch.clone())).collect();
         for (id, watch) in watches {
-            let Some((after, until)) = watch.pull else { continue };
-            let items = self.touched(remote, &watch.interest, after);
-            if items.is_empty() && until.is_none_or(|until| self.txn < until.0) {
+            let Some(Pull { after, until, credit_bytes }) = watch.pull else { continue };
+            let (mut rest, upto) = match watch.open {
+                Some(open) => open,
+                None => (self.touched(remote, &watch.interest, after).into(), Txn(self.txn)),
+            };
+            if rest.is_empty() && until.is_none_or(|until| upto < until) {
                 continue;
             }
-            self.watches.get_mut(&id)?.pull = None;
-            return Some(HostEvent::Touched { watch: id, items, upto: Some(Txn(self.txn)) });
+            let items = take_credit(&mut rest, credit_bytes);
+            let open = (!rest.is_empty()).then_some((rest, upto));
+            let upto = open.is_none().then_some(upto);
+            let watch = self.watches.get_mut(&id)?;
+            (watch.pull, watch.open) = (None, open);
+            return Some(HostEvent::Touched { watch: id, items, upto });
         }
         None
     }
@@ -540,6 +558,23 @@ impl TestHost {
             }
         }
     }
+}
+
+/// The first items, until their bytes pass the credit.
+fn take_credit(rest: &mut VecDeque<UpdateItem>, credit_bytes: usize) -> Vec<UpdateItem> {
+    let mut bytes = 0;
+    let mut items = Vec::new();
+    while bytes < credit_bytes
+        && let Some(item) = rest.pop_front()
+    {
+        if let ItemBody::Delta { bytes: body, .. } | ItemBody::Tombstone { bytes: body } =
+            &item.body
+        {
+            bytes += body.len();
+        }
+        items.push(item);
+    }
+    items
 }
 
 /// A query is a collection, or `collection?field=value`.

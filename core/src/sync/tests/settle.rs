@@ -20,7 +20,8 @@ fn a_rejected_document_does_not_hold_up_the_others_and_is_kept() {
     pair.run();
     assert_eq!(pair.host(SERVER).docs.len(), 5);
     let is_rejected = |event: &SessionEvent| {
-        *event == SessionEvent::Rejected { key: key("cars", 3), reason: RejectReason::Forbidden }
+        let listed = vec![(key("cars", 3), RejectReason::Forbidden)];
+        *event == SessionEvent::Rejected { listed, count: 1 }
     };
     assert_eq!(pair.count(DEVICE, is_rejected), 1);
     assert_eq!(owed(&mut pair).len(), 1);

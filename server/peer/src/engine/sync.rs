@@ -22,7 +22,7 @@ use crate::connection::{Connection, LinkEnd, LinkEvent};
 use crate::dial::dial;
 use crate::endpoint::Endpoint;
 use crate::error::PeerError;
-use crate::status::{Rejected, SyncState};
+use crate::status::SyncState;
 use crate::wake::Readiness;
 
 /// How many subscriptions a peer keeps.
@@ -383,9 +383,8 @@ impl Engine {
                 self.note_sync_state();
             }
             SessionReport::Synced => self.on_synced(),
-            SessionReport::Rejected { collection, id, reason } => {
-                let rejected = Rejected { collection, id, reason };
-                self.status.update(|status| status.reject(rejected));
+            SessionReport::Rejected { listed, count } => {
+                self.status.update(|status| status.reject(listed, count));
             }
         }
     }

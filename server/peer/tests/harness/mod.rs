@@ -32,6 +32,7 @@ pub(crate) struct TestServer {
     pub(crate) websocket: SocketAddr,
     pub(crate) framed: SocketAddr,
     orders: Sender<Order>,
+    pings: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -50,9 +51,11 @@ impl TestServer {
         let framed = TcpListener::bind("127.0.0.1:0").expect("a port is free");
         let addresses = [&websocket, &framed].map(|it| it.local_addr().expect("it is bound"));
         let (orders, inbox) = channel();
-        let thread = std::thread::spawn(move || Loop::new([websocket, framed], inbox).run());
+        let pings = Arc::new(AtomicU64::new(0));
+        let count = pings.clone();
+        let thread = std::thread::spawn(move || Loop::new([websocket, framed], inbox, count).run());
         let [websocket, framed] = addresses;
-        Self { websocket, framed, orders, thread: Some(thread) }
+        Self { websocket, framed, orders, pings, thread: Some(thread) }
     }
 
     pub(crate) fn url(&self) -> String {
@@ -61,6 +64,11 @@ impl TestServer {
 
     pub(crate) fn framed_url(&self) -> String {
         format!("tcp://{}", self.framed)
+    }
+
+    /// How many pings peers have sent: one that hears nothing for a while sends one.
+    pub(crate) fn pings(&self) -> u64 {
+        self.pings.load(Ordering::Relaxed)
     }
 
     /// Runs a statement that must succeed, and gives its rows.
@@ -124,16 +132,20 @@ struct Loop {
     session_next: u64,
     takes: bool,
     config: Arc<Config>,
+    pings: Arc<AtomicU64>,
 }
 
+/// The first byte of a ping.
+const PING: u8 = 0x0E;
+
 impl Loop {
-    fn new(listeners: [TcpListener; 2], orders: Receiver<Order>) -> Self {
+    fn new(listeners: [TcpListener; 2], orders: Receiver<Order>, pings: Arc<AtomicU64>) -> Self {
         for listener in &listeners {
             listener.set_nonblocking(true).expect("a socket");
         }
         let (engine, guests) = (ServerEngine::new(), Vec::new());
         let config = Arc::new(Config::default());
-        Self { listeners, orders, engine, guests, session_next: 0, takes: true, config }
+        Self { listeners, orders, engine, guests, session_next: 0, takes: true, config, pings }
     }
 
     fn run(mut self) {
@@ -213,6 +225,7 @@ impl Loop {
         match event {
             Event::WebSocketUpgrade { id, request } => self.on_upgrade(index, id, &request),
             Event::Message(bytes) if guest.is_open => {
+                self.pings.fetch_add(u64::from(bytes.first() == Some(&PING)), Ordering::Relaxed);
                 self.engine.session(guest.session, SessionInput::Frame(bytes));
             }
             Event::Message(bytes) => {
