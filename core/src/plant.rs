@@ -47,6 +47,8 @@ pub enum Plant {
     LockIgnored,
     /// An update for a peer is closed before the last partition has given its part.
     PartitionSkipped,
+    /// What a partition was asked for a former update of a peer is taken for its part of the present one.
+    LateAnswerTaken,
     /// What a peer may not write is taken from it.
     SyncPermissionIgnored,
     /// What the sender of a delta had seen and does not list is kept.
@@ -79,6 +81,7 @@ impl Plant {
         Self::SnapshotIgnored,
         Self::LockIgnored,
         Self::PartitionSkipped,
+        Self::LateAnswerTaken,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,

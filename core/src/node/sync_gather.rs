@@ -131,12 +131,20 @@ impl Gather {
 }
 
 impl Node {
-    pub(crate) fn on_gathered(&mut self, from: PartitionId, gather: Gather, now: Now) {
-        let Gather { session, command: id, parts, .. } = gather;
+    pub(crate) fn on_gathered(
+        &mut self,
+        gather: GatherId,
+        from: PartitionId,
+        gathered: Gather,
+        now: Now,
+    ) {
+        let Gather { session, command: id, parts, .. } = gathered;
         match parts {
             Parts::Remote(record) => self.on_remote_record(session, id, record.as_ref(), now),
             Parts::Collected { items, next } => {
-                self.on_collected(session, id, from, items, next, now);
+                if self.is_awaited(session, id, gather, from) {
+                    self.on_collected(session, id, items, next, now);
+                }
             }
             Parts::Stir => {}
             Parts::Scanned { items, next } => self.on_scanned(session, id, items, next, now),
@@ -290,8 +298,9 @@ impl Node {
             verdict_for,
         };
         if items.is_empty() {
-            let gather = Gather::new(session, id, 0, parts);
-            return self.on_gathered(self.config.partition, gather, now);
+            // Nobody is asked, and nothing is waited for.
+            let gathered = Gather::new(session, id, 0, parts);
+            return self.on_gathered(GatherId(0), self.config.partition, gathered, now);
         }
         let filter = self.remote_interest(session);
         let ahead = if self.config.is_device { DEVICE_CLOCK_AHEAD_MS } else { CLOCK_AHEAD_MS };

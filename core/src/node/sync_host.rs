@@ -322,7 +322,7 @@ impl Node {
             return self.on_stirred(waiting.session(), waiting.command(), now);
         }
         if waiting.take(answer) {
-            self.on_gathered(from, waiting, now);
+            self.on_gathered(gather, from, waiting, now);
         } else {
             self.sync.gathers.insert(gather, waiting);
         }

@@ -331,7 +331,7 @@ pub(crate) fn store_key(app: AppId, key: &SyncKey) -> DocKey {
     DocKey { app, collection: key.collection.as_str().into(), id: key.id.clone() }
 }
 
-fn body_size_bytes(body: &ItemBody) -> usize {
+pub(crate) fn body_size_bytes(body: &ItemBody) -> usize {
     ITEM_OVERHEAD_BYTES
         + match body {
             ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes.len(),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use super::Node;
-use super::sync_ask::{Ask, RemoteFilter};
+use super::sync_ask::{Ask, GatherId, RemoteFilter};
 use super::sync_gather::Gather;
 use super::sync_host::SessionId;
+use super::sync_source::body_size_bytes;
 use crate::ident::{PartitionId, PeerKey, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
@@ -18,6 +19,8 @@ pub(crate) struct Watch {
     pub(crate) filter: Arc<RemoteFilter>,
     wish: Option<Wish>,
     group: Option<Group>,
+    /// The owners were asked to tell of the next touch.
+    stir: Option<GatherId>,
 }
 
 /// What the session waits for.
@@ -36,12 +39,22 @@ struct Group {
     partition: PartitionId,
     from: ChangeCursor,
     items: Vec<UpdateItem>,
+    items_bytes: usize,
     has_given: bool,
+    /// The question that is under way. Its answer alone belongs to this group: one that was asked for a former
+    /// group says nothing about what was committed since.
+    asked: Option<GatherId>,
 }
 
 impl Watch {
     pub(crate) fn new(filter: Arc<RemoteFilter>) -> Self {
-        Self { filter, wish: None, group: None }
+        Self { filter, wish: None, group: None, stir: None }
+    }
+
+    /// The questions under way, whose answers nobody waits for any more.
+    fn take_asked(&mut self) -> impl Iterator<Item = GatherId> + use<> {
+        let asked = self.group.take().and_then(|group| group.asked);
+        asked.into_iter().chain(self.stir.take())
     }
 
     /// The position that the open group reads at: versions as of there must be kept.
@@ -62,36 +75,77 @@ impl Node {
     ) {
         let Some(watch) = self.watch(session, id) else { return };
         watch.wish = Some(Wish { after, until, credit_bytes });
-        if watch.group.as_ref().is_some_and(|group| group.after != after) {
-            watch.group = None;
-        }
-        if watch.group.is_none() {
-            watch.open(after, now.durable);
+        let is_open = watch.group.as_ref().is_some_and(|group| group.after == after);
+        if !is_open {
+            self.open_group(session, id, after, now);
         }
         self.collect_next(session, id);
     }
 
-    /// Asks the next partition for its part of the open group.
+    /// Begins a group as of now. What was asked for a former one is not waited for.
+    fn open_group(&mut self, session: SessionId, id: CommandId, after: Txn, now: Now) {
+        self.forget_asked(session, id);
+        if let Some(watch) = self.watch(session, id) {
+            watch.open(after, now.durable);
+        }
+    }
+
+    /// Gives up the open group of a watch and its wait for a touch: answers to either are dropped.
+    fn forget_asked(&mut self, session: SessionId, id: CommandId) {
+        let Some(watch) = self.watch(session, id) else { return };
+        for gather in watch.take_asked() {
+            self.sync.gathers.remove(&gather);
+        }
+    }
+
+    pub(crate) fn unwatch(&mut self, session: SessionId, id: CommandId) {
+        self.forget_asked(session, id);
+        if let Some(hosted) = self.sync.sessions.get_mut(&session) {
+            hosted.watches.remove(&id);
+        }
+    }
+
+    /// Asks the next partition for its part of the open group, unless it is asked already.
     fn collect_next(&mut self, session: SessionId, id: CommandId) {
         let Some(app) = self.session_app(session) else { return };
         let Some(watch) = self.watch(session, id) else { return };
         let (Some(wish), Some(group)) = (watch.wish, watch.group.as_ref()) else { return };
+        if group.asked.is_some() && !is_planted(Plant::LateAnswerTaken) {
+            return;
+        }
         let ask = Ask::Collect {
             filter: watch.filter.clone(),
             after: group.after,
             from: group.from,
-            credit_bytes: wish.credit_bytes,
+            credit_bytes: wish.credit_bytes.saturating_sub(group.items_bytes).max(1),
         };
         let (to, at) = (group.partition, group.at);
         let gather = self.add_gather(Gather::collect(session, id));
+        if let Some(group) = self.watch(session, id).and_then(|watch| watch.group.as_mut()) {
+            group.asked = Some(gather);
+        }
         self.ask(to, gather, app, at, ask);
+    }
+
+    /// True for the answer that the open group waits for. Another was asked for a former one.
+    pub(crate) fn is_awaited(
+        &mut self,
+        session: SessionId,
+        id: CommandId,
+        gather: GatherId,
+        from: PartitionId,
+    ) -> bool {
+        let group = self.watch(session, id).and_then(|watch| watch.group.as_ref());
+        group.is_some_and(|group| match is_planted(Plant::LateAnswerTaken) {
+            true => group.partition == from,
+            false => group.asked == Some(gather),
+        })
     }
 
     pub(crate) fn on_collected(
         &mut self,
         session: SessionId,
         id: CommandId,
-        from: PartitionId,
         items: Vec<UpdateItem>,
         next: Option<ChangeCursor>,
         now: Now,
@@ -99,9 +153,8 @@ impl Node {
         let partitions = self.config.partitions;
         let Some(watch) = self.watch(session, id) else { return };
         let (Some(wish), Some(group)) = (watch.wish, watch.group.as_mut()) else { return };
-        if group.partition != from {
-            return;
-        }
+        group.asked = None;
+        group.items_bytes += items.iter().map(|item| body_size_bytes(&item.body)).sum::<usize>();
         group.items.extend(items);
         match next {
             Some(place) => group.from = place,
@@ -114,8 +167,9 @@ impl Node {
         if group.partition.0 == partitions - skipped {
             return self.close_group(session, id, wish, now);
         }
-        if next.is_some() {
+        if next.is_some() || group.items_bytes >= wish.credit_bytes {
             group.has_given = true;
+            group.items_bytes = 0;
             let items = std::mem::take(&mut group.items);
             watch.wish = None;
             return self.tell(session, HostEvent::Touched { watch: id, items, upto: None }, now);
@@ -138,7 +192,7 @@ impl Node {
         if let Some(until) = wish.until {
             if until <= now.durable {
                 // It became durable while the group was read, and perhaps no commit follows.
-                watch.open(wish.after, now.durable);
+                self.open_group(session, id, wish.after, now);
                 return self.collect_next(session, id);
             }
             self.sync.waiting_commit.push((session, id));
@@ -146,6 +200,9 @@ impl Node {
         }
         let Some(app) = self.session_app(session) else { return };
         let gather = self.add_gather(Gather::stir(session, id, self.config.partitions));
+        if let Some(watch) = self.watch(session, id) {
+            watch.stir = Some(gather);
+        }
         for partition in 0..self.config.partitions {
             self.ask(PartitionId(partition), gather, app, group.at, Ask::Stir(session));
         }
@@ -155,7 +212,7 @@ impl Node {
     pub(crate) fn on_stirred(&mut self, session: SessionId, id: CommandId, now: Now) {
         let Some(watch) = self.watch(session, id) else { return };
         let Some(wish) = watch.wish.filter(|_| watch.group.is_none()) else { return };
-        watch.open(wish.after, now.durable);
+        self.open_group(session, id, wish.after, now);
         self.collect_next(session, id);
     }
 
@@ -194,7 +251,9 @@ impl Watch {
             partition: PartitionId(0),
             from: ChangeCursor::after(after),
             items: Vec::new(),
+            items_bytes: 0,
             has_given: false,
+            asked: None,
         });
     }
 }

@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod cost;
+mod flow;
 mod judge;
 mod refused;
 mod review;

@@ -45,11 +45,7 @@ impl Node {
             HostCommand::WatchMore { watch, after, until, credit_bytes } => {
                 self.watch_more(id, watch, after, until, credit_bytes, now);
             }
-            HostCommand::Unwatch { watch } => {
-                if let Some(hosted) = self.sync.sessions.get_mut(&id) {
-                    hosted.watches.remove(&watch);
-                }
-            }
+            HostCommand::Unwatch { watch } => self.unwatch(id, watch),
             HostCommand::Scan { scan, part, interest, batch_count } => {
                 self.start_scan(id, scan, part, &interest, batch_count, now);
             }
