@@ -49,6 +49,8 @@ pub enum Plant {
     PartitionSkipped,
     /// What a partition was asked for a former update of a peer is taken for its part of the present one.
     LateAnswerTaken,
+    /// A peer is told what was judged of its update before the append, whatever apply made of it.
+    JudgementTold,
     /// What a peer may not write is taken from it.
     SyncPermissionIgnored,
     /// What the sender of a delta had seen and does not list is kept.
@@ -82,6 +84,7 @@ impl Plant {
         Self::LockIgnored,
         Self::PartitionSkipped,
         Self::LateAnswerTaken,
+        Self::JudgementTold,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,

@@ -151,9 +151,20 @@ impl Transaction {
     /// ```
     #[must_use]
     pub fn encode(&self) -> Bytes {
+        let slots = self.ops.iter().map(|op| op.slot(self.app)).collect();
+        self.encode_concerning(slots)
+    }
+
+    /// Encodes the record so that every partition takes notice of it, whoever owns its documents.
+    #[must_use]
+    pub fn encode_for_everyone(&self) -> Bytes {
+        self.encode_concerning(None)
+    }
+
+    fn encode_concerning(&self, slots: Option<SmallVec<[Slot; 8]>>) -> Bytes {
         let mut to = Writer::with_capacity(RECORD_BYTES_EXPECTED);
         to.byte(VERSION);
-        self.encode_slots(&mut to);
+        encode_slots(slots, &mut to);
         to.raw(&self.id.0.0);
         to.raw(&self.app.0.0);
         to.varint(self.wall.0);
@@ -185,16 +196,6 @@ impl Transaction {
             op.encode(&collections, &table, &mut to);
         }
         to.into_bytes().into()
-    }
-
-    fn encode_slots(&self, to: &mut Writer) {
-        let slots: Option<SmallVec<[Slot; 8]>> =
-            self.ops.iter().map(|op| op.slot(self.app)).collect();
-        let Some(mut slots) = slots else { return to.varint(0) };
-        slots.sort_unstable();
-        slots.dedup();
-        to.varint(slots.len() as u64 + 1);
-        slots.iter().for_each(|slot| to.raw(&slot.0.to_le_bytes()));
     }
 
     /// Which of so many partitions a record concerns, read from its front alone.
@@ -319,6 +320,15 @@ impl Op {
             _ => Err(from.invalid("operation").into()),
         }
     }
+}
+
+/// Without slots the record concerns every partition.
+fn encode_slots(slots: Option<SmallVec<[Slot; 8]>>, to: &mut Writer) {
+    let Some(mut slots) = slots else { return to.varint(0) };
+    slots.sort_unstable();
+    slots.dedup();
+    to.varint(slots.len() as u64 + 1);
+    slots.iter().for_each(|slot| to.raw(&slot.0.to_le_bytes()));
 }
 
 fn decode_slots<'a>(

@@ -114,6 +114,8 @@ pub(crate) struct Pending {
     pub(crate) transaction: Arc<Transaction>,
     /// Whether the tips of its documents carry it, because this node authored them.
     pub(crate) has_tips: bool,
+    /// Whether some operation of it did not take effect when it was applied here.
+    pub(crate) is_void: bool,
     pub(crate) then: Then,
 }
 
@@ -173,6 +175,13 @@ impl Appends {
     /// What the record at a position says, if it is one of ours that waits for its commit.
     pub(crate) fn placed(&self, txn: Txn) -> Option<&Arc<Transaction>> {
         self.placed.get(&txn).map(|pending| &pending.transaction)
+    }
+
+    /// Some operation of the record at a position did not take effect.
+    pub(crate) fn mark_void(&mut self, txn: Txn) {
+        if let Some(pending) = self.placed.get_mut(&txn) {
+            pending.is_void = true;
+        }
     }
 
     /// The log failed: appends that had got a position will never be reported as committed.

@@ -432,7 +432,12 @@ impl Node {
         has_tips: bool,
         then: Then,
     ) -> Result<(), RequestError> {
-        let record = transaction.encode();
+        let is_evicting = transaction.ops.iter().any(|op| matches!(op, Op::Evict { .. }));
+        let record = match is_evicting && self.config.is_device {
+            // How often a device evicted is one number of the store, which each partition counts for itself.
+            true => transaction.encode_for_everyone(),
+            false => transaction.encode(),
+        };
         let limit = self.config.limits.record_bytes_max;
         if record.len() > limit {
             return Err(RequestError::new(
@@ -444,7 +449,7 @@ impl Node {
             ));
         }
         let transaction = Arc::new(transaction);
-        let ticket = self.appends.add(Pending { transaction, has_tips, then });
+        let ticket = self.appends.add(Pending { transaction, has_tips, is_void: false, then });
         self.outputs.push_back(Output::Append(Append {
             from: self.config.partition,
             ticket,
@@ -479,8 +484,10 @@ impl Node {
         while let Some((txn, pending)) = self.appends.take_committed(upto) {
             match pending.then {
                 Then::Answer { to, call, mutated } => {
-                    self.send(to, Body::Mutated { call, result: Ok((txn, mutated)) });
+                    let result = if pending.is_void { Err(evicted()) } else { Ok((txn, mutated)) };
+                    self.send(to, Body::Mutated { call, result });
                 }
+                Then::Finish { call } if pending.is_void => self.fail_call(call, evicted()),
                 Then::Finish { call } => {
                     let mutated = match self.calls.get_mut(&call).map(|call| &mut call.work) {
                         Some(Work::Mutate(mutate)) => std::mem::take(&mut mutate.mutated),
@@ -579,6 +586,14 @@ fn auth_error(error: &AuthError) -> RequestError {
         AuthError::Missing | AuthError::Unknown | AuthError::Expired(_) => ErrorKind::Unauthorized,
     };
     RequestError::new(kind, error.to_string())
+}
+
+/// A change that was authored on what an EVICT removed, which got into the log before it.
+fn evicted() -> RequestError {
+    RequestError::new(
+        ErrorKind::Conflict,
+        "a document of the statement was evicted while it was written, and its change with it: try again",
+    )
 }
 
 pub(crate) fn timed_out() -> RequestError {

@@ -9,6 +9,8 @@ use crate::dql::{Bound, PartOut};
 use crate::ident::{AppId, BootId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::Op;
 
+use crate::store::Outcome;
+
 use super::mutation::Mutation;
 use super::sync_ask::{FromSession, ToSession};
 
@@ -111,6 +113,13 @@ pub enum Body {
         call: CallId,
         /// The change.
         op: CatalogOp,
+    },
+    /// To the node that appended a peer's update: an owner has applied its part of it.
+    Applied {
+        /// The record.
+        id: TxnId,
+        /// The operations that did not take effect, by their index in the record.
+        void: Vec<(u32, Outcome)>,
     },
     /// From a session's node to an owner of documents.
     FromSession(FromSession),

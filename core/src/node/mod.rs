@@ -20,6 +20,7 @@ mod request;
 mod row;
 mod select;
 mod snapshot;
+mod sync_applied;
 mod sync_ask;
 mod sync_gather;
 mod sync_host;
@@ -62,7 +63,7 @@ use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
-use crate::store::{BlockId, DocKey, Store, Tips};
+use crate::store::{BlockId, DocKey, Outcome as ApplyOutcome, Store, Tips};
 use crate::time::{Hlc, HlcClock, Instant, WallMs, is_far_ahead};
 
 /// What a node is told when it is made. Nothing of it changes while the process runs.
@@ -511,7 +512,9 @@ impl Node {
                 Op::Remote { peer, state } => {
                     self.sync.remember_remote(transaction.app, *peer, state.clone());
                 }
-                Op::Evict { .. } => self.sync.count_evict(transaction.app),
+                // A device that evicted asks for everything again; a server remembers what it evicted instead.
+                Op::Evict { .. } if self.config.is_device => self.sync.count_evict(transaction.app),
+                Op::Evict { .. } => {}
                 Op::Merge { .. } => {}
             }
         }
@@ -519,6 +522,10 @@ impl Node {
         if touched {
             self.outputs.push_back(Output::Changed { app: transaction.app, upto: txn });
         }
+        if applied.outcomes.iter().any(|(_, outcome)| *outcome != ApplyOutcome::Applied) {
+            self.appends.mark_void(txn);
+        }
+        self.report_applied(txn, transaction, applied);
         touched
     }
 
@@ -608,6 +615,7 @@ impl Node {
             Body::Prepared { call, result } => self.on_prepared(from, call, result),
             Body::Mutated { call, result } => self.on_mutated(call, result),
             Body::Catalog { call, op } => self.on_catalog_change(from, call, &op),
+            Body::Applied { id, void } => self.on_applied(id, void, now),
             Body::FromSession(body) => self.on_from_session(from, body),
             Body::ToSession(body) => self.on_to_session(from, body, now),
         }

@@ -59,6 +59,9 @@ pub enum Ask {
     Stir(SessionId),
     /// The session is over: forget its `Stir`. Not answered.
     StirStop(SessionId),
+    /// Everything of the app that was authored here up to this position is settled at a server: what EVICT asks
+    /// for. Not answered.
+    SettledThere(Txn),
     /// What is held, in key order behind `after`?
     Scan {
         /// Whose interest.

@@ -7,10 +7,9 @@ use bytes::Bytes;
 
 use super::Node;
 use super::sync_ask::{Answer, Ask, GatherId};
-use super::sync_host::{AppendAnswer, SessionId};
+use super::sync_host::SessionId;
 use crate::document::Delta;
 use crate::ident::{DocId, PartitionId};
-use crate::log::transaction::Op;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
@@ -330,16 +329,9 @@ impl Node {
             .filter(|dot| dot.actor.0[..8] == self.session_peer(session).0[..8])
             .max_by_key(|dot| dot.hlc)
             .map(|dot| (dot.actor, dot.hlc));
-        let ops: Vec<Op> = keys
-            .into_iter()
-            .zip(deltas)
-            .filter_map(|(key, delta)| {
-                let collection = key.collection.as_str().into();
-                Some(Op::Merge { collection, id: key.id, delta: delta? })
-            })
-            .collect();
-        self.advance_record(session, cursor.filter(|_| settled), newest);
-        self.append_for(session, ops, AppendAnswer::Applied(id, outcomes), now);
+        let cursor = cursor.filter(|_| settled);
+        self.advance_record(session, None, newest);
+        self.append_update(session, id, keys, deltas, outcomes, cursor, now);
     }
 
     fn gather<T>(

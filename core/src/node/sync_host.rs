@@ -20,13 +20,14 @@ pub use self::interest::check_subscription;
 pub(crate) use self::interest::compile_subscription;
 use super::message::Body;
 use super::request::Credential;
+use super::sync_applied::Applying;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
 use super::{Node, Output};
 use crate::auth::SharedPermissions;
-use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn};
+use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
@@ -115,6 +116,8 @@ pub struct SyncIdentity {
 pub(crate) struct SyncHost {
     pub(crate) sessions: BTreeMap<SessionId, Hosted>,
     pub(crate) gathers: BTreeMap<GatherId, Gather>,
+    /// Received updates between their append and what apply made of them; one for each session at most.
+    pub(crate) applying: BTreeMap<TxnId, Applying>,
     gather_next: u64,
     rng: Rng,
     /// Records of remotes whose slot this partition owns.
@@ -168,7 +171,8 @@ pub(crate) enum AppendAnswer {
     Renewed(CommandId),
     /// With the tombstones that were not taken.
     Settled(CommandId, Vec<(SyncKey, RejectReason)>),
-    Applied(CommandId, Vec<crate::sync::Outcome>),
+    /// What apply made of the update with this id is being gathered.
+    Applied(TxnId),
 }
 
 impl SyncHost {
@@ -176,6 +180,7 @@ impl SyncHost {
         Self {
             sessions: BTreeMap::new(),
             gathers: BTreeMap::new(),
+            applying: BTreeMap::new(),
             gather_next: 0,
             rng,
             remotes: BTreeMap::new(),
@@ -214,6 +219,11 @@ impl SyncHost {
     /// Every edit of `app` up to here is settled at a server.
     pub(crate) fn settled_there(&self, app: AppId) -> Txn {
         self.settled_there.get(&app).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn note_settled_there(&mut self, app: AppId, upto: Txn) {
+        let settled = self.settled_there.entry(app).or_default();
+        *settled = upto.max(*settled);
     }
 
     pub(crate) fn count_evict(&mut self, app: AppId) {
@@ -270,14 +280,26 @@ impl Node {
         }
     }
 
+    /// What a server has of a device's edits, every partition has to know: each judges EVICT of its documents.
+    fn tell_settled_there(&mut self, app: AppId, upto: Txn) {
+        if !self.config.is_device || self.sync.settled_there(app) >= upto {
+            return;
+        }
+        self.sync.note_settled_there(app, upto);
+        for partition in (0..self.config.partitions).map(PartitionId) {
+            if partition != self.config.partition {
+                self.ask(partition, GatherId(0), app, Txn(0), Ask::SettledThere(upto));
+            }
+        }
+    }
+
     fn on_session_event(&mut self, id: SessionId, event: SessionEvent) {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,
             SessionEvent::SettledThere { upto } => {
-                let settled = self.sync.settled_there.entry(hosted.app).or_default();
-                *settled = upto.max(*settled);
-                return;
+                let app = hosted.app;
+                return self.tell_settled_there(app, upto);
             }
             SessionEvent::Rejected { listed, count } => {
                 let listed = listed.into_iter().map(|(key, reason)| RejectedDocument {

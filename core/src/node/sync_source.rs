@@ -47,6 +47,7 @@ impl Node {
                 self.sync.stirs.remove(&(from, session));
                 return;
             }
+            Ask::SettledThere(upto) => return self.sync.note_settled_there(app, upto),
             Ask::Scan { filter, part, after, count } => {
                 self.scan_held(app, &filter, part, after, count)
             }

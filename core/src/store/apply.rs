@@ -13,8 +13,10 @@ use crate::log::transaction::{Op, Origin, Transaction};
 pub enum Outcome {
     /// It took effect, or had taken effect before.
     Applied,
-    /// Its base went through EVICT: the operation is void, as if the EVICT had come after it.
+    /// What it says was evicted: the operation is void.
     Evicted,
+    /// Its base went through EVICT: the operation is void, as if the EVICT had come after it. In full it would count.
+    BaseEvicted,
     /// Its base was never here; the writer must send full state.
     NeedBase(Vector),
 }
@@ -150,7 +152,9 @@ fn merge(
     ahead: Option<Arc<Document>>,
 ) -> (Outcome, bool) {
     let evicted = entry.evicted();
-    if evicted.is_some_and(|marker| delta.raised().iter().all(|dot| marker.seen(*dot))) {
+    let is_covered_by = |marker: &Vector| delta.raised().iter().all(|dot| marker.seen(*dot));
+    // A device keeps no marker: nothing is covered by what it evicted.
+    if evicted.is_some_and(|marker| !marker.is_empty() && is_covered_by(marker)) {
         return (Outcome::Evicted, false);
     }
     let was_evicted = evicted.is_some();
@@ -161,7 +165,7 @@ fn merge(
         None => match document.apply(delta) {
             Ok(applied) => (applied.raised, Arc::new(document)),
             Err(ApplyError::NeedBase | ApplyError::BaseMismatch) if was_evicted => {
-                return (Outcome::Evicted, false);
+                return (Outcome::BaseEvicted, false);
             }
             Err(_) => return (Outcome::NeedBase(document.vector().clone()), false),
         },

@@ -318,9 +318,9 @@ pub enum HostCommand {
         credit_bytes: usize,
     },
     /// Apply a received update as *one* record: permission of the remote to write, interest, size, clock, then
-    /// merge. `cursor` is written in the same record if and only if every outcome is `Accepted`; an item that
-    /// was not accepted is settled by the remote, which then sends the position again. Answer, once durable:
-    /// [`HostEvent::Applied`].
+    /// merge. `cursor` is written if and only if every outcome is `Accepted`, in the same record or in a later
+    /// one of this remote; an item that was not accepted is settled by the remote, which then sends the position
+    /// again. Answer, once durable and applied: [`HostEvent::Applied`].
     Apply {
         /// Repeated in the answer.
         id: CommandId,
@@ -395,7 +395,7 @@ pub enum HostEvent {
         /// In order; may be fewer than were asked for.
         items: Vec<Option<ItemBody>>,
     },
-    /// Answers `Apply`: it is durable.
+    /// Answers `Apply`: it is durable, and this is what applying has made of it.
     Applied {
         /// Of the command.
         id: CommandId,

@@ -134,6 +134,19 @@ impl Node {
     pub(crate) fn append_for(
         &mut self,
         id: SessionId,
+        ops: Vec<Op>,
+        answer: AppendAnswer,
+        now: Now,
+    ) {
+        let txn_id = TxnId(self.rng.uuid());
+        self.append_as(txn_id, id, ops, answer, now);
+    }
+
+    /// As [`append_for`](Self::append_for), for a record that others speak about by its id.
+    pub(crate) fn append_as(
+        &mut self,
+        txn_id: TxnId,
+        id: SessionId,
         mut ops: Vec<Op>,
         answer: AppendAnswer,
         now: Now,
@@ -141,7 +154,7 @@ impl Node {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
         ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
         let transaction = Transaction {
-            id: TxnId(self.rng.uuid()),
+            id: txn_id,
             app: hosted.app,
             origin: Origin::Peer { key: hosted.peer, home: self.config.partition },
             wall: now.wall,
@@ -149,6 +162,7 @@ impl Node {
         };
         let then = Then::Session(SessionAppend { session: id, answer });
         if let Err(error) = self.append(transaction, false, then) {
+            self.sync.applying.remove(&txn_id);
             self.tell(id, HostEvent::Failed { reason: error.to_string() }, now);
         }
     }
@@ -166,8 +180,12 @@ impl Node {
                 HostEvent::EpochChanged { id, actor: self.actor() }
             }
             (Ok(_), AppendAnswer::Settled(id, refused)) => HostEvent::Settled { id, refused },
-            (Ok(txn), AppendAnswer::Applied(id, outcomes)) => {
-                HostEvent::Applied { id, txn, outcomes }
+            (Ok(txn), AppendAnswer::Applied(txn_id)) => {
+                return self.on_update_committed(txn_id, txn, now);
+            }
+            (Err(error), AppendAnswer::Applied(txn_id)) => {
+                self.sync.applying.remove(&txn_id);
+                HostEvent::Failed { reason: error.to_string() }
             }
             (Err(error), _) => HostEvent::Failed { reason: error.to_string() },
         };

@@ -84,3 +84,82 @@ fn an_answer_to_a_former_group_says_nothing_about_the_present_one() {
     let reports: Vec<_> = pair.device.reports.iter().map(|(_, report)| report.clone()).collect();
     assert_eq!(reports, [SessionReport::Synced]);
 }
+
+#[test]
+fn a_device_of_several_partitions_evicts_what_a_server_has_and_asks_for_it_again() {
+    let subscription = ["SELECT * FROM cars WHERE n < 100"];
+    let mut pair = Pair::of(
+        &two_threads(NodeLimits::default()),
+        Options { partitions: 2, ..Options::default() },
+    );
+    let near = ids_of("cars", 0).next().expect("there are many");
+    let far = ids_of("cars", 1).next().expect("there are many");
+    pair.device.local_rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {far}, 'n': 1}})"));
+    let (_, refused) = pair.device.local(&format!("EVICT FROM cars WHERE _id = {far}"), "{}");
+    assert_eq!(refused.error.expect("no server has it").kind, ErrorKind::Conflict);
+    pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {near}, 'n': 2}})"));
+    pair.connect(&subscription);
+    pair.probe();
+    let all = "SELECT * FROM cars ORDER BY n";
+    let both = pair.server.rows(all);
+    assert_eq!(pair.device.local_rows(all), both);
+    // Each alone, within a session and without one: whichever partition owns it, everything is asked for again.
+    for id in [far, near, far] {
+        pair.device.local_rows(&format!("EVICT FROM cars WHERE _id = {id}"));
+        pair.exchange();
+        pair.probe();
+        assert_eq!(pair.device.local_rows(all), both);
+        pair.disconnect();
+        pair.device.local_rows(&format!("EVICT FROM cars WHERE _id = {id}"));
+        pair.connect(&subscription);
+        pair.probe();
+        assert_eq!(pair.device.local_rows(all), both);
+    }
+    let nodes = pair.device.racks[0].nodes();
+    let counts: Vec<u64> = nodes.iter().map(|node| node.sync.evict_generation(APP)).collect();
+    assert_eq!(counts, [6, 6], "one number of the store");
+}
+
+/// A device's update of a document of the other thread, judged there; before the verdict has come back the document
+/// is evicted.
+fn judged_and_then_evicted() -> Pair {
+    let mut pair = Pair::with_server(&two_threads(NodeLimits::default()));
+    let id = ids_of("cars", 1).next().expect("there are many");
+    pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}, 'n': 1}})"));
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    pair.server.slow_thread = Some(0);
+    pair.device.local_rows("UPDATE cars SET n = 2");
+    pair.exchange();
+    assert!(!pair.server.held.is_empty(), "the verdict is on its way");
+    let evict = format!("EVICT FROM cars WHERE _id = {id}");
+    let request = pair.server.submit(1, Request::Execute(Process::statement(&evict, "{}")));
+    pair.server.settle();
+    assert_eq!(pair.server.answer(request).1.error, None);
+    pair.server.slow_thread = None;
+    let held = &mut pair.server.held;
+    pair.server.mail.append(held);
+    pair
+}
+
+#[test]
+fn a_peer_hears_what_apply_made_of_its_update() {
+    let mut pair = judged_and_then_evicted();
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT n FROM cars"), r#"[{"n":2}]"#);
+    assert_eq!(pair.device.local_rows("SELECT n FROM cars"), r#"[{"n":2}]"#);
+    assert!(
+        pair.server.racks.iter().flat_map(Rack::nodes).all(|node| node.sync.applying.is_empty())
+    );
+}
+
+#[test]
+fn what_became_void_is_sent_again_even_if_nobody_was_told() {
+    let mut pair = judged_and_then_evicted();
+    // The update is applied, and its acknowledgement is lost.
+    pair.server.settle();
+    pair.disconnect();
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT n FROM cars"), r#"[{"n":2}]"#);
+}
