@@ -50,7 +50,7 @@ pub use sync_ask::{FromSession, ToSession};
 use sync_host::SyncHost;
 pub use sync_host::{
     RejectedDocument, SessionId, SessionInput, SessionOpen, SessionReport, SyncIdentity,
-    check_subscription,
+    check_subscription, subscription_bytes,
 };
 use sync_watch::Watch;
 use tasks::{TaskId, Tasks};

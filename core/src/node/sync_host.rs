@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-pub use self::interest::check_subscription;
 pub(crate) use self::interest::compile_subscription;
+pub use self::interest::{check_subscription, subscription_bytes};
 use super::message::Body;
 use super::request::Credential;
 use super::sync_applied::Applying;

@@ -284,9 +284,11 @@ pub(crate) const ID_BYTES_MAX: usize = 2 << 10;
 /// One encoded vector or tombstone inside a `Need` or `Ack`.
 pub(crate) const VECTOR_BYTES_MAX: usize = 256 << 10;
 /// Subscriptions of one peer.
-pub(crate) const SUBSCRIPTION_COUNT_MAX: usize = 1_000;
+pub const SUBSCRIPTION_COUNT_MAX: usize = 1_000;
 /// Text or arguments of one subscription.
 pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
+/// Texts and arguments of all subscriptions of one peer: all of them are compiled each time that it says them.
+pub const SUBSCRIPTIONS_BYTES_MAX: usize = 256 << 10;
 /// A device's name.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 /// The words of a goodbye.

@@ -260,6 +260,11 @@ impl Receiving {
         self.round.map_or(0, |round| round.round)
     }
 
+    /// We have not said yet what we want.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        self.version == 0
+    }
+
     /// The remote replays, or has reconciled and goes on live, under our newest wishes.
     pub(crate) fn is_current(&self) -> bool {
         self.round.is_some_and(|round| round.version == self.version)

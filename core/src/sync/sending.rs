@@ -10,11 +10,14 @@ mod owing;
 pub(crate) use flight::payload_hash;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
+use crate::seam::Now;
+use crate::time::Instant;
 
 use super::cursor::{BootTable, Position};
 use super::error::{CloseReason, ProtocolError};
@@ -35,6 +38,13 @@ const WANTED_MAX: usize = 2_048;
 /// How often an update may come back with something to settle.
 const FOLLOW_UPS_MAX: u8 = 8;
 
+/// Wishes that a remote may say before we have begun to send what it wanted before.
+pub(crate) const SUBS_WAITING_MAX: u64 = 16;
+/// Rounds that may begin one right after the other.
+pub(crate) const ROUNDS_AT_ONCE: u64 = 16;
+/// How often a round may begin in the long run.
+pub(crate) const ROUND_EVERY: Duration = Duration::from_secs(1);
+
 /// The sending half of a session.
 #[derive(Debug)]
 pub(crate) struct Sending {
@@ -42,8 +52,12 @@ pub(crate) struct Sending {
     read_generation: u64,
     /// What the remote wants; nothing is sent before we know.
     subs: Option<Subs>,
-    /// A newer wish waits for the update in flight.
+    /// A newer wish waits for the update in flight, or for its turn.
     is_restarting: bool,
+    /// Wishes since the last round began; the newest alone counts.
+    subs_waiting: u64,
+    /// What is taken up of the pace at which rounds may begin.
+    rounds_until: Instant,
     /// Nothing is sent until a new epoch is taken.
     is_held: bool,
     /// One of the stores was rolled back or cloned: no cursor of the remote counts in this session.
@@ -96,6 +110,8 @@ impl Sending {
             read_generation,
             subs: None,
             is_restarting: false,
+            subs_waiting: 0,
+            rounds_until: Instant::default(),
             is_held: false,
             is_diverged: false,
             round: 0,
@@ -149,16 +165,32 @@ impl Sending {
                 state: "with an older version",
             });
         }
+        self.subs_waiting += 1;
+        if self.subs_waiting > SUBS_WAITING_MAX {
+            return Err(ProtocolError::WindowOverrun { frame: "Subs", limit: SUBS_WAITING_MAX });
+        }
         self.subs = Some(subs);
         self.is_restarting = true;
         Ok(())
+    }
+
+    /// When the next round may begin: each costs us a compilation of what is wanted, and a scan.
+    fn round_at(&self) -> Instant {
+        const AHEAD_NS: u64 = ROUND_EVERY.as_nanos() as u64 * (ROUNDS_AT_ONCE - 1);
+        Instant { ns: self.rounds_until.ns.saturating_sub(AHEAD_NS) }
+    }
+
+    /// When a round begins that waits for nothing but its turn.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        let is_free = !self.is_held && self.flight.is_none() && self.diff.is_none();
+        (self.is_restarting && is_free).then(|| self.round_at())
     }
 
     /// Does whatever can be done. `is_hold_compared`: no batch of the holder's offer waits for the host.
     pub(crate) fn pump(
         &mut self,
         table: &BootTable,
-        durable: Txn,
+        now: Now,
         is_hold_compared: bool,
         link: &mut Link,
     ) -> Result<(), CloseReason> {
@@ -166,8 +198,10 @@ impl Sending {
             return Ok(());
         }
         self.pump_flight(link)?;
-        if self.is_restarting && self.flight.is_none() && self.diff.is_none() {
-            self.begin_round(table, durable, link);
+        let is_due = self.is_restarting && self.round_at() <= now.mono;
+        if is_due && self.flight.is_none() && self.diff.is_none() {
+            self.rounds_until = self.rounds_until.max(now.mono).after(ROUND_EVERY);
+            self.begin_round(table, now.durable, link);
         }
         let room = self.wanted.len() < WANTED_MAX;
         if let Phase::Reconciling { offering, .. } = &mut self.phase {
@@ -196,6 +230,7 @@ impl Sending {
     fn begin_round(&mut self, table: &BootTable, durable: Txn, link: &mut Link) {
         self.leave_phase(link);
         self.is_restarting = false;
+        self.subs_waiting = 0;
         self.wanted.clear();
         self.round += 1;
         let subs = self.subs.as_ref().expect("pump returns before the first Subs");

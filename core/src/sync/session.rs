@@ -125,6 +125,8 @@ pub struct Session {
     comparing: Comparing,
     probes: Probes,
     timers: Timers,
+    /// The remote does not know our newest wishes yet.
+    is_subs_due: bool,
     is_closed: bool,
     frames_received: u64,
     bytes_received: u64,
@@ -212,6 +214,7 @@ impl Session {
                 parked_wait: PARKED_FIRST,
                 stalled: None,
             },
+            is_subs_due: false,
             is_closed: false,
             frames_received: 0,
             bytes_received: 0,
@@ -247,7 +250,7 @@ impl Session {
         if self.is_closed || !self.receiving.set_interest(Interest::of(subscriptions)) {
             return;
         }
-        self.send_subs();
+        self.is_subs_due = true;
         self.finish(Ok(()), now);
     }
 
@@ -290,9 +293,10 @@ impl Session {
         let timers = &self.timers;
         let hello = (!self.handshake.is_met()).then(|| timers.opened.after(HELLO_WITHIN));
         let stalled = timers.stalled.map(|since| since.after(STALLED_AFTER));
+        let round = self.sending.poll_timeout();
         let always = timers.ping.min(timers.advance).min(timers.heard.after(DEAD_AFTER));
         let parked = self.sending.is_parking().then_some(timers.parked);
-        [hello, stalled, parked].into_iter().flatten().chain([always]).min()
+        [hello, stalled, round, parked].into_iter().flatten().chain([always]).min()
     }
 
     /// What has to be done next. Control frames leave before the bytes of an update.
@@ -344,10 +348,11 @@ impl Session {
         if self.is_closed {
             return Ok(());
         }
+        self.pump_subs();
         self.receiving.pump(&mut self.link);
         let is_hold_compared = self.comparing.is_idle(Part::Hold);
         let table = &self.config.local.boots;
-        self.sending.pump(table, now.durable, is_hold_compared, &mut self.link)?;
+        self.sending.pump(table, now, is_hold_compared, &mut self.link)?;
         for ticket in self.sending.take_released() {
             self.comparing.release(ticket, &mut self.link);
         }
@@ -369,7 +374,7 @@ impl Session {
             self.link.frame(&Frame::ProbeReply { probe });
         }
         // Before the remote has begun to send under our newest wishes its reply would be about older ones.
-        let is_current = self.receiving.is_current();
+        let is_current = self.receiving.is_current() && !self.is_subs_due;
         let (sending, link) = (&self.sending, &mut self.link);
         self.probes.asked.retain(|&probe, asked| {
             if !asked.is_sent && is_current {
@@ -384,11 +389,14 @@ impl Session {
         });
     }
 
-    /// Tells the remote what we want, once it may know.
-    fn send_subs(&mut self) {
-        if !self.handshake.is_open() {
+    /// Tells the remote what we want, once it may know, and once it has begun to send what we wanted before: an
+    /// application that subscribes a hundred times at once makes two rounds of it.
+    fn pump_subs(&mut self) {
+        let is_answered = self.receiving.is_current() || self.receiving.is_unsaid();
+        if !self.is_subs_due || !self.handshake.is_open() || !is_answered {
             return;
         }
+        self.is_subs_due = false;
         let subs = Subs {
             version: self.receiving.next_version(),
             interest: self.receiving.interest().clone(),

@@ -47,6 +47,16 @@ pub enum PeerError {
         /// How many there may be.
         limit: usize,
     },
+    /// The texts and arguments of all subscriptions together are longer than a server takes.
+    #[error(
+        "all subscriptions together would have {bytes} bytes of text and arguments, at most {limit} are taken: cancel some first, or shorten them"
+    )]
+    SubscriptionsTooLarge {
+        /// How many bytes there would be.
+        bytes: usize,
+        /// How many there may be.
+        limit: usize,
+    },
     /// The operating system refuses.
     #[error("cannot {action}: {error}")]
     Io {

@@ -234,3 +234,16 @@ fn what_was_acknowledged_survives_kill_9() {
         std::thread::sleep(Duration::from_millis(1));
     }
 }
+
+#[test]
+fn subscriptions_that_a_server_would_not_take_are_refused_where_the_application_hears_of_it() {
+    let scratch = Scratch::new();
+    let peer = scratch.offline();
+    let long = |n| format!("SELECT * FROM cars WHERE color = '{n}{}'", "x".repeat(60_000));
+    let kept: Vec<_> = (0..4).map(|n| peer.subscribe(&long(n), Object::new())).collect();
+    assert!(kept.iter().all(Result::is_ok));
+    let refused = peer.subscribe(&long(4), Object::new()).expect_err("it is the fifth").to_string();
+    assert!(refused.contains("at most 262144"), "{refused}");
+    drop(kept);
+    assert!(peer.subscribe(&long(4), Object::new()).is_ok(), "there is room again");
+}

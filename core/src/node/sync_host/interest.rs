@@ -88,6 +88,14 @@ pub(super) fn compiled_texts(queries: &[(Box<str>, Object)]) -> Vec<Subscription
     queries.iter().map(one).collect()
 }
 
+/// What a subscription adds to the bytes of all of a peer's: see
+/// [`SUBSCRIPTIONS_BYTES_MAX`](crate::sync::SUBSCRIPTIONS_BYTES_MAX).
+#[must_use]
+pub fn subscription_bytes(text: &str, args: &Object) -> usize {
+    let texts = compiled_texts(&[(text.into(), args.clone())]);
+    texts.iter().map(|it| it.text.len() + it.args.len()).sum()
+}
+
 /// Says that a subscription cannot be used.
 pub fn check_subscription(text: &str, args: &Object) -> Result<(), RequestError> {
     let texts = compiled_texts(&[(text.into(), args.clone())]);

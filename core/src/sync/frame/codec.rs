@@ -16,7 +16,7 @@ use crate::time::Hlc;
 use super::{
     Ack, BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Frame, Got, Hello, NAME_BYTES_MAX,
     Need, OFFER_COUNT_MAX, Offer, OfferEnd, Role, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_COUNT_MAX,
-    Start, Subs, UpdBegin, UpdChunk, UpdEnd, compact,
+    SUBSCRIPTIONS_BYTES_MAX, Start, Subs, UpdBegin, UpdChunk, UpdEnd, compact,
 };
 
 pub(crate) fn encode(frame: &Frame) -> Bytes {
@@ -516,9 +516,13 @@ impl<'b> Fields<'b> {
         let count = usize::try_from(count).unwrap_or(usize::MAX);
         self.check_count(field, count, SUBSCRIPTION_COUNT_MAX)?;
         let mut queries = Vec::new();
+        let mut bytes = 0;
         for _ in 0..count {
             let (text, args) = read_subscription(&mut decoder).ok_or(self.malformed(field))?;
-            self.check_count(field, text.len().max(args.len()), SUBSCRIPTION_BYTES_MAX)?;
+            let one = "bytes of a subscription";
+            self.check_count(one, text.len().max(args.len()), SUBSCRIPTION_BYTES_MAX)?;
+            bytes += text.len() + args.len();
+            self.check_count("bytes of all subscriptions", bytes, SUBSCRIPTIONS_BYTES_MAX)?;
             queries.push(Subscription { text: text.into(), args: Bytes::copy_from_slice(args) });
         }
         Ok(Interest::of(queries))

@@ -128,7 +128,7 @@ impl Session {
             HostEvent::Evicted { generation } => {
                 self.config.local.evict_generation = generation;
                 self.receiving.forget_cursor();
-                self.send_subs();
+                self.is_subs_due = true;
             }
             HostEvent::PermissionChanged => {
                 return Err(CloseReason::Local(ByeReason::PermissionChanged));

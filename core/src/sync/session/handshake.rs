@@ -145,7 +145,7 @@ impl Session {
                 self.say_hello();
             }
             self.handshake.is_open = true;
-            self.send_subs();
+            self.is_subs_due = true;
             if let Some(subs) = self.handshake.early_subs.take() {
                 self.on_subs(*subs)?;
             }
@@ -270,7 +270,7 @@ impl Session {
         if is_first && !self.handshake.is_stale && self.has_lost(&subs) {
             self.handshake.is_stale = true;
             self.receiving.forget_cursor();
-            self.send_subs();
+            self.is_subs_due = true;
         }
         let (stale, seen) = (self.handshake.is_stale, subs.seen);
         if subs.stale {

@@ -1,8 +1,11 @@
 //! Bounds that are met: small ones here, on which an honest pair never stops.
 
-use super::host::key;
+use std::time::Duration;
+
+use super::host::{key, query};
 use super::pair::{DEVICE, Pair, SERVER};
-use crate::sync::frame::{self, Frame, UpdBegin};
+use crate::sync::error::ProtocolError;
+use crate::sync::frame::{self, Frame, Subs, UpdBegin};
 use crate::sync::*;
 
 /// Everything is cut: what is asked for, what is sent, what is in flight, and what may wait.
@@ -122,4 +125,101 @@ fn any_number_of_refusals_is_settled_at_once_and_for_good() {
     assert_eq!(pair.host(SERVER).docs.len(), 1, "the rest of the update was applied");
     pair.resync();
     assert_eq!(pair.session(DEVICE).status().rejected_count, 0, "nothing is sent again");
+}
+
+/// Another wish each time: the documents whose field 0 is `value`.
+fn wish(value: u64) -> Vec<Subscription> {
+    vec![query(&format!("cars?0={value}"))]
+}
+
+fn rounds(pair: &mut Pair) -> usize {
+    let frames = pair.record.replace(Vec::new()).expect("it is recorded");
+    frames.iter().filter(|bytes| matches!(frame_of(bytes), Frame::Start(_))).count()
+}
+
+#[test]
+fn wishes_that_change_a_hundred_times_at_once_cost_two_rounds() {
+    let mut pair = Pair::new(1, &["cars?0=0"]);
+    pair.host(SERVER).write(&key("cars", 1), 0, 100);
+    pair.sync();
+    pair.record = Some(Vec::new());
+    for value in 1..=100 {
+        pair.host(DEVICE).interest = Interest::of(wish(value));
+        let now = pair.now(DEVICE);
+        pair.session(DEVICE).set_subscriptions(wish(value), now);
+        pair.drain();
+    }
+    pair.run();
+    assert_eq!(rounds(&mut pair), 2, "for the first of them and for the last");
+    assert_eq!(pair.host(DEVICE).docs.len(), 1);
+    assert_agreed(&mut pair);
+}
+
+#[test]
+fn rounds_keep_a_pace() {
+    let mut pair = Pair::new(2, &["cars?0=0"]);
+    (1..=40).for_each(|n| pair.host(SERVER).write(&key("cars", n), 0, n));
+    pair.sync();
+    pair.record = Some(Vec::new());
+    for value in 1..=40 {
+        pair.host(DEVICE).interest = Interest::of(wish(value));
+        let now = pair.now(DEVICE);
+        pair.session(DEVICE).set_subscriptions(wish(value), now);
+        pair.drain();
+        pair.run();
+    }
+    assert_eq!(rounds(&mut pair), 15, "with the very first, as many as may begin at once");
+    assert_eq!(pair.host(DEVICE).docs.len(), 15);
+    pair.pass(Duration::from_secs(1));
+    pair.run();
+    assert_eq!(rounds(&mut pair), 1, "the next when it is due");
+    pair.pass(Duration::from_secs(1));
+    pair.run();
+    assert!(pair.host(DEVICE).docs.contains_key(&key("cars", 40)), "it is the newest wish");
+    assert_agreed(&mut pair);
+}
+
+#[test]
+fn a_peer_that_does_not_wait_for_an_answer_to_its_wishes_is_closed() {
+    let mut pair = Pair::new(3, &["cars"]);
+    pair.sync();
+    for version in 2..=100 {
+        let subs = Subs {
+            version,
+            interest: Interest::of(wish(version)),
+            evict_generation: 0,
+            write_generation: 0,
+            cursor: None,
+            stale: false,
+            seen: None,
+        };
+        let (bytes, now) = (frame::encode(&Frame::Subs(Box::new(subs))), pair.now(SERVER));
+        pair.session(SERVER).handle_frame(&bytes, now);
+        pair.drain();
+    }
+    let expected = ProtocolError::WindowOverrun { frame: "Subs", limit: 16 };
+    assert_eq!(pair.sides[SERVER].closed, Some(CloseReason::Protocol(expected)));
+}
+
+#[test]
+fn subscriptions_have_a_bound_together() {
+    let texts: Vec<String> = (0..9).map(|n| format!("{n}{}", "x".repeat(32_000))).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let decoded = |texts: &[&str]| {
+        let subs = Subs {
+            version: 1,
+            interest: super::host::queries(texts),
+            evict_generation: 0,
+            write_generation: 0,
+            cursor: None,
+            stale: false,
+            seen: None,
+        };
+        frame::decode(&frame::encode(&Frame::Subs(Box::new(subs))))
+    };
+    assert!(decoded(&texts[..8]).is_ok());
+    let field = "bytes of all subscriptions";
+    let (found, limit) = (9 * 32_001, SUBSCRIPTIONS_BYTES_MAX as u64);
+    let expected = ProtocolError::TooMany { frame: "Subs", field, found, limit };
+    assert_eq!(decoded(&texts), Err(expected));
 }

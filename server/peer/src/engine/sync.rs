@@ -9,8 +9,10 @@ use std::time::Duration;
 use bigpeer_core::ident::{AppId, Txn};
 use bigpeer_core::node::{
     Credential, RackInput, SessionId, SessionInput, SessionOpen, SessionReport, check_subscription,
+    subscription_bytes,
 };
 use bigpeer_core::rng::Rng;
+use bigpeer_core::sync::{SUBSCRIPTION_COUNT_MAX, SUBSCRIPTIONS_BYTES_MAX};
 use bigpeer_core::time::Instant;
 use bigpeer_core::value::Object;
 use bytes::Bytes;
@@ -24,9 +26,6 @@ use crate::endpoint::Endpoint;
 use crate::error::PeerError;
 use crate::status::SyncState;
 use crate::wake::Readiness;
-
-/// How many subscriptions a peer keeps.
-const SUBSCRIPTIONS_MAX: usize = 1000;
 
 /// The least time between two probes that nobody waits for.
 const PROBE_PACE: Duration = Duration::from_millis(500);
@@ -166,6 +165,23 @@ impl SyncLink {
         }
     }
 
+    /// What a server would close the session for is refused here, where the application hears of it.
+    fn check_room(&self, query: &str, args: &Object) -> Result<(), PeerError> {
+        if self.subscriptions.len() >= SUBSCRIPTION_COUNT_MAX {
+            return Err(PeerError::TooMany {
+                what: "subscriptions",
+                limit: SUBSCRIPTION_COUNT_MAX,
+            });
+        }
+        let present =
+            self.subscriptions.values().map(|(query, args)| subscription_bytes(query, args));
+        let bytes = present.sum::<usize>() + subscription_bytes(query, args);
+        if bytes > SUBSCRIPTIONS_BYTES_MAX {
+            return Err(PeerError::SubscriptionsTooLarge { bytes, limit: SUBSCRIPTIONS_BYTES_MAX });
+        }
+        Ok(())
+    }
+
     fn subscription_list(&self) -> Vec<(Box<str>, Object)> {
         self.subscriptions.values().cloned().collect()
     }
@@ -179,11 +195,10 @@ impl Engine {
         args: Object,
         reply: &SyncSender<Result<(), PeerError>>,
     ) {
-        let result = if self.link.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            Err(PeerError::TooMany { what: "subscriptions", limit: SUBSCRIPTIONS_MAX })
-        } else {
-            check_subscription(&query, &args).map_err(PeerError::Statement)
-        };
+        let result = self
+            .link
+            .check_room(&query, &args)
+            .and_then(|()| check_subscription(&query, &args).map_err(PeerError::Statement));
         if result.is_ok() {
             self.link.subscriptions.insert(id, (query, args));
             self.tell_subscriptions();
