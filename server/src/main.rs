@@ -46,5 +46,6 @@ fn main() -> ExitCode {
     code
 }
 
-/// How long the end of the process waits for a reader of standard error that does not read.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+/// How long the end of the process waits for a reader of standard error that does not read. Long enough that a machine
+/// with too much to do loses no reason of a failed start.
+const LAST_WORDS: Duration = Duration::from_secs(5);
