@@ -112,7 +112,7 @@ fn a_key_that_was_shown_before_is_asked_for_again() {
     let app = first.app;
     let admin = server.open(Door::Admin).expect("there is room");
     let revoke = format!(
-        "DELETE /admin/apps/{app}/keys/default HTTP/1.1\r\nHost: x\r\n\
+        "DELETE /admin/apps/{app}/keys/default HTTP/1.1\r\nHost: localhost\r\n\
          Authorization: Bearer {ADMIN_TOKEN}\r\n\r\n"
     );
     server.send(admin, revoke.as_bytes());
