@@ -17,7 +17,7 @@ use bigpeer_connection::RequestId as HttpId;
 use bigpeer_core::disk::DiskOp;
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{PartitionId, PeerKey, StoreId, Txn, Uuid};
-use bigpeer_core::node::{Append, RackInput, Reply, RequestId};
+use bigpeer_core::node::{Append, NodeLimits, RackInput, Reply, RequestId};
 use bigpeer_core::rng::Rng;
 use bytes::Bytes;
 
@@ -100,6 +100,23 @@ pub(crate) struct World {
     pub(crate) before_cut: Option<Documents>,
     /// How often each process was checked for its invariants.
     events_until_check: u32,
+    /// Of every node, servers and devices alike: both sides of a session have the same window.
+    pub(crate) limits: NodeLimits,
+}
+
+/// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
+fn limits(shape: &mut Rng) -> NodeLimits {
+    let small = NodeLimits { reply_bytes_max: 700, rows_per_turn: 8, ..NodeLimits::default() };
+    if shape.one_in(2) {
+        return small;
+    }
+    NodeLimits {
+        update_target_bytes: 600,
+        update_bytes_max: 2_400,
+        window_bytes: 2_048,
+        outputs_max: 64,
+        ..small
+    }
 }
 
 impl World {
@@ -129,7 +146,9 @@ impl World {
             is_loud,
             before_cut: None,
             events_until_check: CHECK_EVERY,
+            limits: NodeLimits::default(),
         };
+        world.limits = limits(&mut shape);
         let partitions = [1, 2, 4, 8][shape.below(4) as usize];
         world.add_process(false, partitions);
         for _ in 0..1 + shape.below(4) {

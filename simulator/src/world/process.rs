@@ -10,8 +10,8 @@ use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::{LOG_DIR, LogConfig, LogError, LogExpected, LogOpened};
 use bigpeer_core::node::{
-    CheckpointEvent, Journal, JournalOutput, NodeConfig, NodeLimits, Rack, RackConfig, RackInput,
-    RackOutput, Request, RequestId, SyncIdentity,
+    CheckpointEvent, Journal, JournalOutput, NodeConfig, Rack, RackConfig, RackInput, RackOutput,
+    Request, RequestId, SyncIdentity,
 };
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
@@ -489,7 +489,7 @@ impl World {
             seed: running.seed,
             // A seeded half of all reads must wait, always: everybody has to cope.
             pretend_cold: true,
-            limits: NodeLimits { reply_bytes_max: 700, rows_per_turn: 8, ..NodeLimits::default() },
+            limits: self.limits,
             identity: Arc::new(SyncIdentity {
                 store: process.store,
                 boots: BootTable::new(opened.log_id, &opened.boots),
