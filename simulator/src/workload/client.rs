@@ -245,9 +245,6 @@ impl World {
         row: Option<&Object>,
         asked_ns: u64,
     ) -> Result<(), Failure> {
-        if self.is_evicted_at(site, id) {
-            return Ok(());
-        }
         self.ledger.judge_read(site, id, row, asked_ns)
     }
 

@@ -1,7 +1,5 @@
 //! Devices: an application that edits its own store, connected or not.
 
-use std::collections::BTreeSet;
-
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
 use bigpeer_core::ident::{LogId, Txn};
@@ -13,7 +11,7 @@ use super::RESTRICTED_KEY;
 use super::client::{Asked, local};
 use super::documents::GROUPS;
 use super::statement::{Pen, Statement};
-use crate::check::ledger::{End, Ledger, SERVER_SITE, SiteId};
+use crate::check::ledger::{End, Ledger, SiteId};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
@@ -62,7 +60,6 @@ pub(crate) struct Device {
     number: usize,
     pen: Pen,
     rng: Rng,
-    evicted: BTreeSet<String>,
 }
 
 impl Device {
@@ -81,7 +78,6 @@ impl Device {
             asked: None,
             number,
             pen: Pen::new(ledger),
-            evicted: BTreeSet::new(),
             rng: rng.split(),
         };
         device.choose_interest(&mut rng);
@@ -91,7 +87,7 @@ impl Device {
     /// A device with a copy of this one's disk.
     pub(crate) fn twin(&self, site: SiteId, number: usize, ledger: &mut Ledger, rng: Rng) -> Self {
         let twin = Self::new(site, number, ledger, rng);
-        Self { credential: self.credential, evicted: self.evicted.clone(), ..twin }
+        Self { credential: self.credential, ..twin }
     }
 
     /// What it does from now on is judged by itself.
@@ -136,10 +132,6 @@ impl Device {
         collection == "misc" || (collection == "cars" && self.interest != Interest::Nothing)
     }
 
-    pub(crate) fn has_evicted(&self, id: &str) -> bool {
-        self.evicted.contains(id)
-    }
-
     pub(crate) fn is_restricted(&self) -> bool {
         self.credential == RESTRICTED_KEY
     }
@@ -181,11 +173,6 @@ impl World {
             self.ledger.end(asked.op, End::Unknown, self.clock.now_ns());
             self.devices[id - 1].pen = Pen::new(&mut self.ledger);
         }
-    }
-
-    pub(crate) fn is_evicted_at(&self, site: SiteId, id: &str) -> bool {
-        site != SERVER_SITE
-            && self.devices.iter().any(|device| device.site == site && device.has_evicted(id))
     }
 
     /// Connects a device that should be connected, or tries again later.

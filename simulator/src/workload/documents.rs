@@ -1,5 +1,5 @@
 //! The documents of a run. Their first letter says what may happen to them: `k` is never deleted, `d` is
-//! inserted and deleted by anybody, `e` is evicted on the server as well, `s` may be written by few.
+//! inserted and deleted by anybody, `e` is evicted on the server as well, `f` on devices alone, `s` may be written by few.
 
 use bigpeer_core::rng::Rng;
 
@@ -32,6 +32,11 @@ pub(crate) fn deleted(rng: &mut Rng) -> String {
 
 pub(crate) fn evicted(rng: &mut Rng) -> String {
     format!("e{}", rng.below(6))
+}
+
+/// What a device evicts comes back to it, since it goes on asking for it.
+pub(crate) fn evicted_on_devices(rng: &mut Rng) -> String {
+    format!("f{}", rng.below(6))
 }
 
 pub(crate) fn any(rng: &mut Rng) -> String {

@@ -2,7 +2,7 @@
 
 use bigpeer_core::rng::Rng;
 
-use super::documents::{GROUPS, KEPT, any, deleted, evicted, kept};
+use super::documents::{GROUPS, KEPT, any, deleted, evicted, evicted_on_devices, kept};
 use crate::check::ledger::{Effect, Ledger, WriterId};
 use crate::coverage::Seen;
 
@@ -104,14 +104,16 @@ impl Statement {
                 );
                 Self::new(text, Effect::Other)
             }
-            3 => {
-                let text = format!("EVICT FROM misc WHERE _id = '{}'", evicted(rng));
+            3..=4 => {
+                let id = if rng.one_in(3) { evicted(rng) } else { evicted_on_devices(rng) };
+                let text = format!("EVICT FROM misc WHERE _id = '{id}'");
                 Self { seen: Some(Seen::LocalEvict), ..Self::new(text, Effect::Other) }
             }
-            4..=5 => Self::new(
-                format!("UPDATE misc SET v = {} WHERE _id = '{}'", rng.below(100), evicted(rng)),
-                Effect::Other,
-            ),
+            5..=7 => {
+                let id = if rng.one_in(2) { evicted(rng) } else { evicted_on_devices(rng) };
+                let text = format!("UPDATE misc SET v = {} WHERE _id = '{id}'", rng.below(100));
+                Self::new(text, Effect::Other)
+            }
             _ => Self::common(pen, rng),
         }
     }
@@ -267,10 +269,13 @@ fn initial(rng: &mut Rng) -> Statement {
 }
 
 fn evict(rng: &mut Rng) -> Statement {
-    let id = evicted(rng);
+    let mut id = evicted(rng);
     if rng.one_in(3) {
         let text = format!("EVICT FROM misc WHERE _id = '{id}'");
         return Statement { seen: Some(Seen::ServerEvict), ..Statement::new(text, Effect::Other) };
+    }
+    if rng.one_in(2) {
+        id = evicted_on_devices(rng);
     }
     let text = format!(
         "INSERT INTO misc DOCUMENTS ({{'_id': '{id}', 'v': {}}}) ON ID CONFLICT DO UPDATE",
