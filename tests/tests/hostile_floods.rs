@@ -3,6 +3,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -309,6 +310,7 @@ fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
     for client in &mut honest {
         client.select("SELECT * FROM cars", &json!({}));
     }
+    let honest = Mutex::new(honest);
     let (opened, looks) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let grown = setting.beside(driver, "connections without a word", |stop| {
         let mut held = Vec::new();
@@ -324,7 +326,10 @@ fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
                 held.drain(..100);
                 // Administrators have places of their own.
                 assert_eq!(setting.metric("bigpeer_ready"), 1);
-                looks.fetch_add(1, Ordering::Relaxed);
+                let look = looks.fetch_add(1, Ordering::Relaxed);
+                let mut honest = honest.lock().expect("no holder of this lock has panicked");
+                let turn = look % honest.len();
+                assert_eq!(honest[turn].select("SELECT * FROM cars", &json!({})).len(), 1);
             }
         }
     });
@@ -340,6 +345,7 @@ fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
     assert!(looks > 0, "the admin door is answered meanwhile");
     assert!(idle > 0, "strangers make room");
     assert!(grown <= STRANGERS_MIB_MAX, "{grown} MiB for strangers");
+    let mut honest = honest.into_inner().expect("no holder of this lock has panicked");
     for client in &mut honest {
         let rows = client.select("SELECT * FROM cars", &json!({}));
         assert_eq!(rows.len(), 1, "whoever has shown a key is never put out");
