@@ -18,6 +18,7 @@ use std::sync::Arc;
 use super::Node;
 use super::message::Body;
 use super::sync_host::{AppendAnswer, SessionId};
+use super::sync_source::store_key;
 use super::sync_wire::encode_vector;
 use crate::document::Delta;
 use crate::ident::{Txn, TxnId};
@@ -34,8 +35,9 @@ pub(crate) struct Applying {
     command: CommandId,
     /// One for each item: judged, and corrected by what apply says.
     outcomes: Vec<Outcome>,
-    /// The item of each operation of the record.
-    places: Vec<usize>,
+    /// The item of each operation of the record; none where the remote may not read the document, and hears
+    /// nothing of what was there.
+    places: Vec<Option<usize>>,
     /// The owners that have not spoken yet, and our own commit.
     missing: usize,
     txn: Option<Txn>,
@@ -63,13 +65,14 @@ impl Node {
             && !is_planted(Plant::CursorBeforeAck);
         let (at_once, later) = if may_become_void { (None, cursor) } else { (cursor, None) };
         self.advance_record(session, at_once, None);
+        let filter = self.remote_interest(session);
         let (mut ops, mut places, mut owners) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (place, (key, delta)) in keys.into_iter().zip(deltas).enumerate() {
             let Some(delta) = delta else { continue };
             owners.insert(self.owner(app, &key.collection, &key.id));
+            places.push(filter.may_read(&store_key(app, &key)).then_some(place));
             let collection = key.collection.as_str().into();
             ops.push(Op::Merge { collection, id: key.id, delta });
-            places.push(place);
         }
         let txn_id = TxnId(self.rng.uuid());
         let applying = Applying {
@@ -112,7 +115,7 @@ impl Node {
     pub(crate) fn on_applied(&mut self, id: TxnId, void: Vec<(u32, ApplyOutcome)>, now: Now) {
         let Some(applying) = self.sync.applying.get_mut(&id) else { return };
         for (op, outcome) in void {
-            let place = applying.places[op as usize];
+            let Some(place) = applying.places[op as usize] else { continue };
             if let Some(outcome) = outcome_of(outcome)
                 && !is_planted(Plant::JudgementTold)
             {

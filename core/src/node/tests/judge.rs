@@ -601,3 +601,36 @@ fn whatever_honest_stores_come_to_is_taken() {
         }
     }
 }
+
+#[test]
+fn what_apply_found_is_not_told_to_who_may_not_read() {
+    let options = Options { threads: 2, partitions: 2, ..Options::default() };
+    let mut pair = pair_with(NOTHING, EVERYTHING, &options);
+    // A document of the partition beside that of the session.
+    let node = &pair.server.racks[0].nodes()[0];
+    let is_there = |id: &String| node.owner(APP, "cars", &doc_id(id)) == PartitionId(1);
+    let id = (0..).map(|n: u32| n.to_string()).find(is_there).expect("there are many");
+    pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': '{id}', 'n': 1}})"));
+    let key = DocKey { app: APP, collection: "cars".into(), id: doc_id(&id) };
+    let here = pair.server.racks[1].nodes()[0].store().document(&key).expect("it was inserted");
+    pair.open("secret", &[ALL_CARS]);
+    pair.exchange();
+    pair.server.slow_thread = Some(0);
+    let bytes = here.diff(&Vector::new()).to_bytes().into();
+    let body = ItemBody::Delta { base: None, bytes };
+    pair.say_update(1_000, &[UpdateItem { key: sync_key(&id), body }]);
+    assert!(!pair.server.held.is_empty(), "the verdict is on its way");
+    let evict = format!("EVICT FROM cars WHERE _id = '{id}'");
+    let request = pair.server.submit(1, Request::Execute(Process::statement(&evict, "{}")));
+    pair.server.settle();
+    assert_eq!(pair.server.answer(request).1.error, None);
+    pair.server.slow_thread = None;
+    let held = &mut pair.server.held;
+    pair.server.mail.append(held);
+    pair.server.settle();
+    let acks = pair.server.frames.iter().filter_map(|(_, frame)| match wire::decode(frame) {
+        Ok(Some(Frame::Ack(ack))) => Some(ack.outcomes),
+        _ => None,
+    });
+    assert_eq!(acks.collect::<Vec<_>>(), [vec![]], "taken, as if it were here");
+}
