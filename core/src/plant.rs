@@ -57,6 +57,8 @@ pub enum Plant {
     UnlistedKept,
     /// The directories of log and checkpoints are made, and their parent is not synced.
     MadeDirNotSynced,
+    /// The condition of a mutation sees documents that its key may not read.
+    MutationSeesUnreadable,
 }
 
 impl Plant {
@@ -88,6 +90,7 @@ impl Plant {
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,
+        Self::MutationSeesUnreadable,
     ];
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::append::Then;
 use super::message::{Body, CallId, Prepared};
-use super::mutation::{Mutation, MutationKind};
+use super::mutation::{Mutation, MutationKind, display_id};
 use super::request::{ErrorKind, RequestError};
 use super::row::{StoredRow, apply_field_op, fields_of, objects_of};
 use super::tasks::{Progress, Task, TaskId};
@@ -18,7 +18,7 @@ use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, Held, InFlight, LockOwner};
 use crate::time::{ClockExhausted, Hlc, HlcClock, WallMs, is_far_ahead};
-use crate::value::{Object, json};
+use crate::value::Object;
 
 /// A mutation of documents that are all this partition's.
 #[derive(Debug)]
@@ -128,12 +128,15 @@ impl Node {
             };
             let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
             if size > limit && size > self.newest(key).size_bytes() {
+                // How large it becomes tells how large it was.
+                let size = if mutation.may_read(id) {
+                    format!("size of {size} bytes")
+                } else {
+                    "it".into()
+                };
                 return Err(RequestError::new(
                     ErrorKind::TooLarge,
-                    format!(
-                        "document {}: size of {size} bytes exceeds limit of {limit} bytes",
-                        display_id(id)
-                    ),
+                    format!("document {}: {size} exceeds limit of {limit} bytes", display_id(id)),
                 ));
             }
             authored.push(Authored { key: key.clone(), change, document: Arc::new(document) });
@@ -292,21 +295,6 @@ impl Mutation {
     fn key(&self, id: DocId) -> DocKey {
         DocKey { app: self.app, collection: self.collection.clone(), id }
     }
-
-    /// Refuses a document that the asker may not write: the whole statement then writes nothing.
-    fn check_may_write(&self, id: &DocId) -> Result<(), RequestError> {
-        if self.permissions.write.covers(&self.collection, id) {
-            return Ok(());
-        }
-        Err(RequestError::new(
-            ErrorKind::Forbidden,
-            format!(
-                "the credential may not write document {} of `{}`: nothing was written",
-                display_id(id),
-                self.collection
-            ),
-        ))
-    }
 }
 
 /// What the mutation makes of one document: nothing, or a change and the state it leads to.
@@ -316,12 +304,13 @@ fn author_one(
     document: &Document,
     dot: Dot,
 ) -> Result<Option<(InFlight, Document)>, RequestError> {
+    assert!(mutation.may_write(id), "the coordinator hands on what may be written");
     let filter = match &mutation.kind {
         MutationKind::Insert { plan, documents } => {
-            mutation.check_may_write(id)?;
             let place = documents.binary_search_by(|(have, _)| have.cmp(id));
             let place = place.expect("an INSERT has a document for each of its ids");
-            return insert(plan, id, &documents[place].1, document, dot);
+            let is_seen = mutation.may_read(id);
+            return insert(plan, id, &documents[place].1, document, is_seen, dot);
         }
         MutationKind::Update { filter, .. }
         | MutationKind::Delete(filter)
@@ -331,7 +320,6 @@ fn author_one(
     if !document.is_visible() || !filter.matches(&row) {
         return Ok(None);
     }
-    mutation.check_may_write(id)?;
     let mut edit = Edit::new(document, dot);
     match &mutation.kind {
         MutationKind::Update { update, .. } => {
@@ -346,11 +334,14 @@ fn author_one(
     Ok(finish(edit))
 }
 
+/// `is_seen` tells whether the asker may read the document. One that it may not read is overwritten whole: an
+/// answer that says whether anything differed would say what it holds.
 fn insert(
     plan: &Insert,
     id: &DocId,
     content: &Object,
     document: &Document,
+    is_seen: bool,
     dot: Dot,
 ) -> Result<Option<(InFlight, Document)>, RequestError> {
     let (fields, objects) = (fields_of(plan.types()), objects_of(plan.mode()));
@@ -377,13 +368,13 @@ fn insert(
             ),
         )),
         Conflict::Nothing => Ok(None),
-        Conflict::Update => {
-            edit.insert();
-            edit.assign_content(content, &fields).map_err(failed)?;
+        Conflict::UpdateLocalDiff if is_seen => {
+            edit.assign_content_differing(content, &fields).map_err(failed)?;
             Ok(finish(edit))
         }
-        Conflict::UpdateLocalDiff => {
-            edit.assign_content_differing(content, &fields).map_err(failed)?;
+        Conflict::Update | Conflict::UpdateLocalDiff => {
+            edit.insert();
+            edit.assign_content(content, &fields).map_err(failed)?;
             Ok(finish(edit))
         }
     }
@@ -400,13 +391,6 @@ fn edit_error(id: &DocId, error: &EditError) -> RequestError {
 
 fn clock_error(error: &ClockExhausted) -> RequestError {
     RequestError::new(ErrorKind::Unavailable, format!("{error}: nothing was written"))
-}
-
-/// An `_id` as JSON, for people.
-fn display_id(id: &DocId) -> String {
-    let mut text = Vec::new();
-    json::write(&id.to_value(), &mut text);
-    String::from_utf8_lossy(&text).into_owned()
 }
 
 pub(crate) fn dql_error(error: &DqlError) -> RequestError {

@@ -18,6 +18,7 @@ use crate::dql::{
     Access, Bound, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement, Update,
 };
 use crate::ident::{AppId, DocId, PartitionId, Slot, Txn};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, Read, ScanStep};
 use crate::value::Value;
@@ -118,21 +119,31 @@ impl Node {
         }
         let (app, deadline) = (execute.app, execute.deadline);
         let collection = statement.shared_collection().clone();
-        let mutation = |kind| Mutation { app, collection, permissions, deadline, kind };
+        let mutation =
+            |permissions, kind| Mutation { app, collection, permissions, deadline, kind };
         if let StatementKind::Insert(_) = statement.kind() {
             let (kind, ids) = self.insertion(bound, execute.mode)?;
-            self.begin_mutation(Some(request), query_type, mutation(kind), ids);
+            let mutation = mutation(permissions, kind);
+            // Before any look-up: a refusal says nothing about what is stored.
+            mutation.check_may_write(&ids)?;
+            self.begin_mutation(Some(request), query_type, mutation, ids);
             return Ok(());
         }
         let (kind, ids) = mutation_kind(&bound, execute.mode)?;
-        let mutation = mutation(kind);
-        match ids {
+        let mutation = mutation(permissions.clone(), kind);
+        match ids.and_then(|ids| mutation.without_a_look(ids)) {
             Some(ids) => self.begin_mutation(Some(request), query_type, mutation, ids),
             None => {
-                // The condition is judged with everything in view; the permission to write is checked after.
-                let all = Arc::new(crate::auth::Permissions::everything());
                 let purpose = Purpose::Choose { mutation: Some(mutation), ids: Vec::new() };
-                self.begin_select(Some(request), query_type, execute, bound, all, purpose, now);
+                self.begin_select(
+                    Some(request),
+                    query_type,
+                    execute,
+                    bound,
+                    permissions,
+                    purpose,
+                    now,
+                );
             }
         }
         Ok(())
@@ -298,7 +309,15 @@ impl Node {
             }
             Purpose::Choose { mutation, ids } => {
                 let mutation = mutation.expect("the mutation is taken once, at the end");
-                self.begin_mutation(ended.request, ended.query_type, mutation, ids);
+                match (mutation.check_may_write(&ids), ended.request) {
+                    (Ok(()), request) => {
+                        self.begin_mutation(request, ended.query_type, mutation, ids);
+                    }
+                    (Err(error), Some(request)) => {
+                        self.reply_error(request, ended.query_type, error);
+                    }
+                    (Err(_), None) => {}
+                }
             }
         }
     }
@@ -443,7 +462,8 @@ impl SelectTask {
 
     fn may_read(&self) -> bool {
         let DocKey { collection, id, .. } = &self.key;
-        self.permissions.read.is_everything() || self.permissions.read.covers(collection, id)
+        let sees_all = self.machine.is_choosing() && is_planted(Plant::MutationSeesUnreadable);
+        sees_all || self.permissions.read.covers(collection, id)
     }
 }
 
@@ -460,7 +480,7 @@ fn join_rows(rows: Vec<OutRow>) -> Vec<u8> {
     joined
 }
 
-/// The kind of a mutation of stored documents, and these when they are known without a read.
+/// The kind of a mutation of stored documents, and these when the statement names them.
 fn mutation_kind(
     bound: &Bound,
     mode: ObjectMode,

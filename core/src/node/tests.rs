@@ -4,6 +4,7 @@ mod checkpoint;
 mod cost;
 mod flow;
 mod judge;
+mod permission;
 mod refused;
 mod review;
 mod statements;

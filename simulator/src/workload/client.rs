@@ -8,7 +8,7 @@ use bigpeer_core::value::{Object, Value};
 
 use super::documents::KEPT;
 use super::statement::{Pen, Read, Statement};
-use super::{KEY, RESTRICTED_KEY};
+use super::{BLIND_KEY, KEY, RESTRICTED_KEY};
 use crate::check::Failure;
 use crate::check::ledger::{End, Ledger, OpId, SERVER_SITE, SiteId, WriterId, judge_whole};
 use crate::coverage::Seen;
@@ -83,7 +83,11 @@ impl World {
         let statement = Statement::for_client(&mut client.pen, is_finale, &mut client.rng);
         let now_ns = self.clock.now_ns();
         let op = self.ledger.begin(SERVER_SITE, statement.effect, statement.target.clone(), now_ns);
-        let key = if statement.is_forbidden { RESTRICTED_KEY } else { KEY };
+        let key = match &statement {
+            Statement { is_forbidden: true, .. } => RESTRICTED_KEY,
+            Statement { is_blind: true, .. } => BLIND_KEY,
+            _ => KEY,
+        };
         let token = format!("Bearer {key}");
         let txn = client.last_txn.to_string();
         let with_txn = client.rng.one_in(4);
@@ -167,6 +171,12 @@ impl World {
         let now_ns = self.clock.now_ns();
         let mutated: Vec<String> =
             answer.mutated.iter().filter_map(|id| id.as_str().map(str::to_owned)).collect();
+        let is_refused =
+            answer.error.as_ref().is_some_and(|(kind, _)| *kind == ErrorKind::Forbidden);
+        if asked.statement.is_blind && (!mutated.is_empty() || is_refused) {
+            let text = format!("{who} may read nothing, and saw with: {}", asked.statement.text);
+            self.fail(Failure::new("permission", text));
+        }
         match &answer.error {
             None => {
                 self.line(format!(

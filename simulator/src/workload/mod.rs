@@ -10,3 +10,6 @@ pub(crate) const KEY: &str = "abcdefghij-everything";
 
 /// A key that may write only some collections.
 pub(crate) const RESTRICTED_KEY: &str = "restricted-some";
+
+/// A key that may write one collection and read nothing.
+pub(crate) const BLIND_KEY: &str = "blind-----writes-cars";

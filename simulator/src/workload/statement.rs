@@ -21,6 +21,8 @@ pub(crate) struct Statement {
     pub(crate) is_v4: bool,
     /// With the key that may not.
     pub(crate) is_forbidden: bool,
+    /// With the key that may write `cars` and read nothing: it changes nothing and names nothing.
+    pub(crate) is_blind: bool,
     /// Fails when its document is there.
     pub(crate) is_insert: bool,
     pub(crate) seen: Option<Seen>,
@@ -65,6 +67,7 @@ impl Statement {
             read: None,
             is_v4: false,
             is_forbidden: false,
+            is_blind: false,
             is_insert: false,
             seen: None,
         }
@@ -87,6 +90,7 @@ impl Statement {
         match rng.below(100) {
             0..=3 => evict(rng),
             4..=6 => forbidden(rng),
+            7..=8 => blind(rng),
             _ => Self::common(pen, rng),
         }
     }
@@ -282,6 +286,17 @@ fn evict(rng: &mut Rng) -> Statement {
         rng.below(100)
     );
     Statement::new(text, Effect::Other)
+}
+
+fn blind(rng: &mut Rng) -> Statement {
+    let change = ["UPDATE cars SET blind = 1", "DELETE FROM cars"][rng.below(2) as usize];
+    let condition = match rng.below(3) {
+        0 => format!("_id = '{}'", kept(rng)),
+        1 => format!("_id IN ('{}', '{}')", kept(rng), any(rng)),
+        _ => "_id > 'a' ORDER BY w1 DESC LIMIT 2".to_owned(),
+    };
+    let text = format!("{change} WHERE {condition}");
+    Statement { is_blind: true, ..Statement::new(text, Effect::Other) }
 }
 
 fn forbidden(rng: &mut Rng) -> Statement {

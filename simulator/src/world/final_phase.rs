@@ -14,7 +14,7 @@ use super::network::ConnectionId;
 use super::process::{APP, ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::{Documents, Failure};
-use crate::workload::{KEY, RESTRICTED_KEY, client, documents};
+use crate::workload::{BLIND_KEY, KEY, RESTRICTED_KEY, client, documents};
 
 /// Where a run stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,8 @@ impl World {
             },
             1 => CatalogOp::PutKey { app: APP, key: key("k", KEY, Permissions::everything()) },
             2 => CatalogOp::PutKey { app: APP, key: key("r", RESTRICTED_KEY, restricted()) },
-            3 => {
+            3 => CatalogOp::PutKey { app: APP, key: key("b", BLIND_KEY, blind()) },
+            4 => {
                 let execute =
                     client::local(&documents::first_insert(), self.deadline(SERVER, SECOND));
                 self.ask(SERVER, 0, Request::Execute(execute), Asker::Setup);
@@ -332,6 +333,13 @@ fn key(name: &str, text: &str, permissions: Permissions) -> ApiKey {
 fn restricted() -> Permissions {
     let text = r#"{"read":{"everything":true},"write":{"everything":false,
         "queriesByCollection":{"cars":["true"],"misc":["true"]}}}"#;
+    let value = json::parse(text.as_bytes(), json::Limits::default()).unwrap_or(Value::Null);
+    Permissions::from_value(&value).expect("the text above is a permission")
+}
+
+/// Reads nothing, writes one collection.
+fn blind() -> Permissions {
+    let text = r#"{"write":{"queriesByCollection":{"cars":["true"]}}}"#;
     let value = json::parse(text.as_bytes(), json::Limits::default()).unwrap_or(Value::Null);
     Permissions::from_value(&value).expect("the text above is a permission")
 }

@@ -70,6 +70,12 @@ impl PartitionSelect {
         Self { bound, held, state, last_id: None, rows, groups, finished: false, last_taken: false }
     }
 
+    /// Its rows are the documents that a mutation is about.
+    #[must_use]
+    pub fn is_choosing(&self) -> bool {
+        self.bound.statement().is_mutation()
+    }
+
     /// No further document can change the result.
     #[must_use]
     pub fn is_full(&self) -> bool {
