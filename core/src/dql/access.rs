@@ -69,12 +69,12 @@ fn pinned_ids(condition: &Expr, env: &Env<'_>) -> Option<Ids> {
             };
             Some(value.as_deref().and_then(id_of).into_iter().collect())
         }
-        ExprKind::InList(left, list) if is_id(left) => {
+        ExprKind::InList(left, list, _) if is_id(left) => {
             list.iter().map(|item| constant(item, env)).collect::<Option<Vec<_>>>().map(|values| {
                 sorted(values.iter().filter_map(|value| id_of(value.as_ref()?)).collect())
             })
         }
-        ExprKind::InArray(left, right) if is_id(left) => {
+        ExprKind::InArray(left, right, _) if is_id(left) => {
             constant(right, env).map(|items| array_ids(items.as_deref()))
         }
         _ => None,

@@ -36,6 +36,8 @@ pub enum ExprKind {
     Member(Box<Expr>, Box<str>),
     /// A value computed beforehand, elsewhere.
     Slot(Slot, u32),
+    /// A value that no row changes: its place among those computed when arguments are bound, and of what.
+    Ready(u32, Box<Expr>),
     /// `[a, b]`
     Array(Vec<Expr>),
     /// `{'a': b}`; a pair whose key is no string is dropped.
@@ -50,10 +52,10 @@ pub enum ExprKind {
     Or(Vec<Expr>),
     /// `x BETWEEN low AND high`, in this order.
     Between(Box<[Expr; 3]>),
-    /// `x IN (a, b)`
-    InList(Box<Expr>, Vec<Expr>),
-    /// `x IN array`
-    InArray(Box<Expr>, Box<Expr>),
+    /// `x IN (a, b)`, and the place of the set if no row changes it.
+    InList(Box<Expr>, Vec<Expr>, Option<u32>),
+    /// `x IN array`, likewise.
+    InArray(Box<Expr>, Box<Expr>, Option<u32>),
     /// `s LIKE p`, `s ILIKE p`
     Like(Box<Like>),
     /// `x IS …`, without the `NOT`
@@ -130,6 +132,8 @@ pub struct Like {
     pub escape: Option<char>,
     /// `ILIKE`
     pub ignore_case: bool,
+    /// The place of the pattern if no row changes it.
+    pub(crate) ready: Option<u32>,
 }
 
 /// `CASE operand WHEN a THEN b … ELSE c END`
@@ -172,6 +176,8 @@ pub struct Statement {
     pub(crate) text: Box<str>,
     pub(crate) kind: StatementKind,
     pub(crate) parameters: Vec<Parameter>,
+    /// How many values can be computed when arguments are bound.
+    pub(crate) ready_count: u32,
 }
 
 /// A placeholder, listed once however often it is used.
@@ -500,7 +506,10 @@ impl ExprKind {
     pub(crate) fn for_each_child<'a>(&'a self, visit: &mut dyn FnMut(&'a Expr)) {
         match self {
             Self::Literal(_) | Self::Parameter(_) | Self::Path(_) | Self::Slot(..) => {}
-            Self::Member(base, _) | Self::Unary(_, base) | Self::Is(_, base) => visit(base),
+            Self::Member(base, _)
+            | Self::Unary(_, base)
+            | Self::Is(_, base)
+            | Self::Ready(_, base) => visit(base),
             Self::Array(exprs) | Self::And(exprs) | Self::Or(exprs) | Self::Call(_, exprs) => {
                 exprs.iter().for_each(visit);
             }
@@ -508,12 +517,12 @@ impl ExprKind {
                 visit(key);
                 visit(value);
             }),
-            Self::Binary(_, left, right) | Self::InArray(left, right) => {
+            Self::Binary(_, left, right) | Self::InArray(left, right, _) => {
                 visit(left);
                 visit(right);
             }
             Self::Between(operands) => operands.iter().for_each(visit),
-            Self::InList(left, list) => {
+            Self::InList(left, list, _) => {
                 visit(left);
                 list.iter().for_each(visit);
             }
@@ -537,7 +546,10 @@ impl ExprKind {
     pub(crate) fn for_each_child_mut(&mut self, visit: &mut dyn FnMut(&mut Expr)) {
         match self {
             Self::Literal(_) | Self::Parameter(_) | Self::Path(_) | Self::Slot(..) => {}
-            Self::Member(base, _) | Self::Unary(_, base) | Self::Is(_, base) => visit(base),
+            Self::Member(base, _)
+            | Self::Unary(_, base)
+            | Self::Is(_, base)
+            | Self::Ready(_, base) => visit(base),
             Self::Array(exprs) | Self::And(exprs) | Self::Or(exprs) | Self::Call(_, exprs) => {
                 exprs.iter_mut().for_each(visit);
             }
@@ -545,12 +557,12 @@ impl ExprKind {
                 visit(key);
                 visit(value);
             }),
-            Self::Binary(_, left, right) | Self::InArray(left, right) => {
+            Self::Binary(_, left, right) | Self::InArray(left, right, _) => {
                 visit(left);
                 visit(right);
             }
             Self::Between(operands) => operands.iter_mut().for_each(visit),
-            Self::InList(left, list) => {
+            Self::InList(left, list, _) => {
                 visit(left);
                 list.iter_mut().for_each(visit);
             }

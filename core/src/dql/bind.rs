@@ -6,7 +6,9 @@ use super::access::Access;
 use super::ast::{Expr, Statement, Tail};
 use super::error::{DqlError, ErrorKind};
 use super::eval::{Env, eval, is_true};
+use super::meter::Meter;
 use super::print;
+use super::ready::{self, Ready};
 use super::row::Row;
 use crate::value::{Object, Value};
 
@@ -20,6 +22,8 @@ pub struct Bound {
 struct Shared {
     statement: Arc<Statement>,
     parameters: Vec<Value>,
+    /// What no row changes.
+    ready: Vec<Ready>,
     paging: Paging,
     access: Access,
 }
@@ -72,7 +76,11 @@ impl Bound {
             };
             parameters.push(value);
         }
-        let env = Env { parameters: &parameters, ..Env::default() };
+        let ready = ready::prepare(&statement.kind, statement.ready_count, &parameters)?;
+        let meter = Meter::default();
+        meter.begin();
+        let env =
+            Env { parameters: &parameters, ready: &ready, meter: Some(&meter), ..Env::default() };
         let paging = match statement.tail() {
             None => Paging { offset: 0, limit: None },
             Some(Tail { offset, limit, .. }) => Paging {
@@ -81,7 +89,8 @@ impl Bound {
             },
         };
         let access = Access::of(&statement, &env);
-        Ok(Self { shared: Arc::new(Shared { statement, parameters, paging, access }) })
+        meter.check()?;
+        Ok(Self { shared: Arc::new(Shared { statement, parameters, ready, paging, access }) })
     }
 
     /// The statement.
@@ -97,13 +106,27 @@ impl Bound {
         &self.shared.access
     }
 
-    /// Whether `WHERE` accepts a document; true for all without one.
+    /// Whether `WHERE` accepts a document; true for all without one. Whatever that costs.
     #[must_use]
     pub fn matches(&self, row: &dyn Row) -> bool {
-        match self.statement().filter() {
-            Some(condition) => is_true(condition, &self.env_of(row)),
-            None => true,
-        }
+        self.accepts(&self.env_of(row))
+    }
+
+    /// Whether `WHERE` accepts a document; true for all without one.
+    ///
+    /// # Errors
+    ///
+    /// `Execution` if that costs more than [`EVALUATION_FUEL_MAX`](super::EVALUATION_FUEL_MAX), or makes too large
+    /// a value.
+    pub fn check_matches(&self, row: &dyn Row) -> Result<bool, DqlError> {
+        let meter = Meter::default();
+        meter.begin();
+        let accepts = self.accepts(&Env { meter: Some(&meter), ..self.env_of(row) });
+        meter.check().map(|()| accepts)
+    }
+
+    pub(super) fn accepts(&self, env: &Env<'_>) -> bool {
+        self.statement().filter().is_none_or(|condition| is_true(condition, env))
     }
 
     /// Whether `ORDER BY`, `LIMIT` or `OFFSET` choose among the matching documents, so that no partition alone
@@ -135,7 +158,8 @@ impl Bound {
 
     /// For what looks at no document.
     pub(crate) fn env(&self) -> Env<'_> {
-        Env { parameters: &self.shared.parameters, ..Env::default() }
+        let Shared { parameters, ready, .. } = &*self.shared;
+        Env { parameters, ready, ..Env::default() }
     }
 
     pub(crate) fn env_of<'a>(&'a self, row: &'a dyn Row) -> Env<'a> {

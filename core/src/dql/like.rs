@@ -3,23 +3,68 @@
 //! A pattern of plain runs between `%` is searched run by run. One with `_` or an escape runs as a set of states,
 //! a bit each, that every character moves on at once.
 
+use super::meter::Fuel;
+
 /// The most characters other than `%` in a pattern that needs the set of states.
 pub const PATTERN_CHARACTERS_MAX: usize = 1024;
 
-/// Whether all of `text` matches `pattern`; `None` if the pattern is too long to be tried.
-pub(crate) fn is_like(
-    text: &str,
-    pattern: &str,
-    escape: Option<char>,
+/// A pattern, made once for all the texts that it is tried on.
+#[derive(Debug)]
+pub(crate) struct Pattern {
     ignore_case: bool,
-) -> Option<bool> {
-    if ignore_case {
-        return is_like(&text.to_lowercase(), &pattern.to_lowercase(), escape, false);
+    bytes: usize,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    /// Plain runs between `%`.
+    Runs(Box<str>),
+    States(States),
+}
+
+impl Pattern {
+    /// `None` if the pattern is too long to be tried.
+    pub(crate) fn new(pattern: &str, escape: Option<char>, ignore_case: bool) -> Option<Self> {
+        if ignore_case {
+            let lower = Self::new(&pattern.to_lowercase(), escape, false)?;
+            return Some(Self { ignore_case, ..lower });
+        }
+        let needs_states =
+            pattern.contains('_') || escape.is_some_and(|escape| pattern.contains(escape));
+        let kind = match needs_states {
+            true => Kind::States(States::new(pattern, escape)?),
+            false => Kind::Runs(pattern.into()),
+        };
+        Some(Self { ignore_case, bytes: pattern.len(), kind })
     }
-    if pattern.contains('_') || escape.is_some_and(|escape| pattern.contains(escape)) {
-        return States::new(pattern, escape).map(|states| states.accept(text));
+
+    /// Whether all of `text` matches.
+    pub(crate) fn accepts(&self, text: &str) -> bool {
+        if self.ignore_case {
+            return self.accepts_as_it_is(&text.to_lowercase());
+        }
+        self.accepts_as_it_is(text)
     }
-    Some(matches_runs(text, pattern))
+
+    /// What trying a text of so many bytes costs.
+    pub(super) fn fuel(&self, text_bytes: usize) -> Fuel {
+        let per_byte = match &self.kind {
+            Kind::Runs(_) => 1,
+            Kind::States(states) => 4 + 2 * states.loops.len(),
+        };
+        // To begin a search costs more than to go on with it, and a run takes at least two bytes of the pattern.
+        let runs = self.bytes.min(text_bytes) * 16;
+        let lower = if self.ignore_case { 4 * text_bytes } else { 0 };
+        (text_bytes * per_byte + runs + lower) as Fuel
+    }
+
+    fn accepts_as_it_is(&self, text: &str) -> bool {
+        match &self.kind {
+            Kind::Runs(pattern) => matches_runs(text, pattern),
+            Kind::States(states) => states.accept(text),
+        }
+    }
 }
 
 /// The leftmost place for each run leaves the most room for the next, so there is never a reason to go back.
@@ -37,7 +82,8 @@ fn matches_runs(text: &str, pattern: &str) -> bool {
     rest.ends_with(last)
 }
 
-/// Having read some of the text, state `n` means: the first `n` characters of the pattern can account for it.
+/// A pattern with `_` or an escape. Having read some of the text, state `n` means: the first `n` characters of the pattern can account for it.
+#[derive(Debug)]
 struct States {
     /// What moves from state `n` to the next; `None` is any character.
     steps: Vec<Option<char>>,
@@ -112,6 +158,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn is_like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> Option<bool> {
+        Pattern::new(pattern, escape, ignore_case).map(|pattern| pattern.accepts(text))
+    }
 
     fn like(text: &str, pattern: &str) -> bool {
         is_like(text, pattern, None, false).expect("the pattern is short")

@@ -32,7 +32,8 @@
 //!     select.finish();
 //!     while let Some(part) = select.take_output() {
 //!         merge.push(index, part)?;
-//!         result.extend(merge.take_rows());
+//!         while merge.work(200_000)? {} // others may have their turn in between
+//!         result.extend(merge.take_rows(usize::MAX));
 //!     }
 //! }
 //! assert!(merge.is_done());
@@ -63,9 +64,11 @@ mod functions;
 pub mod legacy;
 mod lexer;
 mod like;
+mod meter;
 mod mutate;
 mod parser;
 mod print;
+mod ready;
 mod row;
 mod select;
 mod subscription;
@@ -80,10 +83,16 @@ pub use functions::Function;
 pub use legacy::IdFilter;
 pub use lexer::Span;
 pub use like::PATTERN_CHARACTERS_MAX;
+pub use meter::{EVALUATION_FUEL_MAX, Fuel, VALUE_BYTES_MAX};
 pub use mutate::{FieldOp, Insert, InsertDocument, ObjectMode, Update};
-pub use parser::{DEPTH_MAX, PATH_STEPS_MAX, STATEMENT_BYTES_MAX};
+pub use parser::{
+    COLUMNS_MAX, DEPTH_MAX, NAMES_MAX, PATH_STEPS_MAX, STATEMENT_BYTES_MAX, TERMS_MAX,
+};
 pub use row::{ObjectRow, Row};
-pub use select::{Limits, MergeSelect, OutRow, PartGroup, PartOut, PartitionSelect, SortKey};
+pub use select::{
+    Limits, MergeSelect, OutRow, PartGroup, PartOut, PartitionSelect, STATEMENT_HELD_BYTES_MAX,
+    SortKey,
+};
 pub use subscription::{SubscriptionQuery, subscription};
 
 #[cfg(test)]

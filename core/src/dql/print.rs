@@ -40,6 +40,7 @@ fn write_expr(expr: &Expr, parameters: Parameters<'_>, f: &mut Formatter<'_>) ->
         ExprKind::Slot(Slot::Key, index) => write!(f, "`#key`.`{index}`"),
         ExprKind::Slot(Slot::Aggregate, index) => write!(f, "`#aggregate`.`{index}`"),
         ExprKind::Slot(Slot::Item, index) => write!(f, "`#item`.`{index}`"),
+        ExprKind::Ready(_, inner) => write(inner, f),
         ExprKind::Member(base, name) => {
             f.write_str("(")?;
             write(base, f)?;
@@ -71,12 +72,12 @@ fn write_expr(expr: &Expr, parameters: Parameters<'_>, f: &mut Formatter<'_>) ->
             write(high, f)?;
             f.write_str(")")
         }
-        ExprKind::InList(left, list) => {
+        ExprKind::InList(left, list, _) => {
             f.write_str("(")?;
             write(left, f)?;
             write_list(" IN (", list, ", ", "))", parameters, f)
         }
-        ExprKind::InArray(left, right) => write_in_array(left, right, parameters, f),
+        ExprKind::InArray(left, right, _) => write_in_array(left, right, parameters, f),
         ExprKind::Like(like) => write_like(like, parameters, f),
         ExprKind::Is(test, operand) => {
             f.write_str("(")?;
@@ -182,8 +183,9 @@ fn write_in_array(
     parameters: Parameters<'_>,
     f: &mut Formatter<'_>,
 ) -> fmt::Result {
+    let inner = if let ExprKind::Ready(_, inner) = &right.kind { inner } else { right };
     let open = matches!(
-        right.kind,
+        inner.kind,
         ExprKind::Member(..)
             | ExprKind::Unary(..)
             | ExprKind::Binary(..)

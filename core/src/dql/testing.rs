@@ -60,7 +60,8 @@ pub(super) fn run(bound: &Bound, rows: &[ObjectRow], partitions: usize) -> Vec<(
         while let Some(part) = select.take_output() {
             merge.push(partition, part).expect("within limits");
         }
-        results.append(&mut merge.take_rows());
+        while merge.work(100).expect("within limits") {}
+        results.append(&mut merge.take_rows(usize::MAX));
     }
     assert!(merge.is_done());
     let printed = |row: super::OutRow| {

@@ -50,6 +50,8 @@ pub enum Body {
         permissions: SharedPermissions,
         /// Read as of this transaction.
         at: Txn,
+        /// How many partitions take part, and share the memory that the statement may hold.
+        sharing: usize,
     },
     /// Some rows of a read.
     Selected {

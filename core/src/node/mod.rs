@@ -57,6 +57,7 @@ use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
 use crate::document::Document;
+use crate::dql::Fuel;
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
 use crate::log::transaction::{Op, Transaction};
 use crate::map::Map;
@@ -110,13 +111,13 @@ pub struct NodeLimits {
     /// No update between peers is larger, give or take one item: it is one record at its receiver, with what comes
     /// beside the documents.
     pub update_bytes_max: usize,
-    /// Rows a statement handles before others get their turn: about a tenth of a millisecond, the order of a
-    /// point read over HTTP.
-    pub rows_per_turn: u32,
     /// Bytes of an update that may be under way in a sync session. Both sides of a session have the same.
     pub window_bytes: u64,
     /// Outputs that one call may leave in a sync session.
     pub outputs_max: usize,
+    /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
+    /// read over HTTP takes. A row is looked at in one go, and what it costs beyond is paid for in turns.
+    pub turn_fuel: Fuel,
 }
 
 impl Default for NodeLimits {
@@ -129,9 +130,9 @@ impl Default for NodeLimits {
             merged_bytes_max: 16 * 1024 * 1024,
             update_target_bytes: 8 * 1024 * 1024,
             update_bytes_max: 32 * 1024 * 1024,
-            rows_per_turn: 64,
             window_bytes: crate::sync::Limits::PROTOCOL.window_bytes,
             outputs_max: crate::sync::Limits::PROTOCOL.outputs_max,
+            turn_fuel: 200_000,
         }
     }
 }
@@ -267,6 +268,8 @@ pub struct Node {
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
+    /// Reads whose rows are being put together here, each of which waits for its turn.
+    merging: VecDeque<CallId>,
     appends: Appends,
     sync: SyncHost,
     statements: coordinate::StatementCache,
@@ -309,6 +312,7 @@ impl Node {
             prepared: BTreeMap::new(),
             call_next: 0,
             tasks: Tasks::default(),
+            merging: VecDeque::new(),
             appends: Appends::default(),
             sync: SyncHost::new(rng.split()),
             statements: coordinate::StatementCache::default(),
@@ -382,7 +386,7 @@ impl Node {
 
     /// True while a statement waits for its turn.
     pub(crate) fn has_runnable(&self) -> bool {
-        self.tasks.has_runnable()
+        self.tasks.has_runnable() || !self.merging.is_empty()
     }
 
     /// The next deadline, whether or not statements wait for their turn.
@@ -599,8 +603,8 @@ impl Node {
         }
         let Message { from, watermark, body, .. } = message;
         match body {
-            Body::Select { call, bound, app, permissions, at } => {
-                self.start_select(TaskId { from, call }, bound, app, permissions, at);
+            Body::Select { call, bound, app, permissions, at, sharing } => {
+                self.start_select(TaskId { from, call }, bound, app, permissions, at, sharing);
             }
             Body::SelectMore { call } => self.tasks.want_more(from, call),
             Body::Cancel { call } => self.tasks.cancel(from, call),

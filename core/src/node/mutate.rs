@@ -317,7 +317,7 @@ fn author_one(
         | MutationKind::Evict(filter) => filter,
     };
     let row = StoredRow::new(id, document);
-    if !document.is_visible() || !filter.matches(&row) {
+    if !document.is_visible() || !filter.check_matches(&row).map_err(|error| dql_error(&error))? {
         return Ok(None);
     }
     let mut edit = Edit::new(document, dot);

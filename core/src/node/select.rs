@@ -15,7 +15,8 @@ use super::{Node, Output};
 use crate::auth::SharedPermissions;
 use crate::dql::ast::{Datasource, StatementKind};
 use crate::dql::{
-    Access, Bound, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement, Update,
+    Access, Bound, Fuel, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement,
+    Update,
 };
 use crate::ident::{AppId, DocId, PartitionId, Slot, Txn};
 use crate::plant::{Plant, is_planted};
@@ -63,12 +64,14 @@ pub(crate) struct SelectTask {
     place: Place,
     /// A part may be sent.
     has_credit: bool,
+    /// Work that no turn has paid for yet.
+    spent: Fuel,
 }
 
 #[derive(Debug)]
 enum Place {
-    /// The ids still to look at, behind the one that is waited for.
-    Ids { ids: std::vec::IntoIter<DocId>, is_waiting: bool },
+    /// How many of the ids that the statement names have been looked at, beside the one that is waited for.
+    Ids { next: usize, is_waiting: bool },
     /// Behind this one.
     Scan(Option<DocId>),
     /// All documents have been pushed.
@@ -178,7 +181,8 @@ impl Node {
         now: Now,
     ) {
         let partitions = self.partitions_of(execute.app, &bound);
-        let merge = MergeSelect::new(bound.clone(), partitions.len(), Limits::default());
+        let sharing = partitions.len();
+        let merge = MergeSelect::new(bound.clone(), sharing, Limits::default());
         let is_done = merge.is_done();
         let select = SelectCall {
             at: now.durable,
@@ -192,7 +196,7 @@ impl Node {
         for partition in partitions {
             let (bound, permissions) = (bound.clone(), permissions.clone());
             let (app, at) = (execute.app, now.durable);
-            self.send(partition, Body::Select { call, bound, app, permissions, at });
+            self.send(partition, Body::Select { call, bound, app, permissions, at, sharing });
         }
         // A statement about no document at all has its answer already.
         if is_done {
@@ -206,10 +210,16 @@ impl Node {
             Access::Scan => all(),
             Access::Ids(ids) => {
                 let collection = bound.statement().collection();
-                let mut owners: Partitions =
-                    ids.iter().map(|id| self.owner(app, collection, id)).collect();
-                owners.sort_unstable();
-                owners.dedup();
+                let mut owners = Partitions::new();
+                for id in ids {
+                    let owner = self.owner(app, collection, id);
+                    if let Err(place) = owners.binary_search(&owner) {
+                        owners.insert(place, owner);
+                    }
+                    if owners.len() == usize::from(self.config.partitions) {
+                        break;
+                    }
+                }
                 // An aggregate over no document still has a row: some partition has to say so.
                 if owners.is_empty() {
                     owners.push(self.config.partition);
@@ -238,33 +248,35 @@ impl Node {
         };
         match pushed {
             Ok(()) => self.advance_select(call),
-            Err(error) => {
-                if let Some(Call { work: Work::Select(select), request, query_type, .. }) =
-                    self.end_call(call)
-                {
-                    self.cancel_parts(call, &select);
-                    if let Some(request) = request {
-                        self.reply_error(request, query_type, error);
-                    }
-                }
-            }
+            Err(error) => self.fail_select(call, error),
         }
     }
 
-    /// Hands on what is ready, asks for more, ends the call when there is no more.
-    fn advance_select(&mut self, call: CallId) {
+    /// Puts rows together, hands on what is ready, asks for more, ends the call when there is no more.
+    pub(crate) fn advance_select(&mut self, call: CallId) {
+        let turn = self.config.limits.turn_fuel;
+        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
+        match select.merge.work(turn) {
+            Ok(false) => self.hand_on_rows(call),
+            Ok(true) => self.merging.push_back(call),
+            Err(error) => self.fail_select(call, dql_error(&error)),
+        }
+    }
+
+    fn hand_on_rows(&mut self, call: CallId) {
         let limit = self.config.limits.reply_bytes_max;
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let request = entry.request;
         let Work::Select(select) = &mut entry.work else { return };
-        if let Purpose::Rows { untaken_bytes } = &select.purpose
-            && *untaken_bytes >= limit
-        {
-            return;
-        }
-        let rows = select.merge.take_rows();
         match &mut select.purpose {
             Purpose::Rows { untaken_bytes } => {
+                let room = limit.saturating_sub(*untaken_bytes);
+                if room == 0 {
+                    return;
+                }
+                let rows = select.merge.take_rows(usize::try_from(room).unwrap_or(usize::MAX));
                 if !rows.is_empty()
                     && let Some(request) = request
                 {
@@ -274,21 +286,39 @@ impl Node {
                         .push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
                 }
             }
-            Purpose::Choose { ids, .. } => ids.extend(rows.into_iter().map(|row| row.id)),
+            Purpose::Choose { ids, .. } => {
+                let rows = select.merge.take_rows(usize::MAX);
+                ids.extend(rows.into_iter().map(|row| row.id));
+            }
         }
         if select.merge.is_done() {
             return self.finish_select(call);
         }
-        let more: Vec<PartitionId> = (0..select.partitions.len())
-            .filter(|place| !select.asked[*place] && select.merge.wants(*place))
-            .map(|place| select.partitions[place])
-            .collect();
-        for partition in more {
-            if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call)
-                && let Some(place) = select.partitions.iter().position(|p| *p == partition)
-            {
-                select.asked[place] = true;
-                self.send(partition, Body::SelectMore { call });
+        self.ask_for_more(call);
+    }
+
+    fn ask_for_more(&mut self, call: CallId) {
+        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let places = 0..select.partitions.len();
+        let wanting: SmallVec<[usize; 8]> =
+            places.filter(|place| !select.asked[*place] && select.merge.wants(*place)).collect();
+        let partitions: Partitions =
+            wanting.iter().map(|place| select.partitions[*place]).collect();
+        wanting.iter().for_each(|place| select.asked[*place] = true);
+        for partition in partitions {
+            self.send(partition, Body::SelectMore { call });
+        }
+    }
+
+    fn fail_select(&mut self, call: CallId, error: RequestError) {
+        if let Some(Call { work: Work::Select(select), request, query_type, .. }) =
+            self.end_call(call)
+        {
+            self.cancel_parts(call, &select);
+            if let Some(request) = request {
+                self.reply_error(request, query_type, error);
             }
         }
     }
@@ -348,21 +378,16 @@ impl Node {
         app: AppId,
         permissions: SharedPermissions,
         at: Txn,
+        sharing: usize,
     ) {
         let collection = bound.statement().shared_collection().clone();
         let place = match bound.access() {
             Access::Scan => Place::Scan(None),
-            Access::Ids(ids) => {
-                let (own, partitions) = (self.config.partition, self.config.partitions);
-                let is_own =
-                    |id: &&DocId| Slot::of(app, &collection, id).partition(partitions) == own;
-                let ids: Vec<DocId> = ids.iter().filter(is_own).cloned().collect();
-                Place::Ids { ids: ids.into_iter(), is_waiting: false }
-            }
+            Access::Ids(_) => Place::Ids { next: 0, is_waiting: false },
         };
-        let machine = PartitionSelect::new(bound, Limits::default());
+        let machine = PartitionSelect::new(bound, Limits::of_partition(sharing));
         let key = DocKey { app, collection, id: DocId::from_canonical(&[]) };
-        let task = SelectTask { key, permissions, at, machine, place, has_credit: true };
+        let task = SelectTask { key, permissions, at, machine, place, has_credit: true, spent: 0 };
         self.tasks.start(id, Task::Select(Box::new(task)));
     }
 
@@ -371,7 +396,7 @@ impl Node {
         if self.store.applied() < task.at {
             return Progress::Behind(task.at);
         }
-        let mut turns_left = self.config.limits.rows_per_turn;
+        let turn = self.config.limits.turn_fuel;
         loop {
             if let Some(part) = task.has_credit.then(|| task.machine.take_output()).flatten() {
                 let last = part.last;
@@ -385,11 +410,13 @@ impl Node {
             if !task.has_credit {
                 return Progress::Credit;
             }
-            if turns_left == 0 {
+            if task.spent >= turn {
+                task.spent -= turn;
                 return Progress::Yield;
             }
-            turns_left -= 1;
-            match self.push_next(task) {
+            let pushed = self.push_next(task);
+            task.spent += task.machine.take_spent();
+            match pushed {
                 Ok(None) => {}
                 Ok(Some(progress)) => return progress,
                 Err(error) => {
@@ -404,13 +431,22 @@ impl Node {
     fn push_next(&mut self, task: &mut SelectTask) -> Result<Option<Progress>, RequestError> {
         let found = match &mut task.place {
             Place::End => return Ok(None),
-            Place::Ids { ids, is_waiting } => {
+            Place::Ids { next, is_waiting } => {
                 if !std::mem::take(is_waiting) {
-                    let Some(id) = ids.next() else {
+                    let Access::Ids(ids) = task.machine.bound().access() else {
+                        unreachable!("ids are looked at where the statement names them");
+                    };
+                    let Some(id) = ids.get(*next) else {
                         task.end();
                         return Ok(None);
                     };
-                    task.key.id = id;
+                    *next += 1;
+                    task.key.id = id.clone();
+                    let slot = Slot::of(task.key.app, &task.key.collection, id);
+                    task.spent += PASS_BY;
+                    if slot.partition(self.config.partitions) != self.config.partition {
+                        return Ok(None);
+                    }
                 }
                 match self.store.read(&task.key, task.at) {
                     Read::Blocked(block) => {
@@ -440,6 +476,7 @@ impl Node {
                 }
             }
         };
+        task.spent += LOOK_AT;
         if let Some(document) = found
             && task.may_read()
         {
@@ -466,6 +503,12 @@ impl SelectTask {
         sees_all || self.permissions.read.covers(collection, id)
     }
 }
+
+/// What looking at one document costs beside its expressions.
+const LOOK_AT: Fuel = 1_500;
+
+/// What an id costs that is another partition's.
+const PASS_BY: Fuel = 50;
 
 /// The rows, of which there are some, with commas between. A single one, as of a point read, is not copied.
 fn join_rows(rows: Vec<OutRow>) -> Vec<u8> {

@@ -126,9 +126,11 @@ impl Node {
         }
     }
 
-    /// Gives one task that has had its turn another.
+    /// Gives one task that has had its turn another, or one read whose rows are being put together.
     pub(crate) fn run_yielded(&mut self, now: Now) {
-        if let Some(id) = self.tasks.yielded.pop_front() {
+        if let Some(call) = self.merging.pop_front() {
+            self.advance_select(call);
+        } else if let Some(id) = self.tasks.yielded.pop_front() {
             self.run_task(id, now);
         }
     }

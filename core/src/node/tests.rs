@@ -9,6 +9,7 @@ mod refused;
 mod review;
 mod statements;
 mod sync;
+mod turns;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

@@ -44,6 +44,11 @@ impl ExactSum {
         }
     }
 
+    /// How much memory it takes: all digits are there from the first term on.
+    pub(super) fn size_bytes(&self) -> usize {
+        size_of::<Self>() + self.digits.len() * size_of::<i64>()
+    }
+
     pub(super) fn merge(&mut self, mut other: Self) {
         self.carry();
         other.carry();

@@ -21,8 +21,8 @@ pub enum Partial {
     Sum(Sum),
     /// The ends of the order, each with its document.
     Extremes(Option<Box<(Extreme, Extreme)>>),
-    /// Values that differ, for an aggregate with `DISTINCT`.
-    Distinct(BTreeSet<Sorted>),
+    /// Values that differ, for an aggregate with `DISTINCT`, and about how many bytes they take.
+    Distinct(BTreeSet<Sorted>, usize),
 }
 
 /// Numbers added up without rounding.
@@ -71,7 +71,7 @@ impl Partial {
         let plain = Self::plain(aggregate.function);
         // The ends of the order are the same with and without doubles.
         let distinct = aggregate.distinct && !matches!(plain, Self::Extremes(_));
-        if distinct { Self::Distinct(BTreeSet::new()) } else { plain }
+        if distinct { Self::Distinct(BTreeSet::new(), 0) } else { plain }
     }
 
     fn plain(function: AggregateFunction) -> Self {
@@ -84,9 +84,19 @@ impl Partial {
         }
     }
 
-    /// Takes in one row: the value of the argument, none for `COUNT(*)`. Returns the bytes it holds on to.
-    pub(crate) fn add(&mut self, argument: Option<&Value>, id: &DocId) -> usize {
-        let Some(value) = argument.filter(|value| !value.is_null()) else { return 0 };
+    /// About how many bytes it holds beside itself.
+    pub(crate) fn below_bytes(&self) -> usize {
+        match self {
+            Self::Count(_) | Self::Extremes(None) => 0,
+            Self::Sum(sum) => sum.floats.as_ref().map_or(0, ExactSum::size_bytes),
+            Self::Extremes(Some(ends)) => ends.0.size_bytes() + ends.1.size_bytes(),
+            Self::Distinct(_, bytes) => *bytes,
+        }
+    }
+
+    /// Takes in one row: the value of the argument, none for `COUNT(*)`.
+    pub(crate) fn add(&mut self, argument: Option<&Value>, id: &DocId) {
+        let Some(value) = argument.filter(|value| !value.is_null()) else { return };
         match self {
             Self::Count(count) => *count += u64::from(*value != Value::Bool(false)),
             Self::Sum(sum) => sum.add(value),
@@ -97,9 +107,8 @@ impl Partial {
                     None => *extremes = Some(Box::new((extreme(), extreme()))),
                 }
             }
-            Self::Distinct(values) => return add_distinct(values, value.clone()),
+            Self::Distinct(values, bytes) => *bytes += add_distinct(values, value.clone()),
         }
-        0
     }
 
     /// Counts a row whatever it holds.
@@ -119,9 +128,9 @@ impl Partial {
                 ends.take_in(&more.1.value, &more.1.id);
             }
             (Self::Extremes(ends), Self::Extremes(more)) => *ends = ends.take().or(more),
-            (Self::Distinct(values), Self::Distinct(more)) => {
+            (Self::Distinct(values, bytes), Self::Distinct(more, _)) => {
                 for value in more.into_iter().filter_map(|sorted| sorted.0) {
-                    add_distinct(values, value);
+                    *bytes += add_distinct(values, value);
                 }
             }
             // A part from elsewhere that does not fit contributes nothing.
@@ -136,7 +145,7 @@ impl Partial {
             (Self::Sum(sum), AggregateFunction::Average) => sum.average(),
             (Self::Sum(sum), _) => sum.total(),
             (Self::Extremes(ends), _) => ends.as_deref().and_then(|ends| end(ends, function)),
-            (Self::Distinct(values), _) => {
+            (Self::Distinct(values, _), _) => {
                 let no_id = DocId::from_canonical(&[]);
                 let mut plain = Self::plain(function);
                 for Sorted(value) in values {
@@ -164,6 +173,12 @@ fn add_distinct(values: &mut BTreeSet<Sorted>, value: Value) -> usize {
     }
     values.insert(value);
     size
+}
+
+impl Extreme {
+    fn size_bytes(&self) -> usize {
+        size_of::<DocId>() + self.id.as_bytes().len() + size_of_value(&self.value)
+    }
 }
 
 /// The least and the greatest.

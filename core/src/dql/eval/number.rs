@@ -4,7 +4,7 @@
 use crate::dql::ast::BinaryOp;
 use crate::value::Value;
 
-pub(super) fn negate(value: &Value) -> Option<Value> {
+pub(crate) fn negate(value: &Value) -> Option<Value> {
     match value {
         Value::Float(number) => Some(Value::Float(-number)),
         _ => integer(value).map(|number| from_integer(-number)),

@@ -5,10 +5,10 @@
 mod convert;
 mod text;
 
-pub(crate) use text::STRING_BYTES_MAX;
-
 use std::borrow::Cow;
 
+use super::eval::Env;
+use super::meter::{Fuel, VALUE_BYTES_MAX, Weight, too_large};
 use crate::value::{Object, Value};
 
 /// A function that expressions may call.
@@ -18,7 +18,21 @@ pub struct Function {
     /// Fewer arguments than this are refused; more than a function needs are ignored.
     pub arguments_min: usize,
     absent: Absent,
+    cost: Cost,
+    /// How many bytes its value will have, for those that make much of little.
+    makes: fn(&[Argument<'_>]) -> usize,
     body: Body,
+}
+
+/// What a function does with the bytes that it is given.
+#[derive(Clone, Copy)]
+enum Cost {
+    /// It hands some of them on, or looks at few.
+    Picks,
+    /// It goes over them.
+    Reads,
+    /// It takes them apart, or puts values together.
+    Builds,
 }
 
 /// What becomes of MISSING and null among the arguments.
@@ -44,10 +58,45 @@ impl std::fmt::Debug for Function {
 impl Function {
     /// A function outside the table, which no statement can name.
     pub(crate) const fn hidden(name: &'static str, arguments_min: usize, body: Body) -> Self {
-        Self { name, arguments_min, absent: Absent::Seen, body }
+        Self { name, arguments_min, absent: Absent::Seen, cost: Cost::Picks, makes: nothing, body }
     }
 
-    pub(crate) fn call(&self, arguments: &[Argument<'_>]) -> Option<Value> {
+    const fn costs(self, cost: Cost) -> Self {
+        Self { cost, ..self }
+    }
+
+    const fn makes(self, makes: fn(&[Argument<'_>]) -> usize) -> Self {
+        Self { makes, ..self }
+    }
+
+    /// Its value, unless that costs too much or would be too large. What only hands on or reads what it was given
+    /// may give that back, however large it is.
+    pub(crate) fn call(&self, arguments: &[Argument<'_>], env: &Env<'_>) -> Option<Value> {
+        let (mut given, mut largest) = (0, VALUE_BYTES_MAX);
+        for weight in arguments.iter().flatten().map(|argument| Weight::of(argument)) {
+            given += weight.fuel();
+            if !matches!(self.cost, Cost::Builds) {
+                largest = largest.max(weight.bytes);
+            }
+        }
+        let makes = (self.makes)(arguments);
+        if makes > largest {
+            return env.refuse(|| too_large(self.name, makes));
+        }
+        let fuel = match self.cost {
+            Cost::Picks => (given + makes as Fuel) / 4,
+            Cost::Reads => given + 3 * makes as Fuel,
+            Cost::Builds => 5 * given,
+        };
+        if !env.charge(CALL + fuel) {
+            return None;
+        }
+        let value = self.value(arguments)?;
+        let made = Weight::of(&value).bytes;
+        if made > largest { env.refuse(|| too_large(self.name, made)) } else { Some(value) }
+    }
+
+    fn value(&self, arguments: &[Argument<'_>]) -> Option<Value> {
         if self.absent == Absent::Spreads {
             if arguments.iter().any(Option::is_none) {
                 return None;
@@ -59,6 +108,13 @@ impl Function {
         (self.body)(arguments)
     }
 }
+
+fn nothing(_: &[Argument<'_>]) -> usize {
+    0
+}
+
+/// What a call costs beside its arguments.
+const CALL: Fuel = 32;
 
 /// The function of this name, in any case.
 pub(crate) fn find(name: &str) -> Option<&'static Function> {
@@ -78,11 +134,13 @@ pub(crate) fn pos() -> &'static Function {
 }
 
 const fn plain(name: &'static str, arguments_min: usize, body: Body) -> Function {
-    Function { name, arguments_min, absent: Absent::Spreads, body }
+    let (absent, cost) = (Absent::Spreads, Cost::Reads);
+    Function { name, arguments_min, absent, cost, makes: nothing, body }
 }
 
 const fn seeing(name: &'static str, arguments_min: usize, body: Body) -> Function {
-    Function { name, arguments_min, absent: Absent::Seen, body }
+    let (absent, cost) = (Absent::Seen, Cost::Picks);
+    Function { name, arguments_min, absent, cost, makes: nothing, body }
 }
 
 /// Sorted by name.
@@ -92,15 +150,17 @@ static TABLE: [Function; 51] = [
     plain("array_contains_null", 1, |a| Some(Value::Bool(array(a, 0)?.iter().any(Value::is_null)))),
     plain("array_length", 1, |a| length(array(a, 0)?.len())),
     plain("byte_length", 1, |a| length(string(a, 0)?.len())),
-    seeing("cast", 2, convert::cast),
+    seeing("cast", 2, convert::cast).costs(Cost::Builds),
     plain("ceil", 1, |a| rounded(a, f64::ceil)),
     plain("char_length", 1, |a| length(string(a, 0)?.chars().count())),
     plain("character_length", 1, |a| length(string(a, 0)?.chars().count())),
     seeing("coalesce", 1, |a| Some(first(a, is_given).unwrap_or(Value::Null))),
-    seeing("concat", 1, text::concat),
+    seeing("concat", 1, text::concat).makes(text::concat_makes),
     plain("contains", 2, |a| Some(Value::Bool(string(a, 0)?.contains(string(a, 1)?)))),
     seeing("decode", 3, decode),
-    plain("deserialize_json", 1, convert::deserialize_json),
+    plain("deserialize_json", 1, convert::deserialize_json)
+        .costs(Cost::Builds)
+        .makes(|a| string(a, 0).map_or(0, str::len)),
     plain("ends_with", 2, |a| Some(Value::Bool(string(a, 0)?.ends_with(string(a, 1)?)))),
     plain("floor", 1, |a| rounded(a, f64::floor)),
     seeing("ifmissing", 1, |a| first(a, is_present)),
@@ -112,15 +172,15 @@ static TABLE: [Function; 51] = [
     seeing("ismissing", 1, |a| Some(Value::Bool(a[0].is_none()))),
     seeing("ismissingornull", 1, |a| Some(Value::Bool(!is_given(&a[0])))),
     seeing("isnull", 1, |a| Some(Value::Bool(value(a, 0).is_some_and(Value::is_null)))),
-    seeing("joinstr", 1, text::joinstr),
+    seeing("joinstr", 1, text::joinstr).makes(text::joinstr_makes),
     seeing("json_type", 1, |a| Some(value(a, 0).map_or("null", convert::json_type).into())),
-    plain("lower", 1, |a| Some(string(a, 0)?.to_lowercase().into())),
-    plain("lpad", 3, |a| text::pad(a, true)),
+    plain("lower", 1, |a| Some(string(a, 0)?.to_lowercase().into())).costs(Cost::Builds),
+    plain("lpad", 3, |a| text::pad(a, true)).makes(text::pad_makes),
     plain("ltrim", 1, |a| Some(string(a, 0)?.trim_start().into())),
     seeing("missingif", 2, |a| if equal(&a[0], &a[1]) { None } else { owned(&a[0]) }),
     seeing("nullif", 2, |a| if equal(&a[0], &a[1]) { Some(Value::Null) } else { owned(&a[0]) }),
     seeing("nvl", 2, nvl),
-    seeing("object_concat", 1, object_concat),
+    seeing("object_concat", 1, object_concat).costs(Cost::Builds),
     plain("object_keys", 1, |a| {
         Some(Value::Array(object(a, 0)?.iter().map(|(name, _)| name.into()).collect()))
     }),
@@ -132,16 +192,16 @@ static TABLE: [Function; 51] = [
         Some(Value::Array(object(a, 0)?.iter().map(|(_, value)| value.clone()).collect()))
     }),
     plain("pos", 2, text::position),
-    plain("repeat", 2, text::repeat),
-    plain("rpad", 3, |a| text::pad(a, false)),
+    plain("repeat", 2, text::repeat).costs(Cost::Picks).makes(text::repeat_makes),
+    plain("rpad", 3, |a| text::pad(a, false)).makes(text::pad_makes),
     plain("rtrim", 1, |a| Some(string(a, 0)?.trim_end().into())),
-    seeing("serialize_json", 1, |a| convert::serialize_json(value(a, 0)?)),
-    plain("split", 2, text::split),
+    seeing("serialize_json", 1, |a| convert::serialize_json(value(a, 0)?)).costs(Cost::Builds),
+    plain("split", 2, text::split).costs(Cost::Builds),
     plain("starts_with", 2, |a| Some(Value::Bool(string(a, 0)?.starts_with(string(a, 1)?)))),
     plain("substr", 2, text::substr),
     plain("trim", 1, |a| Some(string(a, 0)?.trim().into())),
     seeing("type", 1, |a| Some(value(a, 0).map_or("missing", Value::type_name).into())),
-    plain("upper", 1, |a| Some(string(a, 0)?.to_uppercase().into())),
+    plain("upper", 1, |a| Some(string(a, 0)?.to_uppercase().into())).costs(Cost::Builds),
 ];
 
 fn value<'a>(arguments: &'a [Argument<'_>], index: usize) -> Option<&'a Value> {

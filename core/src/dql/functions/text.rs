@@ -3,14 +3,14 @@
 use super::{Argument, array, integer, length, string, value};
 use crate::value::Value;
 
-/// The longest string that an expression makes; a longer one would be MISSING.
-pub(crate) const STRING_BYTES_MAX: usize = 8 << 20;
-
 /// A null among the arguments is no string either, so it gives MISSING.
 pub(super) fn concat(a: &[Argument<'_>]) -> Option<Value> {
     let parts = (0..a.len()).map(|index| string(a, index)).collect::<Option<Vec<&str>>>()?;
-    let made = parts.iter().map(|part| part.len()).sum::<usize>();
-    (made <= STRING_BYTES_MAX).then(|| parts.concat().into())
+    Some(parts.concat().into())
+}
+
+pub(super) fn concat_makes(a: &[Argument<'_>]) -> usize {
+    (0..a.len()).filter_map(|index| string(a, index)).map(str::len).sum()
 }
 
 /// The separator, then strings; arrays of strings among them are spread.
@@ -27,8 +27,17 @@ pub(super) fn joinstr(a: &[Argument<'_>]) -> Option<Value> {
             None => parts.push(string(a, index)?),
         }
     }
-    let made = parts.iter().map(|part| part.len() + separator.len()).sum::<usize>();
-    (made <= STRING_BYTES_MAX).then(|| parts.join(separator).into())
+    Some(parts.join(separator).into())
+}
+
+pub(super) fn joinstr_makes(a: &[Argument<'_>]) -> usize {
+    let separator = string(a, 0).map_or(0, str::len);
+    let of = |value: &Value| value.as_str().map_or(0, |text| text.len() + separator);
+    let part = |index| match array(a, index) {
+        Some(items) => items.iter().map(of).sum(),
+        None => value(a, index).map_or(0, of),
+    };
+    (1..a.len()).map(part).sum()
 }
 
 /// The place of the second argument in the first, in characters from 0; -1 if it is not there.
@@ -62,8 +71,12 @@ pub(super) fn split(a: &[Argument<'_>]) -> Option<Value> {
 pub(super) fn repeat(a: &[Argument<'_>]) -> Option<Value> {
     let text = string(a, 0)?;
     let count = usize::try_from(integer(a, 1)?).ok()?;
-    let made = text.len().checked_mul(count)?;
-    (made <= STRING_BYTES_MAX).then(|| text.repeat(count).into())
+    Some(text.repeat(count).into())
+}
+
+pub(super) fn repeat_makes(a: &[Argument<'_>]) -> usize {
+    let count = integer(a, 1).and_then(|count| usize::try_from(count).ok()).unwrap_or(0);
+    string(a, 0).map_or(0, |text| text.len().saturating_mul(count))
 }
 
 /// A text that is already longer stays as it is.
@@ -71,11 +84,17 @@ pub(super) fn pad(a: &[Argument<'_>], left: bool) -> Option<Value> {
     let text = string(a, 0)?;
     let wanted = usize::try_from(integer(a, 1)?).ok()?;
     let pad = string(a, 2)?;
-    if wanted > STRING_BYTES_MAX {
-        return None;
-    }
     let padding: String =
         pad.chars().cycle().take(wanted.saturating_sub(text.chars().count())).collect();
     let padded = if left { format!("{padding}{text}") } else { format!("{text}{padding}") };
     Some(padded.into())
+}
+
+/// At most: the padding may begin with its shorter characters.
+pub(super) fn pad_makes(a: &[Argument<'_>]) -> usize {
+    let (text, pad) = (string(a, 0).unwrap_or(""), string(a, 2).unwrap_or(""));
+    let wanted = integer(a, 1).and_then(|wanted| usize::try_from(wanted).ok()).unwrap_or(0);
+    let missing = wanted.saturating_sub(text.chars().count());
+    let widest = pad.chars().map(char::len_utf8).max().unwrap_or(0);
+    missing.saturating_mul(widest).saturating_add(text.len())
 }

@@ -6,7 +6,8 @@ use super::{ObjectMode, check_depth};
 use crate::dql::ast::{self, Conflict, Expr, ExprKind, StatementKind, TypeDeclaration};
 use crate::dql::bind::Bound;
 use crate::dql::error::{DqlError, ErrorKind};
-use crate::dql::eval::eval;
+use crate::dql::eval::{Env, eval};
+use crate::dql::meter::Meter;
 use crate::ident::DocId;
 use crate::value::{Object, Value, canonical};
 
@@ -51,8 +52,13 @@ impl Insert {
         {
             return documents_of([Some(value)], fresh_id);
         }
-        let env = self.bound.env();
-        documents_of(self.statement().documents.iter().map(|expr| eval(expr, &env)), fresh_id)
+        let meter = Meter::default();
+        meter.begin();
+        let env = Env { meter: Some(&meter), ..self.bound.env() };
+        let values: Vec<_> =
+            self.statement().documents.iter().map(|expr| eval(expr, &env)).collect();
+        meter.check()?;
+        documents_of(values, fresh_id)
     }
 
     /// What happens when a live document has the id; means nothing for INITIAL documents.

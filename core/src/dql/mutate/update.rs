@@ -7,6 +7,7 @@ use crate::dql::ast::{
 use crate::dql::bind::Bound;
 use crate::dql::error::{DqlError, ErrorKind};
 use crate::dql::eval::{Env, eval};
+use crate::dql::meter::Meter;
 use crate::dql::row::Row;
 use crate::value::{Object, Value};
 
@@ -87,10 +88,14 @@ impl Update {
     ///
     /// `Evaluation` for a counter's step that is not an integer, `Execution` for a value that nests too deeply.
     pub fn assignments_for(&self, row: &dyn Row) -> Result<Vec<FieldOp>, DqlError> {
-        let env = self.bound.env_of(row);
+        let meter = Meter::default();
+        meter.begin();
+        let env = Env { meter: Some(&meter), ..self.bound.env_of(row) };
         let mut ops = Vec::with_capacity(self.statement().changes.len());
         for (change, declared) in self.statement().changes.iter().zip(&self.declared) {
-            ops.extend(self.op(change, declared, &env)?);
+            let op = self.op(change, declared, &env);
+            meter.check()?;
+            ops.extend(op?);
         }
         Ok(ops)
     }

@@ -4,6 +4,7 @@ use super::super::ast::{
     Aggregate, AggregateFunction, BinaryOp, Case, Expr, ExprKind, IsTest, Like, UnaryOp,
 };
 use super::super::error::{DqlError, ErrorKind};
+use super::super::eval;
 use super::super::functions::{self, Function};
 use super::super::lexer::{Span, TokenKind};
 use super::{Parsed, Parser, is_word};
@@ -159,7 +160,8 @@ impl Parser<'_> {
             Infix::Like { ignore_case } => {
                 let pattern = self.expr_at(level + 1)?;
                 let escape = self.escape_clause()?;
-                ExprKind::Like(Box::new(Like { text: left, pattern, escape, ignore_case }))
+                let like = Like { text: left, pattern, escape, ignore_case, ready: None };
+                ExprKind::Like(Box::new(like))
             }
             Infix::Between => {
                 let low = self.expr_at(LEVEL_SHIFT)?;
@@ -170,9 +172,11 @@ impl Parser<'_> {
             Infix::In if self.take_mark("(")? => {
                 let list = self.list(Self::expr)?;
                 self.expect_mark(")")?;
-                ExprKind::InList(Box::new(left), list)
+                ExprKind::InList(Box::new(left), list, None)
             }
-            Infix::In => ExprKind::InArray(Box::new(left), Box::new(self.expr_at(LEVEL_SHIFT)?)),
+            Infix::In => {
+                ExprKind::InArray(Box::new(left), Box::new(self.expr_at(LEVEL_SHIFT)?), None)
+            }
         };
         self.make(kind, start)
     }
@@ -236,6 +240,13 @@ impl Parser<'_> {
             "+" => UnaryOp::Plus,
             _ => UnaryOp::Not,
         };
+        // A negative number is a literal and no term: programs write long lists of them.
+        if let (UnaryOp::Minus, ExprKind::Literal(number)) = (op, &operand.kind)
+            && number.is_number()
+            && let Some(negated) = eval::negate(number)
+        {
+            return self.make(ExprKind::Literal(negated), start);
+        }
         self.make(ExprKind::Unary(op, Box::new(operand)), start)
     }
 

@@ -10,6 +10,7 @@ mod statement;
 use super::ast::{Expr, ExprKind, Parameter, Path, Statement};
 use super::error::{DqlError, ErrorKind, floor_boundary};
 use super::lexer::{Lexer, Span, Token, TokenKind};
+use super::ready;
 use crate::map::Map;
 use crate::value;
 
@@ -18,6 +19,19 @@ pub const STATEMENT_BYTES_MAX: usize = 1 << 20;
 
 /// The deepest nesting of brackets and operators, and the tallest expression.
 pub const DEPTH_MAX: u16 = 256;
+
+/// The most operators, tests, calls and the like in a statement. A list behind `IN` is part of one; literals, `AND`,
+/// `OR` and brackets are none.
+pub const TERMS_MAX: usize = 4_096;
+
+/// The most places of a statement where the name of a field or a parameter stands.
+pub const NAMES_MAX: usize = 4 * TERMS_MAX;
+
+/// The most columns of a SELECT.
+pub const COLUMNS_MAX: usize = 1_024;
+
+/// The most keys in `ORDER BY`.
+const ORDER_KEYS_MAX: usize = 64;
 
 /// The most steps in a path. A path may create the objects that it walks through.
 pub const PATH_STEPS_MAX: usize = 64;
@@ -104,8 +118,9 @@ impl Statement {
             return Err(DqlError::new(ErrorKind::Invalid, message));
         }
         let mut parser = Parser::new(text)?;
-        let kind = parser.statement()?;
-        Ok(Self { text: text.into(), kind, parameters: parser.parameters })
+        let mut kind = parser.statement()?;
+        let ready_count = ready::mark(&mut kind);
+        Ok(Self { text: text.into(), kind, parameters: parser.parameters, ready_count })
     }
 }
 
@@ -119,6 +134,8 @@ struct Parser<'a> {
     /// The end of the token before `token`.
     last_end: u32,
     depth: u16,
+    terms: usize,
+    names: usize,
     parameters: Vec<Parameter>,
     /// The places in `parameters`, by name.
     parameter_indexes: Map<Box<str>, u32>,
@@ -136,6 +153,8 @@ impl<'a> Parser<'a> {
             token,
             last_end: 0,
             depth: 0,
+            terms: 0,
+            names: 0,
             parameters: Vec::new(),
             parameter_indexes: Map::default(),
             in_documents: false,
@@ -297,9 +316,41 @@ impl<'a> Parser<'a> {
     }
 
     /// An expression from `start` to the token before the current one.
-    fn make(&self, kind: ExprKind, start: Span) -> Parsed<Expr> {
+    fn make(&mut self, kind: ExprKind, start: Span) -> Parsed<Expr> {
+        self.count(&kind, start)?;
         let expr = Expr::new(kind, Span { start: start.start, end: self.last_end });
         if expr.height > DEPTH_MAX { Err(self.too_deep(expr.span)) } else { Ok(expr) }
+    }
+}
+
+impl Parser<'_> {
+    /// Bounds what a statement can say, and with it what it costs to look at one document.
+    fn count(&mut self, kind: &ExprKind, start: Span) -> Parsed<()> {
+        let (counted, max, what) = match kind {
+            ExprKind::Literal(_) => return Ok(()),
+            ExprKind::Path(_) | ExprKind::Parameter(_) => {
+                (&mut self.names, NAMES_MAX, "names of fields and parameters")
+            }
+            ExprKind::And(_) | ExprKind::Or(_) | ExprKind::Array(_) | ExprKind::Object(_) => {
+                return Ok(());
+            }
+            _ => (&mut self.terms, TERMS_MAX, "terms"),
+        };
+        *counted += 1;
+        if *counted <= max {
+            return Ok(());
+        }
+        let message = format!(
+            "a statement has at most {max} {what}: compare with a list, as in `field IN :values`"
+        );
+        Err(self.error_at(ErrorKind::Invalid, message, start))
+    }
+
+    fn check_count(&self, count: usize, max: usize, what: &str) -> Parsed<()> {
+        if count <= max {
+            return Ok(());
+        }
+        Err(self.error(format!("a statement has at most {max} {what}")))
     }
 }
 

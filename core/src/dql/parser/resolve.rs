@@ -196,7 +196,7 @@ impl Parser<'_> {
                 let message = format!("GROUP BY takes at most {GROUP_KEYS_MAX} expressions");
                 return Err(self.error_at(ErrorKind::Invalid, message, key.span));
             }
-            printed_keys.push(key.to_string());
+            printed_keys.push((key.height, key.to_string()));
         }
         let Projection::Items(items) = &mut select.projection else {
             let message = "Projection \"*\" must depend only on group keys or aggregates";
@@ -234,7 +234,8 @@ impl Parser<'_> {
 /// The grouping of one statement while its expressions are being rewritten.
 struct Groups<'a, 'p> {
     parser: &'a Parser<'p>,
-    printed_keys: Vec<String>,
+    /// Each grouping expression as text, and its height.
+    printed_keys: Vec<(u16, String)>,
     printed_aggregates: Vec<String>,
     grouping: &'a mut Grouping,
 }
@@ -258,9 +259,11 @@ impl Groups<'_, '_> {
         if matches!(expr.kind, ExprKind::Slot(..)) {
             return Ok(true);
         }
-        if !expr.is_constant() && !self.printed_keys.is_empty() {
+        // What is as tall as no key is none, and is not printed once more on every level of a tall tree.
+        let may_be_key = self.printed_keys.iter().any(|(height, _)| *height == expr.height);
+        if may_be_key && !expr.is_constant() {
             let printed = expr.to_string();
-            if let Some(index) = self.printed_keys.iter().position(|key| *key == printed) {
+            if let Some(index) = self.printed_keys.iter().position(|(_, key)| *key == printed) {
                 expr.kind = ExprKind::Slot(Slot::Key, index as u32);
                 return Ok(true);
             }

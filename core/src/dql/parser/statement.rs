@@ -6,7 +6,7 @@ use super::super::ast::{
     UseIds,
 };
 use super::super::lexer::{Span, TokenKind};
-use super::{Parsed, Parser, is_word, resolve};
+use super::{COLUMNS_MAX, ORDER_KEYS_MAX, Parsed, Parser, is_word, resolve};
 
 /// Collection names are shorter than this.
 const COLLECTION_BYTES_MAX: usize = 100;
@@ -102,6 +102,7 @@ impl Parser<'_> {
             }
             let (item, named) = parser.projection(aliased.len() + 1, &mut sources)?;
             aliased.push(named);
+            parser.check_count(aliased.len(), COLUMNS_MAX, "columns")?;
             Ok(item)
         })?;
         Ok(Projected { projection: Projection::Items(items), aliased, sources })
@@ -276,6 +277,7 @@ impl Parser<'_> {
             if tail.order.is_empty() && self.take_word("ORDER")? {
                 self.expect_word("BY")?;
                 tail.order = self.list(Self::order)?;
+                self.check_count(tail.order.len(), ORDER_KEYS_MAX, "keys in ORDER BY")?;
             } else if tail.limit.is_none() && self.take_word("LIMIT")? {
                 tail.limit = Some(self.expr()?);
             } else if tail.offset.is_none() && self.take_word("OFFSET")? {

@@ -115,7 +115,7 @@ fn depth_is_bounded_on_every_way_down() {
             &attack[..40]
         );
     }
-    let long = format!("SELECT * FROM c WHERE {}false", "a = 1 OR ".repeat(10_000));
+    let long = format!("SELECT * FROM c WHERE {}false", "a = 1 OR ".repeat(TERMS_MAX));
     assert!(Statement::parse(&long).is_ok(), "a run of OR is as flat as a list");
     let path = format!("SELECT a{} FROM c", ".b".repeat(PATH_STEPS_MAX));
     assert!(error(&path).message().contains("more than 64 steps"));

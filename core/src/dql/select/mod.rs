@@ -20,18 +20,30 @@ use crate::value::{Object, Value, json};
 pub use merge::MergeSelect;
 pub use partition::PartitionSelect;
 
-/// What one statement may hold in memory.
+/// What one machine of a statement may hold in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// About how many bytes of rows and groups a machine holds at once, beyond which the statement fails.
     pub held_bytes_max: usize,
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { held_bytes_max: 256 << 20 }
+impl Limits {
+    /// For the machine of one of so many partitions: together they hold half of what the statement may.
+    #[must_use]
+    pub fn of_partition(partitions: usize) -> Self {
+        Self { held_bytes_max: STATEMENT_HELD_BYTES_MAX / 2 / partitions.max(1) }
     }
 }
+
+impl Default for Limits {
+    /// For the machine that joins what the partitions contribute: the other half.
+    fn default() -> Self {
+        Self { held_bytes_max: STATEMENT_HELD_BYTES_MAX / 2 }
+    }
+}
+
+/// About how many bytes of rows and groups a statement holds at once, in all partitions and at its coordinator.
+pub const STATEMENT_HELD_BYTES_MAX: usize = 256 << 20;
 
 /// What one partition contributes, or a part of it.
 #[derive(Clone, Debug, Default)]
@@ -104,7 +116,8 @@ impl OutRow {
         let keys: usize =
             self.keys.iter().filter_map(|key| key.value.as_ref()).map(size_of_value).sum();
         let distinct = self.distinct.as_ref().map_or(0, size_of_value);
-        size_of::<Self>() + keys + self.id.as_bytes().len() + self.json.len() + distinct
+        let sorted = self.keys.len() * size_of::<SortKey>();
+        size_of::<Self>() + sorted + keys + self.id.as_bytes().len() + self.json.len() + distinct
     }
 }
 
@@ -219,8 +232,9 @@ impl Held {
         if self.bytes <= limit {
             return Ok(());
         }
-        let message =
-            format!("the statement holds more than {limit} bytes: use LIMIT or a narrower WHERE");
+        let message = format!(
+            "the statement holds more than {limit} bytes in one place: use LIMIT or a narrower WHERE"
+        );
         Err(DqlError::new(ErrorKind::Execution, message))
     }
 

@@ -1,7 +1,7 @@
 //! The half of a query that runs where the documents are.
 
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     Held, Limits, OutRow, PartGroup, PartOut, SortKey, compare_keys, document_json, is_distinct,
@@ -12,12 +12,13 @@ use crate::dql::ast::{Grouping, Item, Order, Projection, StatementKind};
 use crate::dql::bind::Bound;
 use crate::dql::error::DqlError;
 use crate::dql::eval::{Env, eval};
+use crate::dql::meter::{Fuel, Meter};
 use crate::dql::row::Row;
 use crate::ident::DocId;
 use crate::value::Value;
 
-/// About how many bytes a part carries.
-const PART_BYTES: usize = 64 << 10;
+/// About how many bytes a part carries. The coordinator holds one of each partition.
+const PART_BYTES: usize = 16 << 10;
 
 /// Takes in the documents of one partition for a statement that reads or chooses: SELECT, or the filter and tail
 /// of UPDATE, DELETE and EVICT, whose rows are mere ids.
@@ -29,12 +30,12 @@ const PART_BYTES: usize = 64 << 10;
 pub struct PartitionSelect {
     bound: Bound,
     held: Held,
+    meter: Meter,
     state: State,
     /// The document pushed last.
     last_id: Option<DocId>,
-    /// Rows on their way out, in order.
+    /// The rows of a stream on their way out, in order.
     rows: VecDeque<OutRow>,
-    groups: VecDeque<PartGroup>,
     finished: bool,
     last_taken: bool,
 }
@@ -43,9 +44,10 @@ pub struct PartitionSelect {
 enum State {
     /// Rows leave in the order in which they come.
     Stream { rows: u64 },
-    /// The first rows by the sort keys; all of them without a limit.
-    Sorted(BinaryHeap<OutRow>),
-    /// One row for each distinct value.
+    /// The first rows by the sort keys; all of them without a limit. Sorted as they come: to sort them in the end
+    /// would take a turn without an end.
+    Sorted(BTreeSet<OutRow>),
+    /// One row for each distinct value, which is the key and stands in the row no more.
     Distinct(BTreeMap<Sorted, OutRow>),
     /// One entry for each group, with its least document.
     Groups(BTreeMap<Vec<Sorted>, (DocId, Vec<Partial>)>),
@@ -63,17 +65,22 @@ impl PartitionSelect {
                 State::Distinct(BTreeMap::new())
             }
             _ if order_of(&bound).is_empty() => State::Stream { rows: 0 },
-            _ => State::Sorted(BinaryHeap::new()),
+            _ => State::Sorted(BTreeSet::new()),
         };
-        let (rows, groups) = (VecDeque::new(), VecDeque::new());
-        let held = Held::new(limits);
-        Self { bound, held, state, last_id: None, rows, groups, finished: false, last_taken: false }
+        let (held, meter, rows) = (Held::new(limits), Meter::default(), VecDeque::new());
+        Self { bound, held, meter, state, last_id: None, rows, finished: false, last_taken: false }
     }
 
     /// Its rows are the documents that a mutation is about.
     #[must_use]
     pub fn is_choosing(&self) -> bool {
         self.bound.statement().is_mutation()
+    }
+
+    /// The statement.
+    #[must_use]
+    pub fn bound(&self) -> &Bound {
+        &self.bound
     }
 
     /// No further document can change the result.
@@ -91,36 +98,46 @@ impl PartitionSelect {
     ///
     /// # Errors
     ///
-    /// `Execution` if the statement would hold more than its limit.
+    /// `Execution` if the statement would hold more than its limit, or costs too much for one document.
     pub fn push(&mut self, row: &dyn Row) -> Result<(), DqlError> {
         assert!(!self.finished, "no document comes after the last");
         let in_order = self.last_id.as_ref().is_none_or(|last| last < row.doc_id());
         assert!(in_order, "documents come in the order of their ids");
         self.last_id = Some(row.doc_id().clone());
-        if self.is_full() || !self.bound.matches(row) {
+        if self.is_full() {
+            return Ok(());
+        }
+        self.meter.begin();
+        let accepts =
+            self.bound.accepts(&Env { meter: Some(&self.meter), ..self.bound.env_of(row) });
+        self.meter.check()?;
+        if !accepts {
             return Ok(());
         }
         if matches!(self.state, State::Groups(_)) {
             return self.push_into_group(row);
         }
-        let Some(out) = self.out_row(row) else { return Ok(()) };
+        let out = self.out_row(row);
+        self.meter.check()?;
+        let Some(mut out) = out else { return Ok(()) };
+        self.meter.add(out.json.len() as Fuel);
         self.held.add(out.size())?;
         match &mut self.state {
             State::Stream { rows } => {
                 *rows += 1;
                 self.rows.push_back(out);
             }
-            State::Sorted(heap) => {
-                heap.push(out);
-                if Some(heap.len() as u64) > self.bound.paging().rows_max().or(Some(u64::MAX)) {
-                    let greatest = heap.pop().expect("a row was just put in");
+            State::Sorted(rows) => {
+                rows.insert(out);
+                if Some(rows.len() as u64) > self.bound.paging().rows_max().or(Some(u64::MAX)) {
+                    let greatest = rows.pop_last().expect("a row was just put in");
                     self.held.remove(greatest.size());
                 }
             }
             State::Distinct(rows) => {
-                let value = Sorted(out.distinct.clone());
-                match rows.entry(value) {
-                    Entry::Occupied(_) => self.held.remove(out.size()),
+                let size = out.size();
+                match rows.entry(Sorted(out.distinct.take())) {
+                    Entry::Occupied(_) => self.held.remove(size),
                     Entry::Vacant(place) => _ = place.insert(out),
                 }
             }
@@ -129,26 +146,14 @@ impl PartitionSelect {
         Ok(())
     }
 
+    /// The work done since this was last asked.
+    pub fn take_spent(&self) -> Fuel {
+        self.meter.take_spent()
+    }
+
     /// There are no more documents.
     pub fn finish(&mut self) {
-        if std::mem::replace(&mut self.finished, true) {
-            return;
-        }
-        let done = State::Stream { rows: 0 };
-        match std::mem::replace(&mut self.state, done) {
-            State::Stream { .. } => {}
-            State::Sorted(heap) => self.rows = heap.into_sorted_vec().into(),
-            State::Distinct(rows) => self.rows = rows.into_values().collect(),
-            State::Groups(groups) => {
-                self.groups = groups
-                    .into_iter()
-                    .map(|(key, (id, partials))| {
-                        let key = key.into_iter().map(|Sorted(value)| value).collect();
-                        PartGroup { key, id, partials }
-                    })
-                    .collect();
-            }
-        }
+        self.finished = true;
     }
 
     /// A part of what this partition contributes: `None` while too little is ready, and after the last.
@@ -159,27 +164,52 @@ impl PartitionSelect {
         }
         let mut part = PartOut::default();
         let mut bytes = 0;
-        let mut fits = |row: &OutRow| {
-            let has_room = bytes < PART_BYTES;
-            bytes += if has_room { row.size() } else { 0 };
-            has_room
-        };
-        let count = self.rows.iter().take_while(|row| fits(row)).count();
-        part.rows = if count == self.rows.len() {
-            std::mem::take(&mut self.rows).into()
-        } else {
-            self.rows.drain(..count).collect()
-        };
-        self.held.remove(bytes);
         while bytes < PART_BYTES
-            && let Some(group) = self.groups.pop_front()
+            && let Some(row) = self.next_row()
         {
-            bytes += group_size(&group.key, group.partials.len());
+            bytes += row.size();
+            part.rows.push(row);
+        }
+        while bytes < PART_BYTES
+            && let Some(group) = self.next_group()
+        {
+            bytes += group_size(&group.key, &group.partials);
             part.groups.push(group);
         }
-        part.last = self.finished && self.rows.is_empty() && self.groups.is_empty();
+        self.held.remove(bytes);
+        self.meter.add(bytes as Fuel / 4);
+        part.last = self.finished && self.is_empty();
         self.last_taken = part.last;
         Some(part)
+    }
+
+    /// The first of the rows that wait to leave. All but those of a stream wait for the last document.
+    fn next_row(&mut self) -> Option<OutRow> {
+        match &mut self.state {
+            State::Stream { .. } => self.rows.pop_front(),
+            State::Sorted(rows) => rows.pop_first(),
+            State::Distinct(rows) => {
+                let (Sorted(distinct), row) = rows.pop_first()?;
+                Some(OutRow { distinct, ..row })
+            }
+            State::Groups(_) => None,
+        }
+    }
+
+    fn next_group(&mut self) -> Option<PartGroup> {
+        let State::Groups(groups) = &mut self.state else { return None };
+        let (key, (id, partials)) = groups.pop_first()?;
+        let key = key.into_iter().map(|Sorted(value)| value).collect();
+        Some(PartGroup { key, id, partials })
+    }
+
+    fn is_empty(&self) -> bool {
+        match &self.state {
+            State::Stream { .. } => self.rows.is_empty(),
+            State::Sorted(rows) => rows.is_empty(),
+            State::Distinct(rows) => rows.is_empty(),
+            State::Groups(groups) => groups.is_empty(),
+        }
     }
 
     /// Before the end only streams have rows, and then all that is held is rows.
@@ -189,7 +219,7 @@ impl PartitionSelect {
 
     /// The row that a document gives, unless it sorts behind all that are wanted.
     fn out_row(&self, row: &dyn Row) -> Option<OutRow> {
-        let env = self.bound.env_of(row);
+        let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
         let id = row.doc_id().clone();
         let order = order_of(&self.bound);
         let StatementKind::Select(select) = self.bound.statement().kind() else {
@@ -212,11 +242,11 @@ impl PartitionSelect {
         Some(OutRow { keys, id, json, distinct })
     }
 
-    /// Spares the work of writing a row that would leave the heap at once.
+    /// Spares the work of writing a row that would be dropped at once.
     fn is_wanted(&self, keys: &[SortKey], id: &DocId) -> bool {
-        let State::Sorted(heap) = &self.state else { return true };
-        match (self.bound.paging().rows_max(), heap.peek()) {
-            (Some(rows_max), Some(greatest)) if heap.len() as u64 >= rows_max => {
+        let State::Sorted(rows) = &self.state else { return true };
+        match (self.bound.paging().rows_max(), rows.last()) {
+            (Some(rows_max), Some(greatest)) if rows.len() as u64 >= rows_max => {
                 compare_keys(keys, &greatest.keys).then_with(|| id.cmp(&greatest.id)).is_lt()
             }
             _ => true,
@@ -230,23 +260,28 @@ impl PartitionSelect {
             return Ok(());
         };
         let Some(grouping) = &select.grouping else { return Ok(()) };
-        let env = self.bound.env_of(row);
+        let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
         let id = row.doc_id();
         let key: Vec<_> = grouping.keys.iter().map(|key| Sorted(eval(key, &env))).collect();
-        if !groups.contains_key(&key) {
-            let values: Vec<_> = key.iter().map(|sorted| sorted.0.clone()).collect();
-            self.held.add(group_size(&values, grouping.aggregates.len()))?;
-            groups.insert(key.clone(), (id.clone(), new_partials(grouping)));
-        }
-        let (_, partials) = groups.get_mut(&key).expect("the group was just made");
-        let mut bytes = 0;
+        let (_, partials) = match groups.entry(key) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let partials = new_partials(grouping);
+                let values = place.key().iter().filter_map(|Sorted(value)| value.as_ref());
+                self.held.add(size_of_key(values) + size_of_partials(&partials))?;
+                place.insert((id.clone(), partials))
+            }
+        };
         for (partial, aggregate) in partials.iter_mut().zip(&grouping.aggregates) {
+            let before = partial.below_bytes();
             match &aggregate.argument {
-                Some(argument) => bytes += partial.add(eval(argument, &env).as_ref(), id),
+                Some(argument) => partial.add(eval(argument, &env).as_ref(), id),
                 None => partial.add_row(),
             }
+            self.held.remove(before);
+            self.held.add(partial.below_bytes())?;
         }
-        self.held.add(bytes)
+        self.meter.check()
     }
 }
 
@@ -258,10 +293,17 @@ pub(super) fn order_of(bound: &Bound) -> &[Order] {
     bound.statement().tail().map_or(&[], |tail| &tail.order)
 }
 
-/// About how many bytes a group takes.
-pub(super) fn group_size(key: &[Option<Value>], aggregates: usize) -> usize {
-    let values: usize = key.iter().flatten().map(size_of_value).sum();
-    size_of::<PartGroup>() + values + aggregates * size_of::<Partial>()
+/// About how many bytes a group takes, with its place among the others.
+pub(super) fn group_size(key: &[Option<Value>], partials: &[Partial]) -> usize {
+    size_of_key(key.iter().flatten()) + size_of_partials(partials)
+}
+
+pub(super) fn size_of_key<'v>(values: impl Iterator<Item = &'v Value>) -> usize {
+    2 * size_of::<PartGroup>() + values.map(size_of_value).sum::<usize>()
+}
+
+pub(super) fn size_of_partials(partials: &[Partial]) -> usize {
+    partials.iter().map(|partial| size_of::<Partial>() + partial.below_bytes()).sum()
 }
 
 /// The items of a SELECT that groups.

@@ -1,0 +1,121 @@
+//! What expressions may cost, and that nothing is computed twice.
+
+use super::super::testing::{bind, error, matching, query, rows};
+use super::super::{
+    COLUMNS_MAX, DqlError, ErrorKind, Limits, NAMES_MAX, PartitionSelect, TERMS_MAX,
+};
+
+/// Why a statement is refused over one document with a text of `text_bytes`.
+fn refusal(statement: &str, arguments: &str, text_bytes: usize) -> DqlError {
+    let document = format!(r#"{{"_id":1,"t":"{}"}}"#, "a".repeat(text_bytes));
+    let run = || {
+        let bound = bind(statement, arguments)?;
+        let mut select = PartitionSelect::new(bound, Limits::default());
+        select.push(&rows(&[&document])[0])
+    };
+    run().expect_err(&statement[..statement.len().min(80)])
+}
+
+#[test]
+fn an_expression_makes_no_value_above_its_bound() {
+    for (expr, named) in [
+        ("repeat('ab', 1000000000)", "`repeat`"),
+        ("lpad('7', 9000000, '0')", "`lpad`"),
+        ("rpad(t, 9000000, 'é')", "`rpad`"),
+        ("concat(t, t)", "`concat`"),
+        ("t || t", "`||`"),
+        ("joinstr(t, 'a', 'b', 'c')", "`joinstr`"),
+        ("[t, t]", "`[…]`"),
+        ("{'a': t, 'b': t}", "`{…}`"),
+    ] {
+        let error = refusal(&format!("SELECT {expr} AS x FROM c"), "{}", 700_000);
+        assert_eq!(error.kind(), ErrorKind::Execution);
+        let text = error.message();
+        assert!(text.starts_with(named) && text.ends_with("at most 1048576"), "{text}");
+    }
+    let long = format!(r#"{{"x":"[{}1]"}}"#, "1,".repeat(1_000_000));
+    let error = refusal("SELECT * FROM c WHERE deserialize_json(:x) = t", &long, 1);
+    assert!(error.message().starts_with("`deserialize_json`"), "{error}");
+}
+
+#[test]
+fn a_value_that_is_only_handed_on_may_be_larger() {
+    let document = format!(r#"{{"_id":1,"t":"{}"}}"#, "a".repeat(3 << 20));
+    let found = query("SELECT byte_length(coalesce(t, '')) AS n FROM c", &[&document]);
+    assert_eq!(found, [format!(r#"{{"n":{}}}"#, 3 << 20)]);
+}
+
+#[test]
+fn a_statement_has_bounded_terms_names_and_columns() {
+    let terms =
+        |count: usize| format!("SELECT * FROM c WHERE {}", vec!["a = 1"; count].join(" OR "));
+    assert!(super::super::Statement::parse(&terms(TERMS_MAX)).is_ok());
+    for (text, what) in [
+        (terms(TERMS_MAX + 1), "4096 terms"),
+        (format!("SELECT [{}a] AS x FROM c", "a,".repeat(NAMES_MAX)), "names of fields"),
+        (format!("SELECT {}1 FROM c", "1,".repeat(COLUMNS_MAX)), "1024 columns"),
+        (format!("SELECT * FROM c ORDER BY {}a", "a,".repeat(64)), "64 keys"),
+    ] {
+        let error = error(&text);
+        assert!(error.message().contains(what), "{error}");
+    }
+    let list = format!("SELECT * FROM c WHERE a IN ({}1)", "-1, 'x',".repeat(50_000));
+    assert!(super::super::Statement::parse(&list).is_ok(), "a list is one term");
+}
+
+#[test]
+fn what_one_document_costs_is_bounded() {
+    let many = |term: &str, count| vec![term; count].join(" OR ");
+    for condition in [
+        many("t LIKE '%b%b'", 60),
+        many("t LIKE '%_b%_b'", 4),
+        many("t ILIKE '%b'", 12),
+        many("char_length(t) = 1", 40),
+        many("lower(t) = 'b'", 2),
+    ] {
+        let error = refusal(&format!("SELECT * FROM c WHERE {condition}"), "{}", 1_000_000);
+        assert!(error.message().contains("cost more than"), "{error}");
+    }
+}
+
+#[test]
+fn what_no_row_changes_is_computed_once() {
+    let mut select = PartitionSelect::new(
+        bind(
+            "SELECT * FROM c WHERE n IN deserialize_json(:list) AND n NOT IN (1 + 1, 3) AND s LIKE
+             concat('a', :wide) AND repeat('x', 900000) > s",
+            &format!(r#"{{"list":"[{}7]","wide":"%{}"}}"#, "1,".repeat(100_000), "%_".repeat(500)),
+        )
+        .expect("it is bound within its fuel"),
+        Limits::default(),
+    );
+    for id in 0..100 {
+        let document = format!(r#"{{"_id":{id},"n":7,"s":"a"}}"#);
+        select.push(&rows(&[&document])[0]).expect("a row costs little");
+    }
+    let spent = select.take_spent();
+    assert!(spent < 100 * 5_000, "{spent} for a hundred rows");
+}
+
+#[test]
+fn prepared_sets_answer_as_a_disjunction_of_equalities() {
+    let documents = [
+        r#"{"_id":1,"x":1}"#,
+        r#"{"_id":2,"x":"a"}"#,
+        r#"{"_id":3,"x":null}"#,
+        r#"{"_id":4}"#,
+        r#"{"_id":5,"x":[1,null]}"#,
+        r#"{"_id":6,"x":{"k":2.0}}"#,
+        r#"{"_id":7,"x":2.0}"#,
+    ];
+    for list in ["1, 2", "1.0", "'a'", "'a', null", "null", "deserialize_json('{'), 1", "'b'"] {
+        let equal: Vec<_> = list.split(", ").map(|item| format!("x = {item}")).collect();
+        for test in ["", " IS NULL", " IS MISSING", " IS FALSE", " IS TRUE"] {
+            let prepared = matching(&format!("(x IN ({list})){test}"), &documents);
+            let spelt = matching(&format!("({}){test}", equal.join(" OR ")), &documents);
+            assert_eq!(prepared, spelt, "{list}{test}");
+        }
+    }
+    assert_eq!(matching("x IN [[1, null], {'k': 2}]", &documents), ["5", "6"]);
+    assert_eq!(matching("x IN null IS NULL", &documents), ["1", "2", "3", "5", "6", "7"]);
+}

@@ -1,0 +1,130 @@
+//! Statements take turns by what they cost, whatever that is made of.
+
+use super::*;
+
+/// One thread with a few documents of 200 KB text each, and many small ones.
+fn server() -> Process {
+    let mut server = Process::server(&Options::default());
+    let wide = "ab".repeat(100_000);
+    for id in 0..8 {
+        server.execute(
+            "INSERT INTO wide DOCUMENTS (:d)",
+            &format!(r#"{{"d":{{"_id":{id},"t":"{wide}"}}}}"#),
+        );
+    }
+    for id in 0..40 {
+        let documents: Vec<_> =
+            (0..50).map(|n| format!(r#"{{"_id":{},"n":{n},"f":0.5}}"#, id * 50 + n)).collect();
+        let documents = format!(r#"{{"d":[{}]}}"#, documents.join(","));
+        assert_eq!(server.execute("INSERT INTO c DOCUMENTS (:d)", &documents).1.error, None);
+    }
+    server
+}
+
+impl Process {
+    /// How many turns a statement takes until its answer is there.
+    fn turns_of(&mut self, text: &str) -> usize {
+        let request = self.submit(0, Request::Execute(Self::statement(text, "{}")));
+        let mut turns = 0;
+        loop {
+            while let Some(output) = self.racks[0].poll_output() {
+                self.on_rack(0, output);
+            }
+            if let Some((_, Some(outcome))) = self.replies.get(&request) {
+                assert_eq!(outcome.error, None, "{text}");
+                return turns;
+            }
+            while let Some((_, input)) = self.mail.pop_front() {
+                self.racks[0].handle_input(input, self.now);
+            }
+            self.now.mono.ns += 1_000;
+            self.racks[0].handle_input(RackInput::Time, self.now);
+            turns += 1;
+            assert!(turns < 100_000, "{text} comes to no end");
+        }
+    }
+}
+
+#[test]
+fn a_turn_is_measured_in_work_and_not_in_rows() {
+    let mut server = server();
+    let cheap = server.turns_of("SELECT COUNT(*) AS n FROM wide");
+    let dear = server.turns_of("SELECT COUNT(*) AS n FROM wide WHERE t LIKE '%b%b_c%'");
+    assert!(cheap < 10, "{cheap} turns for eight rows");
+    assert!(dear > 4 * 8, "{dear} turns for eight rows of a millisecond each");
+}
+
+#[test]
+fn rows_are_put_together_in_turns_too() {
+    let mut server = server();
+    for text in [
+        "SELECT _id, SUM(f) AS s FROM c GROUP BY _id HAVING SUM(f) > 0 ORDER BY _id",
+        "SELECT DISTINCT _id, n FROM c ORDER BY n",
+        "SELECT * FROM c ORDER BY n",
+    ] {
+        let turns = server.turns_of(text);
+        // Two thousand rows take that many for being looked at alone; the first of each partition are not counted.
+        assert!(turns >= 2_000 * 1_500 / 200_000 - 4, "{turns} turns: {text}");
+    }
+    let by_group = server.turns_of("SELECT _id, COUNT(*) AS k FROM c GROUP BY _id");
+    let in_one = server.turns_of("SELECT COUNT(*) AS k FROM c");
+    assert!(by_group > in_one + 2_000 * 500 / 200_000, "{by_group} and {in_one} turns");
+}
+
+#[test]
+fn a_statement_that_costs_too_much_for_one_document_is_refused_and_says_so() {
+    let mut server = server();
+    let terms = vec!["t LIKE '%b_c%b_c%'"; 40].join(" OR ");
+    for text in [
+        format!("SELECT * FROM wide WHERE {terms}"),
+        format!("UPDATE wide SET x = 1 WHERE {terms}"),
+        format!("UPDATE wide SET x = ({terms}) WHERE _id = 1"),
+        format!("DELETE FROM wide WHERE _id = 1 AND ({terms})"),
+    ] {
+        let error = server.execute(&text, "{}").1.error.expect("it is refused");
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains("cost more than"), "{error}");
+    }
+    server.check();
+}
+
+#[test]
+fn what_a_statement_holds_is_counted_in_every_place() {
+    let mut server = Process::server(&Options { partitions: 16, ..Options::default() });
+    for id in 0..20 {
+        let documents: Vec<_> =
+            (0..100).map(|n| format!(r#"{{"_id":{},"f":{n}.5}}"#, id * 100 + n)).collect();
+        let documents = format!(r#"{{"d":[{}]}}"#, documents.join(","));
+        assert_eq!(server.execute("INSERT INTO c DOCUMENTS (:d)", &documents).1.error, None);
+    }
+    // Each sum of floats takes half a kilobyte: 200 of them in 2,000 groups are 240 MB.
+    let sums: Vec<_> = (0..200).map(|n| format!("SUM(f + {n}) AS s{n}")).collect();
+    let text = format!("SELECT _id, {} FROM c GROUP BY _id", sums.join(","));
+    let error = server.execute(&text, "{}").1.error.expect("it is refused");
+    assert!(error.message.contains("bytes in one place: use LIMIT"), "{error}");
+}
+
+#[test]
+fn an_answer_leaves_no_more_untaken_than_its_bound() {
+    let mut server = server();
+    let limit = NodeLimits::default().reply_bytes_max as usize;
+    for text in
+        ["SELECT * FROM wide ORDER BY t", "SELECT * FROM wide", "SELECT t FROM wide GROUP BY t"]
+    {
+        let request = server.submit(0, Request::Execute(Process::statement(text, "{}")));
+        let mut untaken = 0;
+        for _ in 0..1_000 {
+            server.now.mono.ns += 1_000;
+            server.racks[0].handle_input(RackInput::Time, server.now);
+            while let Some(output) = server.racks[0].poll_output() {
+                if let RackOutput::Reply { reply: Reply::Rows(rows), .. } = output {
+                    untaken += rows.len();
+                }
+            }
+        }
+        assert!(untaken > 0 && untaken < limit + 210_000, "{untaken} bytes: {text}");
+        server.racks[0].handle_input(RackInput::Cancel { request }, server.now);
+    }
+    server.settle();
+    server.check();
+}
