@@ -178,6 +178,7 @@ pub struct Statement {
     pub(crate) parameters: Vec<Parameter>,
     /// How many values can be computed when arguments are bound.
     pub(crate) ready_count: u32,
+    pub(crate) size_bytes: usize,
 }
 
 /// A placeholder, listed once however often it is used.
@@ -430,6 +431,12 @@ impl Statement {
     #[must_use]
     pub fn datasource(&self) -> Datasource {
         self.source().datasource
+    }
+
+    /// About how many bytes of memory it takes.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
     }
 
     /// The text it was parsed from.

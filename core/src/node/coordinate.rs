@@ -10,13 +10,11 @@ use super::mutation::Mutation;
 use super::request::{
     Credential, ErrorKind, Execute, Outcome, Reply, Request, RequestError, RequestId,
 };
-use super::select::SelectCall;
+use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
 use crate::auth::{AuthError, CatalogOp, Permissions, SharedPermissions};
-use crate::dql::Statement;
 use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
-use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::DocKey;
@@ -36,6 +34,8 @@ pub(crate) struct Call {
 pub(crate) enum Work {
     /// Waits until a transaction is durable.
     Wait { until: Txn, give_up: Instant, execute: Box<Execute> },
+    /// Waits for others of its key.
+    Queued(Box<SelectStart>),
     /// Reads.
     Select(Box<SelectCall>),
     /// Writes.
@@ -63,7 +63,17 @@ impl Call {
     pub(crate) fn read_at(&self) -> Option<Txn> {
         match &self.work {
             Work::Select(select) => Some(select.at()),
-            Work::Wait { .. } | Work::Mutate(_) | Work::Catalog => None,
+            Work::Wait { .. } | Work::Queued(_) | Work::Mutate(_) | Work::Catalog => None,
+        }
+    }
+
+    /// A mutation, also while it looks for its documents: it goes on when nobody waits for its answer.
+    fn is_mutation(&self) -> bool {
+        match &self.work {
+            Work::Mutate(_) | Work::Catalog => true,
+            Work::Queued(start) => start.is_choosing(),
+            Work::Select(select) => select.is_choosing(),
+            Work::Wait { .. } => false,
         }
     }
 }
@@ -191,28 +201,36 @@ impl Node {
             self.requests.remove(&request);
         }
         self.deadlines.remove(&(ended.deadline, call));
-        if let Work::Wait { until, give_up, .. } = &ended.work {
-            self.deadlines.remove(&(*give_up, call));
-            self.waits.remove(&(*until, call));
+        match &ended.work {
+            Work::Wait { until, give_up, .. } => {
+                self.deadlines.remove(&(*give_up, call));
+                self.waits.remove(&(*until, call));
+            }
+            Work::Queued(start) => {
+                let asker = start.asker().expect("only what is counted by its key waits for it");
+                self.scans.forget(asker, call);
+            }
+            Work::Select(select) => {
+                if let Some(asker) = select.asker() {
+                    self.scans.release(asker);
+                }
+            }
+            Work::Mutate(_) | Work::Catalog => {}
         }
         Some(ended)
     }
 
     pub(crate) fn on_cancel(&mut self, request: RequestId) {
         let Some(call) = self.requests.remove(&request) else { return };
-        match self.calls.get_mut(&call).map(|call| &mut call.work) {
-            // What is being written is written; only nobody waits for the answer.
-            Some(Work::Mutate(_) | Work::Catalog) => {
-                if let Some(call) = self.calls.get_mut(&call) {
-                    call.request = None;
-                }
-            }
-            Some(Work::Wait { .. } | Work::Select(_)) => {
-                if let Some(Call { work: Work::Select(select), .. }) = self.end_call(call) {
-                    self.cancel_parts(call, &select);
-                }
-            }
-            None => {}
+        // A mutation goes on; only its reply is dropped.
+        if let Some(found) = self.calls.get_mut(&call)
+            && found.is_mutation()
+        {
+            found.request = None;
+            return;
+        }
+        if let Some(Call { work: Work::Select(select), .. }) = self.end_call(call) {
+            self.cancel_parts(call, &select);
         }
     }
 
@@ -250,7 +268,7 @@ impl Node {
                     self.cancel_parts(call, &select);
                     timed_out()
                 }
-                Work::Mutate(_) | Work::Catalog => timed_out(),
+                Work::Queued(_) | Work::Mutate(_) | Work::Catalog => timed_out(),
             };
             if let Some(request) = ended.request {
                 self.reply_error(request, ended.query_type, error);
@@ -390,7 +408,7 @@ impl Node {
         let Some(request) = ended.request else { return };
         let mutated = match &ended.work {
             Work::Mutate(mutate) => ids_in_order(&mutate.order, mutated),
-            Work::Wait { .. } | Work::Select(_) | Work::Catalog => Vec::new(),
+            Work::Wait { .. } | Work::Queued(_) | Work::Select(_) | Work::Catalog => Vec::new(),
         };
         let outcome =
             Outcome { txn: Some(txn), query_type: ended.query_type, mutated, ..Outcome::default() };
@@ -542,34 +560,6 @@ impl Node {
     }
 }
 
-/// Parsed statements by their text.
-#[derive(Debug, Default)]
-pub(crate) struct StatementCache {
-    by_text: Map<Arc<str>, Arc<Statement>>,
-    oldest: VecDeque<Arc<str>>,
-}
-
-impl StatementCache {
-    pub(crate) fn parse(&mut self, text: &Arc<str>) -> Result<Arc<Statement>, RequestError> {
-        if let Some(statement) = self.by_text.get(&**text) {
-            return Ok(statement.clone());
-        }
-        let statement = Statement::parse(text)
-            .map(Arc::new)
-            .map_err(|error| RequestError::new(ErrorKind::Invalid, error.to_string()))?;
-        if text.len() <= CACHED_BYTES_MAX {
-            if self.oldest.len() >= CACHED_MAX
-                && let Some(oldest) = self.oldest.pop_front()
-            {
-                self.by_text.remove(&*oldest);
-            }
-            self.oldest.push_back(text.clone());
-            self.by_text.insert(text.clone(), statement.clone());
-        }
-        Ok(statement)
-    }
-}
-
 /// Those of `order` that were written, in that order: no id stands in either twice.
 fn ids_in_order(order: &[DocId], mut mutated: Vec<DocId>) -> Vec<Value> {
     if mutated.len() == order.len() {
@@ -605,7 +595,3 @@ pub(crate) fn timed_out() -> RequestError {
 
 /// How long a request waits for the transaction that it asks for.
 const MIN_TXN_WAIT_MAX: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// How many parsed statements are kept, and up to which length.
-const CACHED_MAX: usize = 1_024;
-const CACHED_BYTES_MAX: usize = 16 * 1_024;

@@ -18,8 +18,10 @@ mod mutation;
 mod rack;
 mod request;
 mod row;
+mod scans;
 mod select;
 mod snapshot;
+mod statements;
 mod sync_applied;
 mod sync_ask;
 mod sync_gather;
@@ -44,8 +46,10 @@ pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput};
 pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
+use scans::Scans;
 use snapshot::Snapshot;
 pub use snapshot::SnapshotAsk;
+use statements::StatementCache;
 pub use sync_ask::{FromSession, ToSession};
 use sync_host::SyncHost;
 pub use sync_host::{
@@ -97,6 +101,8 @@ pub struct NodeConfig {
 pub struct NodeLimits {
     /// Requests in progress at once.
     pub calls_max: usize,
+    /// Statements of one key in progress at once that look through a collection; more of them wait.
+    pub scans_of_key_max: usize,
     /// Bytes of rows that a client may leave untaken before its statement is suspended.
     pub reply_bytes_max: u64,
     /// Bytes of one record.
@@ -124,6 +130,7 @@ impl Default for NodeLimits {
     fn default() -> Self {
         Self {
             calls_max: 16_384,
+            scans_of_key_max: 64,
             reply_bytes_max: 256 * 1024,
             record_bytes_max: 64 * 1024 * 1024,
             document_bytes_max: 5 * 1024 * 1024,
@@ -272,7 +279,8 @@ pub struct Node {
     merging: VecDeque<CallId>,
     appends: Appends,
     sync: SyncHost,
-    statements: coordinate::StatementCache,
+    statements: StatementCache,
+    scans: Scans,
     snapshot: Option<Snapshot>,
     links: Vec<Link>,
     rng: Rng,
@@ -315,7 +323,8 @@ impl Node {
             merging: VecDeque::new(),
             appends: Appends::default(),
             sync: SyncHost::new(rng.split()),
-            statements: coordinate::StatementCache::default(),
+            statements: StatementCache::default(),
+            scans: Scans::default(),
             snapshot: None,
             links: vec![Link::default(); usize::from(config.partitions)],
             rng,
@@ -354,6 +363,9 @@ impl Node {
             Input::Timers => self.on_timers(now),
         }
         self.run_ready(now);
+        while self.begin_waiting_scan(now) {
+            self.run_ready(now);
+        }
     }
 
     /// Takes notice that everything up to `upto` is durable and none of it concerns this node, when nothing here

@@ -10,6 +10,7 @@ use super::mutate::dql_error;
 use super::mutation::{Mutation, MutationKind};
 use super::request::{ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId};
 use super::row::StoredRow;
+use super::scans::Asker;
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, Output};
 use crate::auth::SharedPermissions;
@@ -22,6 +23,7 @@ use crate::ident::{AppId, DocId, PartitionId, Slot, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{DocKey, Read, ScanStep};
+use crate::time::Instant;
 use crate::value::Value;
 
 /// A read at its coordinator.
@@ -34,6 +36,34 @@ pub(crate) struct SelectCall {
     /// Who has been asked for a part that has not come.
     asked: SmallVec<[bool; 8]>,
     purpose: Purpose,
+    /// Whose place it has among those that look through a collection.
+    asker: Option<Asker>,
+    /// Since when its client has had all that it may leave untaken: its clock stands still.
+    paused_at: Option<Instant>,
+}
+
+/// A read that is about to begin.
+#[derive(Debug)]
+pub(crate) struct SelectStart {
+    request: Option<RequestId>,
+    query_type: &'static str,
+    app: AppId,
+    deadline: Instant,
+    bound: Bound,
+    permissions: SharedPermissions,
+    purpose: Purpose,
+    asker: Option<Asker>,
+}
+
+impl SelectStart {
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        self.asker
+    }
+
+    /// Its rows are the documents that a mutation is about.
+    pub(crate) fn is_choosing(&self) -> bool {
+        matches!(self.purpose, Purpose::Choose { .. })
+    }
 }
 
 /// Most reads are of one document, and so of one partition.
@@ -50,6 +80,15 @@ enum Purpose {
 impl SelectCall {
     pub(crate) fn at(&self) -> Txn {
         self.at
+    }
+
+    pub(crate) fn asker(&self) -> Option<Asker> {
+        self.asker
+    }
+
+    /// Its rows are the documents that a mutation is about.
+    pub(crate) fn is_choosing(&self) -> bool {
+        matches!(self.purpose, Purpose::Choose { .. })
     }
 }
 
@@ -115,12 +154,23 @@ impl Node {
         let bound =
             Bound::taking(statement.clone(), &mut execute.args).map_err(|e| dql_error(&e))?;
         let query_type = statement.query_type();
+        let asker = Asker::of(execute).filter(|_| *bound.access() == Access::Scan);
+        let (app, deadline) = (execute.app, execute.deadline);
+        let start = |bound, permissions, purpose| SelectStart {
+            request: Some(request),
+            query_type,
+            app,
+            deadline,
+            bound,
+            permissions,
+            purpose,
+            asker,
+        };
         if !statement.is_mutation() {
             let purpose = Purpose::Rows { untaken_bytes: 0 };
-            self.begin_select(Some(request), query_type, execute, bound, permissions, purpose, now);
+            self.begin_select(start(bound, permissions, purpose), now);
             return Ok(());
         }
-        let (app, deadline) = (execute.app, execute.deadline);
         let collection = statement.shared_collection().clone();
         let mutation =
             |permissions, kind| Mutation { app, collection, permissions, deadline, kind };
@@ -138,15 +188,7 @@ impl Node {
             Some(ids) => self.begin_mutation(Some(request), query_type, mutation, ids),
             None => {
                 let purpose = Purpose::Choose { mutation: Some(mutation), ids: Vec::new() };
-                self.begin_select(
-                    Some(request),
-                    query_type,
-                    execute,
-                    bound,
-                    permissions,
-                    purpose,
-                    now,
-                );
+                self.begin_select(start(bound, permissions, purpose), now);
             }
         }
         Ok(())
@@ -169,18 +211,24 @@ impl Node {
         Ok((MutationKind::Insert { plan, documents }, ids))
     }
 
-    #[allow(clippy::too_many_arguments, reason = "all of it is the read that begins")]
-    fn begin_select(
-        &mut self,
-        request: Option<RequestId>,
-        query_type: &'static str,
-        execute: &Execute,
-        bound: Bound,
-        permissions: SharedPermissions,
-        purpose: Purpose,
-        now: Now,
-    ) {
-        let partitions = self.partitions_of(execute.app, &bound);
+    /// Begins a read, or lets it wait for others of its key that look through a collection as well.
+    fn begin_select(&mut self, start: SelectStart, now: Now) {
+        let max = self.config.limits.scans_of_key_max;
+        if let Some(asker) = start.asker
+            && !self.scans.take_place(asker, max)
+        {
+            let (request, query_type, deadline) = (start.request, start.query_type, start.deadline);
+            let call = self.add_call(request, query_type, deadline, Work::Queued(Box::new(start)));
+            return self.scans.wait(asker, call);
+        }
+        self.run_select(start, now);
+    }
+
+    /// Begins a read that has its place.
+    pub(crate) fn run_select(&mut self, start: SelectStart, now: Now) {
+        let SelectStart { request, query_type, app, deadline, bound, permissions, purpose, asker } =
+            start;
+        let partitions = self.partitions_of(app, &bound);
         let sharing = partitions.len();
         let merge = MergeSelect::new(bound.clone(), sharing, Limits::default());
         let is_done = merge.is_done();
@@ -190,12 +238,13 @@ impl Node {
             asked: SmallVec::from_elem(true, partitions.len()),
             partitions: partitions.clone(),
             purpose,
+            asker,
+            paused_at: None,
         };
         let work = Work::Select(Box::new(select));
-        let call = self.add_call(request, query_type, execute.deadline, work);
+        let call = self.add_call(request, query_type, deadline, work);
         for partition in partitions {
-            let (bound, permissions) = (bound.clone(), permissions.clone());
-            let (app, at) = (execute.app, now.durable);
+            let (bound, permissions, at) = (bound.clone(), permissions.clone(), now.durable);
             self.send(partition, Body::Select { call, bound, app, permissions, at, sharing });
         }
         // A statement about no document at all has its answer already.
@@ -285,6 +334,11 @@ impl Node {
                     self.outputs
                         .push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
                 }
+                if *untaken_bytes >= limit && !select.merge.is_done() {
+                    select.paused_at = Some(self.last_now.mono);
+                    self.deadlines.remove(&(entry.deadline, call));
+                    return;
+                }
             }
             Purpose::Choose { ids, .. } => {
                 let rows = select.merge.take_rows(usize::MAX);
@@ -363,12 +417,20 @@ impl Node {
 
     pub(crate) fn on_drained(&mut self, request: RequestId, bytes: u64) {
         let Some(&call) = self.requests.get(&request) else { return };
-        if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call)
-            && let Purpose::Rows { untaken_bytes } = &mut select.purpose
-        {
-            *untaken_bytes = untaken_bytes.saturating_sub(bytes);
-            self.advance_select(call);
+        let (limit, now) = (self.config.limits.reply_bytes_max, self.last_now.mono);
+        let Some(entry) = self.calls.get_mut(&call) else { return };
+        let Work::Select(select) = &mut entry.work else { return };
+        let Purpose::Rows { untaken_bytes } = &mut select.purpose else { return };
+        *untaken_bytes = untaken_bytes.saturating_sub(bytes);
+        if *untaken_bytes >= limit {
+            return;
         }
+        // The time of a read is what it works, not what its client takes to read.
+        if let Some(since) = select.paused_at.take() {
+            entry.deadline = entry.deadline.after(now.since(since));
+            self.deadlines.insert((entry.deadline, call));
+        }
+        self.advance_select(call);
     }
 
     pub(crate) fn start_select(

@@ -106,7 +106,12 @@ pub(crate) struct World {
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
 fn limits(shape: &mut Rng) -> NodeLimits {
-    let small = NodeLimits { reply_bytes_max: 700, turn_fuel: 12_000, ..NodeLimits::default() };
+    let small = NodeLimits {
+        reply_bytes_max: 700,
+        turn_fuel: 12_000,
+        scans_of_key_max: 2,
+        ..NodeLimits::default()
+    };
     if shape.one_in(2) {
         return small;
     }

@@ -33,6 +33,9 @@ pub const COLUMNS_MAX: usize = 1_024;
 /// The most keys in `ORDER BY`.
 const ORDER_KEYS_MAX: usize = 64;
 
+/// About how many bytes a node of an expression takes, with its place in its parent.
+const NODE_BYTES: usize = 2 * size_of::<Expr>();
+
 /// The most steps in a path. A path may create the objects that it walks through.
 pub const PATH_STEPS_MAX: usize = 64;
 
@@ -120,7 +123,9 @@ impl Statement {
         let mut parser = Parser::new(text)?;
         let mut kind = parser.statement()?;
         let ready_count = ready::mark(&mut kind);
-        Ok(Self { text: text.into(), kind, parameters: parser.parameters, ready_count })
+        let size_bytes = size_of::<Self>() + text.len() + parser.nodes * NODE_BYTES;
+        let parameters = parser.parameters;
+        Ok(Self { text: text.into(), kind, parameters, ready_count, size_bytes })
     }
 }
 
@@ -134,6 +139,7 @@ struct Parser<'a> {
     /// The end of the token before `token`.
     last_end: u32,
     depth: u16,
+    nodes: usize,
     terms: usize,
     names: usize,
     parameters: Vec<Parameter>,
@@ -153,6 +159,7 @@ impl<'a> Parser<'a> {
             token,
             last_end: 0,
             depth: 0,
+            nodes: 0,
             terms: 0,
             names: 0,
             parameters: Vec::new(),
@@ -317,6 +324,7 @@ impl<'a> Parser<'a> {
 
     /// An expression from `start` to the token before the current one.
     fn make(&mut self, kind: ExprKind, start: Span) -> Parsed<Expr> {
+        self.nodes += 1;
         self.count(&kind, start)?;
         let expr = Expr::new(kind, Span { start: start.start, end: self.last_end });
         if expr.height > DEPTH_MAX { Err(self.too_deep(expr.span)) } else { Ok(expr) }

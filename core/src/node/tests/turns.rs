@@ -128,3 +128,80 @@ fn an_answer_leaves_no_more_untaken_than_its_bound() {
     server.settle();
     server.check();
 }
+
+#[test]
+fn a_key_with_many_scans_waits_for_itself() {
+    let mut server = server();
+    let ask = |server: &mut Process, text: &str, credential: &Credential| {
+        let credential = credential.clone();
+        server.submit(0, Request::Execute(Execute { credential, ..Process::statement(text, "{}") }))
+    };
+    let key = Credential::Bearer(Some(KEY.into()));
+    let scans: Vec<_> = (0..200)
+        .map(|n| match n % 3 {
+            0 => ask(&mut server, "SELECT COUNT(*) AS n FROM c WHERE n > 3", &key),
+            1 => ask(&mut server, "UPDATE c SET m = 1 WHERE n = 7", &key),
+            _ => ask(&mut server, "DELETE FROM c WHERE n > 1000", &key),
+        })
+        .collect();
+    let running = |server: &Process| {
+        server.racks[0].nodes()[0]
+            .calls
+            .count(|call| matches!(&call.work, coordinate::Work::Select(_)))
+    };
+    assert_eq!(running(&server), NodeLimits::default().scans_of_key_max);
+    // Of those that wait some are given up; the others come to their turn all the same.
+    for request in &scans[150..] {
+        let request = *request;
+        server.racks[0].handle_input(RackInput::Cancel { request }, server.now);
+    }
+    // What names its documents does not wait, nor does the process itself.
+    let by_id = ask(&mut server, "SELECT _id FROM c WHERE _id = 7", &key);
+    let local = ask(&mut server, "SELECT COUNT(*) AS n FROM wide", &Credential::Local);
+    while let Some(output) = server.racks[0].poll_output() {
+        server.on_rack(0, output);
+    }
+    for request in [&by_id, &local] {
+        let (_, outcome) = server.replies.get(request).expect("it was begun at once");
+        assert!(outcome.is_some(), "and its few documents took one turn");
+    }
+    server.settle();
+    for request in scans[..150].iter().chain([&by_id, &local]) {
+        assert_eq!(server.answer(*request).1.error, None);
+    }
+    assert_eq!(server.racks[0].nodes()[0].load(), 0, "nothing is left");
+    server.check();
+}
+
+#[test]
+fn the_clock_of_a_read_stands_still_while_its_client_does_not_read() {
+    let mut server = server();
+    let second = 1_000_000_000;
+    let deadline = Instant { ns: server.now.mono.ns + 30 * second };
+    let execute = Execute { deadline, ..Process::statement("SELECT * FROM wide", "{}") };
+    let request = server.submit(0, Request::Execute(execute));
+    let mut taken = 0;
+    let mut outcome = None;
+    while outcome.is_none() {
+        let mut untaken = 0;
+        // It works for a while, and then its client takes ten seconds to read.
+        for _ in 0..200 {
+            server.now.mono.ns += 1_000;
+            server.racks[0].handle_input(RackInput::Time, server.now);
+            while let Some(output) = server.racks[0].poll_output() {
+                match output {
+                    RackOutput::Reply { reply: Reply::Rows(rows), .. } => untaken += rows.len(),
+                    RackOutput::Reply { reply: Reply::Done(done), .. } => outcome = Some(done),
+                    _ => {}
+                }
+            }
+        }
+        assert!(untaken > 0 || outcome.is_some(), "it goes on when there is room");
+        taken += untaken;
+        server.now.mono.ns += 10 * second;
+        let bytes = untaken as u64;
+        server.racks[0].handle_input(RackInput::Drained { request, bytes }, server.now);
+    }
+    assert_eq!(outcome.expect("it was answered").error, None);
+    assert!(taken > 8 * 200_000, "{taken} bytes over more than a minute");
+}

@@ -1,0 +1,90 @@
+//! Statements that look through a collection, counted by the key that asks: a key with many of them waits for
+//! itself, and not everybody else for it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::Node;
+use super::coordinate::{Call, Work};
+use super::message::CallId;
+use super::request::{Credential, Execute};
+use crate::auth::hash;
+use crate::ident::AppId;
+use crate::seam::Now;
+
+/// Whose statement it is: the app, and a hash of the credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Asker(AppId, [u8; 32]);
+
+impl Asker {
+    /// Nobody for the process itself, which asks for nothing that has to wait.
+    pub(crate) fn of(execute: &Execute) -> Option<Self> {
+        match &execute.credential {
+            Credential::Bearer(Some(token)) => Some(Self(execute.app, hash(token))),
+            Credential::Bearer(None) | Credential::Local => None,
+        }
+    }
+}
+
+/// The statements of each key that has any.
+#[derive(Debug, Default)]
+pub(crate) struct Scans {
+    by_asker: BTreeMap<Asker, Counted>,
+    /// Those that have a place and may begin now.
+    startable: VecDeque<(Asker, CallId)>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    /// How many have a place.
+    running: usize,
+    /// In the order in which they came, which is that of their names.
+    waiting: BTreeSet<CallId>,
+}
+
+impl Scans {
+    /// Counts one more, if there is room for it.
+    pub(crate) fn take_place(&mut self, asker: Asker, max: usize) -> bool {
+        let counted = self.by_asker.entry(asker).or_default();
+        let has_room = counted.running < max;
+        counted.running += usize::from(has_room);
+        has_room
+    }
+
+    pub(crate) fn wait(&mut self, asker: Asker, call: CallId) {
+        self.by_asker.entry(asker).or_default().waiting.insert(call);
+    }
+
+    /// A call waits no longer. One that has a place already keeps it until its turn to begin.
+    pub(crate) fn forget(&mut self, asker: Asker, call: CallId) {
+        if let Some(counted) = self.by_asker.get_mut(&asker) {
+            counted.waiting.remove(&call);
+        }
+    }
+
+    /// One has ended: its place goes to the next that waits.
+    pub(crate) fn release(&mut self, asker: Asker) {
+        let Some(counted) = self.by_asker.get_mut(&asker) else { return };
+        match counted.waiting.pop_first() {
+            Some(next) => self.startable.push_back((asker, next)),
+            None => {
+                counted.running -= 1;
+                if counted.running == 0 {
+                    self.by_asker.remove(&asker);
+                }
+            }
+        }
+    }
+}
+
+impl Node {
+    /// Begins one statement that has waited for a place. False when there is none.
+    pub(crate) fn begin_waiting_scan(&mut self, now: Now) -> bool {
+        let Some((asker, call)) = self.scans.startable.pop_front() else { return false };
+        match self.end_call(call) {
+            Some(Call { work: Work::Queued(start), .. }) => self.run_select(*start, now),
+            // It was cancelled, or has had its time: the place goes on to the next.
+            _ => self.scans.release(asker),
+        }
+        true
+    }
+}
