@@ -238,7 +238,7 @@ class Reader:
         said["ours"] = self.list(self.varint)
         said["owed"] = self.list(lambda: {
             "collection": self.text(), "id": doc_id(self.bytes()),
-            "reason": REASONS[self.byte()], "write_generation": self.varint()})
+            "reason": REASONS[self.byte()], "write_permission": self.varint()})
         return said
 
     def vector(self):
@@ -301,14 +301,14 @@ FRAMES = {
     0x81: ("Hello", ["proto_min", "proto_max", "features", "app", "role", "peer_key", "log", "store", "boot", "actor",
                      "nonce", "kept_store", "hlc", "tombstone_ttl_hours", "digest_version", "id_version", "device_name",
                      "kept_nonce"]),
-    0x82: ("Subs", ["version", "subscriptions", "evict_generation", "write_generation", "cursor", "interest", "stale", "seen"]),
+    0x82: ("Subs", ["version", "subscriptions", "evict_generation", "write_permission", "cursor", "interest", "stale", "seen"]),
     0x83: ("Start", ["round", "version", "unknown", "interest"]),
     0x84: ("Offer", ["part", "round", "batch", "items"]), 0x85: ("OfferEnd", ["part", "round"]),
     0x86: ("Need", ["part", "round", "batch", "items", "last"]),
     0x87: ("UpdBegin", ["update", "item_count", "payload_bytes", "upto"]), 0x89: ("UpdEnd", ["update", "hash"]),
     0x8A: ("Got", ["update", "payload_bytes"]), 0x8B: ("Ack", ["update", "last", "outcomes"]),
     0x8C: ("Probe", ["probe"]), 0x8D: ("ProbeReply", ["probe"]), 0x0E: ("Ping", []), 0x0F: ("Pong", []),
-    0x90: ("Bye", ["reason", "text"]),
+    0x90: ("Bye", ["reason", "text"]), 0x11: ("Grant", ["read"]),
 }
 BYE = ["normal", "replaced", "protocol", "timeout", "shutdown", "permission changed", "unavailable", "reset"]
 

@@ -59,6 +59,10 @@ pub enum Plant {
     MadeDirNotSynced,
     /// The condition of a mutation sees documents that its key may not read.
     MutationSeesUnreadable,
+    /// A cursor counts as one of the present interest, whatever its receiver may read by now.
+    PermissionNotHashed,
+    /// A session goes on under the permission that it began with.
+    PermissionKept,
 }
 
 impl Plant {
@@ -91,6 +95,8 @@ impl Plant {
         Self::UnlistedKept,
         Self::MadeDirNotSynced,
         Self::MutationSeesUnreadable,
+        Self::PermissionNotHashed,
+        Self::PermissionKept,
     ];
 }
 

@@ -20,6 +20,7 @@ suite!(
     a_server_that_is_killed_while_devices_sync_agrees_with_them,
     what_a_device_wrote_reads_the_same_everywhere,
     a_device_with_a_wrong_token_hears_why,
+    a_device_whose_key_was_narrowed_is_told_so_and_widened_gets_what_was_there,
 );
 
 /// What every device asks for.
@@ -307,4 +308,36 @@ fn a_device_with_a_wrong_token_hears_why(driver: Driver) {
     assert!(text.contains("are the app and the token right?"), "{text}");
     device.token.clone_from(&server.token);
     device.sync(&server);
+}
+
+fn a_device_whose_key_was_narrowed_is_told_so_and_widened_gets_what_was_there(driver: Driver) {
+    let scratch = Scratch::new();
+    let server = server_with_cars(driver, &scratch);
+    let key = |name: &str, read: Value| {
+        let permissions = json!({"read": read, "write": {"everything": true}});
+        server.new_key(&json!({"name": name, "permissions": permissions}))
+    };
+    let none = key("none", json!({"queriesByCollection": {"tills": ["true"]}}));
+    let some = key("some", json!({"queriesByCollection": {"cars": ["_id < 100"]}}));
+    let count = "SELECT * FROM cars";
+    let mut device = Device::new(&server, &scratch, "device");
+    let sync = |device: &Device, code: i32| {
+        let output = device.syncing(&server).output().expect("the binary was just built");
+        let text = printed(&output);
+        assert_eq!(output.status.code(), Some(code), "{text}");
+        assert_eq!(text.contains("not readable: cars"), code == 3, "{text}");
+    };
+    device.token.clone_from(&none);
+    sync(&device, 3);
+    assert_eq!(device.rows(count).len(), 0);
+    device.token.clone_from(&some);
+    sync(&device, 0);
+    let part = device.rows(count).len();
+    device.token.clone_from(&server.token);
+    sync(&device, 0);
+    let all = device.rows(count).len();
+    assert!(0 < part && part < all, "{part} of {all}");
+    device.token.clone_from(&some);
+    sync(&device, 3);
+    assert_eq!(device.rows(count).len(), all, "it keeps what it has");
 }

@@ -51,6 +51,34 @@ impl ApiKey {
     }
 }
 
+/// What a credential is worth, and until when.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// What its bearer may do.
+    pub permissions: Arc<Permissions>,
+    /// When it stops being accepted; none for one that never does.
+    pub expires: Option<WallMs>,
+}
+
+impl Grant {
+    /// Everything, for ever.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { permissions: Arc::new(Permissions::everything()), expires: None }
+    }
+
+    /// True when both let their bearer do the same until the same moment.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let (ours, theirs) = (&self.permissions, &other.permissions);
+        self.expires == other.expires
+            && (Arc::ptr_eq(ours, theirs)
+                || (ours.read.hash() == theirs.read.hash()
+                    && ours.write.hash() == theirs.write.hash()
+                    && ours.remote_query == theirs.remote_query))
+    }
+}
+
 /// One app.
 #[derive(Clone, Debug)]
 pub struct App {
@@ -177,6 +205,15 @@ impl Catalog {
         token: Option<&str>,
         wall: WallMs,
     ) -> Result<Arc<Permissions>, AuthError> {
+        self.grant(app, token, wall).map(|grant| grant.permissions)
+    }
+
+    /// As [`authorize`](Self::authorize), with the moment at which the answer ends.
+    ///
+    /// # Errors
+    ///
+    /// When the app or the key is unknown, or the key has expired.
+    pub fn grant(&self, app: AppId, token: Option<&str>, wall: WallMs) -> Result<Grant, AuthError> {
         let entry = self.apps.get(&app).ok_or(AuthError::UnknownApp(app))?;
         let token = token.ok_or(AuthError::Missing)?;
         let hash = hash(token);
@@ -189,7 +226,7 @@ impl Catalog {
         if key.expires <= wall {
             return Err(AuthError::Expired(key.name.clone()));
         }
-        Ok(key.permissions.clone())
+        Ok(Grant { permissions: key.permissions.clone(), expires: Some(key.expires) })
     }
 
     /// True when `token` is the development token of `app`.

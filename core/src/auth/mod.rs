@@ -8,6 +8,6 @@ mod catalog;
 mod permission;
 
 pub use catalog::{
-    ApiKey, App, AuthError, Catalog, CatalogError, CatalogOp, KeyHash, hash, key_prefix,
+    ApiKey, App, AuthError, Catalog, CatalogError, CatalogOp, Grant, KeyHash, hash, key_prefix,
 };
-pub use permission::{Access, PermissionError, Permissions, SharedPermissions};
+pub use permission::{Access, AccessHash, PermissionError, Permissions, SharedPermissions};

@@ -25,6 +25,21 @@ pub struct Access {
     collections: BTreeMap<Box<str>, Vec<(Box<str>, IdFilter)>>,
 }
 
+/// Names what an [`Access`] covers: equal for two that were written in different orders, and with overwhelming
+/// likelihood for no others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AccessHash(pub [u8; 16]);
+
+impl AccessHash {
+    /// The first eight bytes, for places that keep one for each document.
+    #[must_use]
+    pub fn short(self) -> u64 {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        u64::from_le_bytes(first)
+    }
+}
+
 /// A permission object that we cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("permissions, {place}: {cause}")]
@@ -97,11 +112,50 @@ impl Access {
             })
     }
 
+    /// BLAKE3 over what is covered, cut to 128 bits: a version byte, then 1 for everything, or 2 and each collection
+    /// with its queries in the order of their bytes. A collection without queries gives nothing, as one that is not
+    /// listed.
+    #[must_use]
+    pub fn hash(&self) -> AccessHash {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&[ACCESS_HASH_VERSION, if self.everything { 1 } else { 2 }]);
+        let listed = self.collections.iter().filter(|(_, filters)| !filters.is_empty());
+        for (collection, filters) in listed.filter(|_| !self.everything) {
+            let mut texts: Vec<&str> = filters.iter().map(|(text, _)| &**text).collect();
+            texts.sort_unstable();
+            texts.dedup();
+            hasher.update(&(texts.len() as u64).to_le_bytes());
+            for part in std::iter::once(&**collection).chain(texts) {
+                hasher.update(&(part.len() as u64).to_le_bytes());
+                hasher.update(part.as_bytes());
+            }
+        }
+        let mut out = [0; 16];
+        out.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
+        AccessHash(out)
+    }
+
+    /// Reads what [`to_value`](Self::to_value) wrote.
+    ///
+    /// # Errors
+    ///
+    /// When a member has another type, or a query is not one over `_id` that this build understands.
+    pub fn from_value(value: &Value) -> Result<Self, PermissionError> {
+        let Some(member) = value.as_object() else {
+            return Err(error("access", "expected an object"));
+        };
+        Self::from_object(member, "access")
+    }
+
     fn from_member(object: &Object, name: &str) -> Result<Self, PermissionError> {
         let Some(member) = object.get(name) else { return Ok(Self::default()) };
         let Some(member) = member.as_object() else {
             return Err(error(name, "expected an object"));
         };
+        Self::from_object(member, name)
+    }
+
+    fn from_object(member: &Object, name: &str) -> Result<Self, PermissionError> {
         let everything = match member.get("everything") {
             None => false,
             Some(Value::Bool(everything)) => *everything,
@@ -120,7 +174,9 @@ impl Access {
         Ok(Self { everything, collections })
     }
 
-    fn to_value(&self) -> Value {
+    /// The JSON form: `{"everything": …, "queriesByCollection": {…}}`.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
         let mut queries = Object::default();
         for (collection, filters) in &self.collections {
             let texts = filters.iter().map(|(text, _)| Value::from(&**text)).collect();
@@ -161,3 +217,36 @@ fn error(place: &str, cause: &str) -> PermissionError {
 
 /// Shared by every request that carries the credential.
 pub type SharedPermissions = Arc<Permissions>;
+
+const ACCESS_HASH_VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::value::json;
+
+    fn access(text: &str) -> Access {
+        let value = json::parse(text.as_bytes(), json::Limits::default()).expect("it is JSON");
+        Access::from_value(&value).expect("it can be used")
+    }
+
+    #[test]
+    fn the_hash_of_an_access_says_what_it_covers_and_not_how_it_was_written() {
+        let one = access(r#"{"queriesByCollection":{"a":["_id == 1","_id == 2"],"b":["true"]}}"#);
+        let same =
+            access(r#"{"queriesByCollection":{"b":["true"],"a":["_id == 2","_id == 1"],"c":[]}}"#);
+        assert_eq!(one.hash(), same.hash());
+        let others = [
+            access(r#"{"queriesByCollection":{"a":["_id == 1"],"b":["true"]}}"#),
+            access(r#"{"queriesByCollection":{"a":["_id == 1","_id == 2"]}}"#),
+            access(r#"{"queriesByCollection":{"a":["_id == 1"],"b":["_id == 2","true"]}}"#),
+            access("{}"),
+            Access::everything(),
+        ];
+        for other in &others {
+            assert_ne!(one.hash(), other.hash());
+        }
+        let shadowed = access(r#"{"everything":true,"queriesByCollection":{"a":["true"]}}"#);
+        assert_eq!(shadowed.hash(), Access::everything().hash());
+    }
+}

@@ -404,7 +404,8 @@ impl Node {
     /// The next deadline, whether or not statements wait for their turn.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        [deadline, self.sync.next_timeout()].into_iter().flatten().min()
+        let expiry = self.sync.next_expiry(self.last_now);
+        [deadline, self.sync.next_timeout(), expiry].into_iter().flatten().min()
     }
 
     /// The oldest transaction that a read of this node may still be made at.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::sync_host::SessionId;
-use crate::auth::SharedPermissions;
+use crate::auth::{Access, SharedPermissions};
 use crate::document::Delta;
 use crate::dql::SubscriptionQuery;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
@@ -91,6 +91,14 @@ pub enum Ask {
         /// Stop after this many bytes, but not before the first.
         credit_bytes: usize,
     },
+    /// In which collections is a document held that we ask the remote for and that it does not let us read? Those
+    /// with nothing but our own edits count as readable: nobody gave them to us.
+    Unreadable {
+        /// What we ask for.
+        ours: Arc<CompiledInterest>,
+        /// What the remote lets us read.
+        access: Arc<Access>,
+    },
     /// May these be merged?
     Judge {
         /// Who sends.
@@ -127,6 +135,8 @@ pub enum Answer {
     Compared(Vec<(usize, Verdict)>),
     /// To [`Ask::Diff`]: of the first of them.
     Diffs(Vec<(usize, Option<ItemBody>)>),
+    /// To [`Ask::Unreadable`].
+    Unreadable(Vec<Box<str>>),
     /// To [`Ask::Judge`]: the outcome, and what to merge.
     Judged(Vec<(usize, Outcome, Option<Arc<Delta>>)>),
 }

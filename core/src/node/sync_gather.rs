@@ -1,6 +1,6 @@
 //! Answers of several partitions to one command of a session, put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -44,6 +44,8 @@ pub(crate) enum Parts {
         items: Vec<Offered>,
         next: Option<(Arc<str>, DocId)>,
     },
+    /// Collections of which we ask for more than we may read.
+    Unreadable(BTreeSet<Box<str>>),
     Verdicts(Vec<Verdict>),
     /// Those that were given so far; a place may be without an answer for want of credit.
     Diffs(Vec<Option<Option<ItemBody>>>),
@@ -81,6 +83,15 @@ impl Gather {
         Self::new(session, watch, usize::from(partitions), Parts::Stir)
     }
 
+    pub(crate) fn unreadable(
+        session: SessionId,
+        collections: BTreeSet<Box<str>>,
+        partitions: u16,
+    ) -> Self {
+        let command = CommandId::default();
+        Self::new(session, command, usize::from(partitions), Parts::Unreadable(collections))
+    }
+
     fn scan(session: SessionId, scan: CommandId) -> Self {
         Self::new(session, scan, 1, Parts::Scanned { items: Vec::new(), next: None })
     }
@@ -104,6 +115,9 @@ impl Gather {
             (Parts::Scanned { items, next }, Answer::Scanned { items: more, next: place }) => {
                 items.extend(more);
                 *next = place;
+            }
+            (Parts::Unreadable(collections), Answer::Unreadable(found)) => {
+                collections.extend(found);
             }
             (Parts::Verdicts(verdicts), Answer::Compared(answers)) => {
                 for (place, verdict) in answers {
@@ -147,6 +161,7 @@ impl Node {
             }
             Parts::Stir => {}
             Parts::Scanned { items, next } => self.on_scanned(session, id, items, next, now),
+            Parts::Unreadable(collections) => self.on_unreadable(session, collections),
             Parts::Verdicts(verdicts) => {
                 self.tell(session, HostEvent::Verdicts { id, verdicts }, now);
             }

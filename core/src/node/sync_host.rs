@@ -13,6 +13,7 @@ mod remotes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
@@ -26,8 +27,9 @@ use super::sync_gather::Gather;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
 use super::{Node, Output};
-use crate::auth::SharedPermissions;
+use crate::auth::Grant;
 use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
+use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
@@ -78,6 +80,13 @@ pub enum SessionReport {
     /// Every local commit that was durable when the probe was made is durable at the remote, and the remote has
     /// nothing for our subscriptions that is newer than what it had applied when it received the probe.
     Synced,
+    /// The remote does not let us read all that we ask for. Said at each beginning of its sending, until nothing of
+    /// the kind is left; nothing is said when there never was.
+    Restricted {
+        /// The collections of which we subscribe to documents that we may not read: none of the collection may be
+        /// read, or we hold documents of others, from a time when we might. They stay as they are.
+        collections: Vec<Box<str>>,
+    },
     /// The remote does not take documents of ours.
     Rejected {
         /// Which, the first [`REJECTED_LISTED_MAX`](crate::sync::REJECTED_LISTED_MAX) of an update.
@@ -136,8 +145,9 @@ pub(crate) struct SyncHost {
 #[derive(Debug)]
 pub(crate) struct Hosted {
     app: AppId,
-    permissions: SharedPermissions,
     credential: Credential,
+    /// What the credential was worth when the session began. The session ends with it, and when it changes.
+    grant: Grant,
     /// None until the remote has greeted.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) peer: PeerKey,
@@ -145,6 +155,7 @@ pub(crate) struct Hosted {
     pub(crate) watches: BTreeMap<CommandId, Watch>,
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     was_ready: bool,
+    was_restricted: bool,
 }
 
 /// A scan over all partitions, one after the other.
@@ -195,6 +206,17 @@ impl SyncHost {
 
     pub(crate) fn next_timeout(&self) -> Option<Instant> {
         self.sessions.values().filter_map(|hosted| hosted.session.as_ref()?.poll_timeout()).min()
+    }
+
+    /// When the first credential of a session expires, if wall time goes on as monotonic time does.
+    pub(crate) fn next_expiry(&self, now: Now) -> Option<Instant> {
+        if is_planted(Plant::PermissionKept) {
+            return None;
+        }
+        let expiries = self.sessions.values().filter_map(|hosted| hosted.grant.expires);
+        let left_ms = expiries.min()?.0.saturating_sub(now.wall.0);
+        // Whoever never expires has an end beyond every clock.
+        (left_ms <= EXPIRY_TIMER_MS_MAX).then(|| now.mono.after(Duration::from_millis(left_ms)))
     }
 
     /// True when nothing here waits for the log to be applied further.
@@ -275,7 +297,7 @@ impl Node {
                     self.close_connection(id, &reason.to_string());
                     return;
                 }
-                SessionOutput::Event(event) => self.on_session_event(id, event),
+                SessionOutput::Event(event) => self.on_session_event(id, event, now),
             }
         }
     }
@@ -293,7 +315,7 @@ impl Node {
         }
     }
 
-    fn on_session_event(&mut self, id: SessionId, event: SessionEvent) {
+    fn on_session_event(&mut self, id: SessionId, event: SessionEvent, now: Now) {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,
@@ -309,6 +331,7 @@ impl Node {
                 });
                 SessionReport::Rejected { listed: listed.collect(), count }
             }
+            SessionEvent::Granted { read } => return self.find_unreadable(id, &read, now),
             _ if !hosted.was_ready => {
                 hosted.was_ready = true;
                 SessionReport::Ready { peer: hosted.peer }
@@ -350,3 +373,6 @@ impl Node {
         }
     }
 }
+
+/// Expiries further away than this are looked at again when they have come nearer: a year.
+const EXPIRY_TIMER_MS_MAX: u64 = 366 * 24 * 3_600_000;

@@ -60,6 +60,7 @@ impl Node {
             Ask::Diff { filter, wanted, credit_bytes } => {
                 Answer::Diffs(self.diffs(app, &filter, wanted, credit_bytes))
             }
+            Ask::Unreadable { ours, access } => self.unreadable(app, &ours, &access),
             Ask::Judge { filter, clock_ms_max, items } => Answer::Judged(
                 items
                     .into_iter()

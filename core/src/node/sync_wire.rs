@@ -74,7 +74,7 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
         to.bytes(owed.key.collection.as_bytes());
         to.bytes(owed.key.id.as_bytes());
         to.byte(reason_code(owed.reason));
-        to.varint(owed.write_generation);
+        to.varint(owed.write_permission);
     }
     to.into_bytes().into()
 }
@@ -112,8 +112,8 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
             3 => RejectReason::Malformed,
             _ => return Err(from.invalid("owed")),
         };
-        let write_generation = from.varint("owed")?;
-        record.owed.push(Owed { key: DocKey { collection, id }, reason, write_generation });
+        let write_permission = from.varint("owed")?;
+        record.owed.push(Owed { key: DocKey { collection, id }, reason, write_permission });
     }
     from.finish()?;
     Ok(record)
@@ -159,7 +159,7 @@ mod tests {
             ours: vec![Nonce(5), Nonce(6)],
             theirs: Some(Nonce(7)),
             seen: Some((Actor::new(1, 2, 3), Hlc(8))),
-            owed: vec![Owed { key, reason: RejectReason::ClockSkew, write_generation: 9 }],
+            owed: vec![Owed { key, reason: RejectReason::ClockSkew, write_permission: 9 }],
         };
         for record in [RemoteRecord::default(), full] {
             assert_eq!(decode_record(&encode_record(&record)), Ok(record));

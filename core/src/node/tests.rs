@@ -5,6 +5,7 @@ mod cost;
 mod flow;
 mod judge;
 mod permission;
+mod permissions;
 mod refused;
 mod review;
 mod statements;

@@ -26,6 +26,11 @@ pub enum Frame {
     Subs(Box<Subs>),
     /// A round of sending begins.
     Start(Start),
+    /// What the listener may read here. Not said to who may read everything.
+    Grant {
+        /// JSON: see [`Access::to_value`](crate::auth::Access::to_value).
+        read: Bytes,
+    },
     /// A batch of versions that the speaker holds.
     Offer(Offer),
     /// The last batch has been offered.
@@ -118,8 +123,8 @@ pub struct Subs {
     pub interest: Interest,
     /// How often the speaker evicted.
     pub evict_generation: u64,
-    /// The generation of what the listener may write here.
-    pub write_generation: u64,
+    /// The hash of what the listener may write here: what it owes is offered again when this has changed.
+    pub write_permission: u64,
     /// How far the speaker has come in the listener's log.
     pub cursor: Option<Cursor>,
     /// The speaker's store was rolled back or cloned: it may have lost even what it sent itself.
@@ -248,6 +253,7 @@ impl Frame {
             Self::Hello(_) => "Hello",
             Self::Subs(_) => "Subs",
             Self::Start(_) => "Start",
+            Self::Grant { .. } => "Grant",
             Self::Offer(_) => "Offer",
             Self::OfferEnd(_) => "OfferEnd",
             Self::Need(_) => "Need",
@@ -289,6 +295,8 @@ pub const SUBSCRIPTION_COUNT_MAX: usize = 1_000;
 pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
 /// Texts and arguments of all subscriptions of one peer: all of them are compiled each time that it says them.
 pub const SUBSCRIPTIONS_BYTES_MAX: usize = 256 << 10;
+/// What a peer is told that it may read.
+pub(crate) const GRANT_BYTES_MAX: usize = 256 << 10;
 /// A device's name.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 /// The words of a goodbye.

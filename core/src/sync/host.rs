@@ -152,12 +152,12 @@ pub enum Outcome {
 pub enum Final {
     /// It was owed and is accepted: forget it.
     Accepted,
-    /// Refused: keep it in `owed` with the reason and the generation of our write permission there.
+    /// Refused: keep it in `owed` with the reason and the hash of our write permission there.
     Rejected {
         /// Why.
         reason: RejectReason,
-        /// The generation under which it was refused.
-        write_generation: u64,
+        /// The hash of the permission under which it was refused.
+        write_permission: u64,
     },
     /// Keep the copy, marked as evicted there.
     Evicted,
@@ -175,8 +175,8 @@ pub struct Owed {
     pub key: DocKey,
     /// Why it was refused.
     pub reason: RejectReason,
-    /// The remote's generation of our write permission at that time.
-    pub write_generation: u64,
+    /// The hash of our write permission at the remote at that time, as its `Subs` named it.
+    pub write_permission: u64,
 }
 
 /// What a store keeps durably about a remote peer.

@@ -52,6 +52,11 @@ pub enum SessionEvent {
         /// How many there are in all.
         count: u64,
     },
+    /// The remote does not let us read everything. Said before each `Start`, anew for each.
+    Granted {
+        /// What it lets us read, as JSON: see [`Access::to_value`](crate::auth::Access::to_value).
+        read: Bytes,
+    },
     /// What `probe` asked for holds: we have everything that the remote had applied when it received the probe,
     /// and the remote has everything that was durable here when we asked.
     Synced {

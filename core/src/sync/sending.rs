@@ -14,14 +14,16 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::{Access, AccessHash};
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
+use crate::value::json;
 
 use super::cursor::{BootTable, Position};
 use super::error::{CloseReason, ProtocolError};
-use super::frame::{Ack, Frame, Got, Need, Start, Subs};
+use super::frame::{Ack, Frame, GRANT_BYTES_MAX, Got, Need, Start, Subs};
 use super::host::{
     CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, Part, RejectReason, UpdateItem,
     Wanted,
@@ -49,7 +51,8 @@ pub(crate) const ROUND_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Sending {
     limits: Limits,
-    read_generation: u64,
+    /// What the remote may read here.
+    readable: Readable,
     /// What the remote wants; nothing is sent before we know.
     subs: Option<Subs>,
     /// A newer wish waits for the update in flight, or for its turn.
@@ -104,10 +107,10 @@ struct Live {
 }
 
 impl Sending {
-    pub(crate) fn new(limits: Limits, read_generation: u64) -> Self {
+    pub(crate) fn new(limits: Limits, access: &Access) -> Self {
         Self {
             limits,
-            read_generation,
+            readable: Readable::new(access),
             subs: None,
             is_restarting: false,
             subs_waiting: 0,
@@ -234,10 +237,8 @@ impl Sending {
         self.wanted.clear();
         self.round += 1;
         let subs = self.subs.as_ref().expect("pump returns before the first Subs");
-        let scope = InterestScope {
-            read_generation: self.read_generation,
-            evict_generation: subs.evict_generation,
-        };
+        let scope =
+            InterestScope { readable: self.readable.hash, evict_generation: subs.evict_generation };
         let interest = interest_hash(&subs.interest, scope);
         let judged = if is_planted(Plant::SenderCursorTrusted) && self.recorded > Txn(0) {
             Ok(self.recorded)
@@ -247,6 +248,9 @@ impl Sending {
             table.judge(subs.cursor.as_ref(), interest, durable)
         };
         let (round, version, unknown) = (self.round, subs.version, judged.err());
+        if let Some(read) = self.readable.text.clone() {
+            link.frame(&Frame::Grant { read });
+        }
         link.frame(&Frame::Start(Start { round, version, unknown, interest }));
         self.target = self.target.max(durable);
         match judged {
@@ -273,8 +277,8 @@ impl Sending {
 
     /// What was refused under another permission, or for its clock, is tried again.
     fn want_owed(&mut self) {
-        let generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
-        let again = self.owed.due(generation);
+        let permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
+        let again = self.owed.due(permission);
         self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
     }
 
@@ -484,16 +488,16 @@ impl Sending {
             return;
         }
         let reason = RejectReason::TooLarge;
-        let write_generation = self.subs.as_ref().map_or(0, |subs| subs.write_generation);
+        let write_permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
         let mut rejected = Rejections::default();
         for key in &keys {
             rejected.add(key, reason);
-            self.owed.insert(Owed { key: key.clone(), reason, write_generation });
+            self.owed.insert(Owed { key: key.clone(), reason, write_permission });
         }
         self.rejected_count += rejected.count;
         rejected.report(link);
         // Not waited for: if it is lost in a crash, the document is met again and named again.
-        let end = Final::Rejected { reason, write_generation };
+        let end = Final::Rejected { reason, write_permission };
         let items = keys.into_iter().map(|key| (key, end.clone())).collect();
         link.command(|id| HostCommand::Settle { id, items });
     }
@@ -570,7 +574,7 @@ impl Sending {
         for (key, reason) in refused {
             rejected.add(&key, reason);
             if reason == RejectReason::ClockSkew {
-                self.owed.insert(Owed { key, reason, write_generation: 0 });
+                self.owed.insert(Owed { key, reason, write_permission: 0 });
             }
         }
         self.rejected_count += rejected.count;
@@ -613,10 +617,10 @@ impl Sending {
                 }
                 Outcome::Rejected(reason) => {
                     rejected.add(&key, reason);
-                    let write_generation =
-                        self.subs.as_ref().map_or(0, |subs| subs.write_generation);
-                    self.owed.insert(Owed { key: key.clone(), reason, write_generation });
-                    let end = Final::Rejected { reason, write_generation };
+                    let write_permission =
+                        self.subs.as_ref().map_or(0, |subs| subs.write_permission);
+                    self.owed.insert(Owed { key: key.clone(), reason, write_permission });
+                    let end = Final::Rejected { reason, write_permission };
                     settling.finals.push_back((key, end));
                 }
                 Outcome::Evicted => {
@@ -733,6 +737,25 @@ impl Rejections {
         if self.count > 0 {
             link.event(SessionEvent::Rejected { listed: self.listed, count: self.count });
         }
+    }
+}
+
+/// What the remote may read, as its cursor names it and as it is told.
+#[derive(Debug)]
+struct Readable {
+    hash: AccessHash,
+    /// JSON; none when it is everything, or too long to be told.
+    text: Option<Bytes>,
+}
+
+impl Readable {
+    fn new(access: &Access) -> Self {
+        let text = (!access.is_everything()).then(|| {
+            let mut text = Vec::new();
+            json::write(&access.to_value(), &mut text);
+            Bytes::from(text)
+        });
+        Self { hash: access.hash(), text: text.filter(|text| text.len() <= GRANT_BYTES_MAX) }
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::auth::SharedPermissions;
 use crate::ident::{Actor, AppId, PeerKey, StoreId, Txn};
 use crate::rng::Rng;
 use crate::seam::Now;
@@ -37,10 +38,8 @@ pub struct SessionConfig {
     pub local: LocalIdentity,
     /// What we want. A server asks for [`Interest::Everything`].
     pub interest: Interest,
-    /// The generation of what the remote may read here, scopes of collections included.
-    pub read_generation: u64,
-    /// The generation of what the remote may write here.
-    pub write_generation: u64,
+    /// What the remote may read and write here. A session never lives longer than this holds.
+    pub permissions: SharedPermissions,
     /// Bounds.
     pub limits: Limits,
 }
@@ -201,7 +200,7 @@ impl Session {
         let mut link = Link::default();
         let handshake = Handshake::begin(&config, rng, &mut link);
         Self {
-            sending: Sending::new(config.limits, config.read_generation),
+            sending: Sending::new(config.limits, &config.permissions.read),
             receiving: Receiving::new(config.limits, config.interest.clone()),
             comparing: Comparing::default(),
             probes: Probes::default(),
@@ -401,7 +400,7 @@ impl Session {
             version: self.receiving.next_version(),
             interest: self.receiving.interest().clone(),
             evict_generation: self.config.local.evict_generation,
-            write_generation: self.config.write_generation,
+            write_permission: self.config.permissions.write.hash().short(),
             cursor: self.receiving.cursor(),
             stale: self.handshake.is_stale(),
             seen: self.handshake.seen(),

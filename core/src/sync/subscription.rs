@@ -3,6 +3,8 @@
 use bytes::Bytes;
 
 use super::cursor::InterestHash;
+use crate::auth::AccessHash;
+use crate::plant::{Plant, is_planted};
 
 /// One subscription: the text of a `SELECT *` and its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -39,21 +41,24 @@ impl Interest {
 }
 
 /// What decides, besides the subscriptions, which documents a receiver gets. The sender knows all of it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InterestScope {
-    /// The generation of what the receiver may read, scopes of collections included.
-    pub read_generation: u64,
+    /// What the receiver may read. By content and not by a count of changes: a count restarts with a restore, and
+    /// two keys with the same rights are one interest.
+    pub readable: AccessHash,
     /// How often the receiver evicted: what it evicted has to be offered again.
     pub evict_generation: u64,
 }
 
-/// Hashes what a receiver gets: blake3 over a version byte, the two generations and the subscriptions, cut to
+/// Hashes what a receiver gets: blake3 over a version byte, what is readable, the generation and the subscriptions, cut to
 /// 128 bits.
 #[must_use]
 pub fn interest_hash(interest: &Interest, scope: InterestScope) -> InterestHash {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&[INTEREST_HASH_VERSION]);
-    hasher.update(&scope.read_generation.to_le_bytes());
+    if !is_planted(Plant::PermissionNotHashed) {
+        hasher.update(&scope.readable.0);
+    }
     hasher.update(&scope.evict_generation.to_le_bytes());
     match interest {
         Interest::Everything => {
@@ -74,7 +79,7 @@ pub fn interest_hash(interest: &Interest, scope: InterestScope) -> InterestHash 
     InterestHash(out)
 }
 
-const INTEREST_HASH_VERSION: u8 = 1;
+const INTEREST_HASH_VERSION: u8 = 2;
 
 #[cfg(test)]
 mod tests {
@@ -93,10 +98,10 @@ mod tests {
 
     #[test]
     fn each_part_of_an_interest_changes_its_hash() {
-        let scope = InterestScope::default();
+        let scope = InterestScope { readable: AccessHash([1; 16]), evict_generation: 0 };
         let base = interest_hash(&Interest::of(vec![query("a"), query("b")]), scope);
         let evicted = InterestScope { evict_generation: 1, ..scope };
-        let permitted = InterestScope { read_generation: 1, ..scope };
+        let permitted = InterestScope { readable: AccessHash([2; 16]), ..scope };
         assert_ne!(base, interest_hash(&Interest::of(vec![query("ab")]), scope));
         assert_ne!(base, interest_hash(&Interest::Everything, scope));
         assert_ne!(base, interest_hash(&Interest::of(vec![query("a"), query("b")]), evicted));

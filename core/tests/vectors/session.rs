@@ -32,8 +32,8 @@ struct Pair {
 impl Pair {
     fn new() -> Self {
         let mut server = Process::new("server", 0x51, false);
-        // The device may write cars and nothing else.
-        let permissions = r#"{"read": {"everything": true}, "write": {"queriesByCollection": {"cars": ["true"]}}}"#;
+        // The device may read cars and boats, and write cars and nothing else.
+        let permissions = r#"{"read": {"queriesByCollection": {"boats": ["true"], "cars": ["true"]}}, "write": {"queriesByCollection": {"cars": ["true"]}}}"#;
         let permissions = Permissions::from_value(&parsed(permissions)).expect("valid permissions");
         let key = ApiKey {
             name: "device".into(),
@@ -189,7 +189,7 @@ fn every_kind_of_frame_is_among_them() {
         .filter(|(_, frame)| !frame.starts_with(b"BPG1"))
         .map(|(_, frame)| frame[0])
         .collect();
-    let all: BTreeSet<u8> = (0x81..=0x8D).chain([0x0E, 0x0F, 0x90]).collect();
+    let all: BTreeSet<u8> = (0x81..=0x8D).chain([0x0E, 0x0F, 0x90, 0x11]).collect();
     assert_eq!(kinds, all);
 }
 

@@ -64,6 +64,9 @@ pub struct PeerStatus {
     pub rejected: Vec<Rejected>,
     /// How many refusals there were that `rejected` had no room for. A document that is refused again counts again.
     pub rejected_unlisted: u64,
+    /// Collections of which this peer subscribes to documents that the server of the present session does not let it
+    /// read: none at all, or some that it holds from a time when it might. What it holds stays as it is.
+    pub restricted: Vec<Box<str>>,
     /// What went wrong last, and has not gone well since.
     pub last_error: Option<String>,
 }

@@ -21,7 +21,8 @@ use super::text::{compact, visible};
 /// this peer everything that the server had for its subscriptions. Without either it is a shell.
 ///
 /// Exit codes: 0 done, and in sync if that was asked for; 1 something failed; 2 not in sync in time, or wrong usage;
-/// 3 in sync, but the server refused documents, which are listed on standard error.
+/// 3 in sync with what the token allows, but the server refused documents, or does not let this peer read all that it
+/// subscribes to; both are listed on standard error.
 #[derive(Debug, clap::Args)]
 pub struct PeerArgs {
     /// The directory of the peer, made when missing.
@@ -147,9 +148,9 @@ impl PeerArgs {
 
 fn wait(peer: &Peer, timeout: Duration) -> End {
     let waited = peer.wait_synced(timeout);
-    let rejected = list_rejected(&peer.status());
+    let is_short = list_shortfalls(&peer.status());
     match waited {
-        Ok(()) if rejected => End::Rejected,
+        Ok(()) if is_short => End::Rejected,
         Ok(()) => End::Done,
         Err(error) => {
             say(&format!("error: {}", visible(&error.to_string())));
@@ -161,8 +162,8 @@ fn wait(peer: &Peer, timeout: Duration) -> End {
     }
 }
 
-/// Says which documents the server refused; true if there are any.
-fn list_rejected(status: &PeerStatus) -> bool {
+/// Says which documents the server refused, and which collections it does not let us read; true if there are any.
+fn list_shortfalls(status: &PeerStatus) -> bool {
     for rejected in &status.rejected {
         let (collection, id) = (visible(&rejected.collection), compact(&rejected.id));
         say(&format!("rejected: {collection} {}: {}", visible(&id), visible(&rejected.reason)));
@@ -170,7 +171,14 @@ fn list_rejected(status: &PeerStatus) -> bool {
     if status.rejected_unlisted > 0 {
         say(&format!("rejected: {} more", status.rejected_unlisted));
     }
-    !status.rejected.is_empty()
+    for collection in &status.restricted {
+        let collection = visible(collection);
+        say(&format!(
+            "not readable: {collection}: the token does not allow all that is subscribed to or held; \
+             what this peer holds stays as it was, EVICT it or use another token"
+        ));
+    }
+    !status.rejected.is_empty() || !status.restricted.is_empty()
 }
 
 /// False once nobody reads what is printed.

@@ -486,7 +486,7 @@ impl World {
                 self.coverage.saw(Seen::Synced);
                 self.on_synced(process, session.0);
             }
-            SessionReport::Rejected { .. } => {}
+            SessionReport::Rejected { .. } | SessionReport::Restricted { .. } => {}
         }
     }
 

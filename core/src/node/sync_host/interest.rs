@@ -1,14 +1,21 @@
 //! Subscriptions: parsed, put together with permissions, and renewed when they change.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::SessionId;
+use super::{SessionId, SessionReport};
+use crate::auth::Access;
 use crate::dql::{Bound, Statement, SubscriptionQuery};
-use crate::node::Node;
+use crate::ident::{AppId, Dot, PartitionId};
 use crate::node::request::{ErrorKind, RequestError};
-use crate::node::sync_ask::{CompiledInterest, RemoteFilter};
+use crate::node::row::StoredRow;
+use crate::node::sync_ask::{Answer, Ask, CompiledInterest, RemoteFilter};
+use crate::node::sync_gather::Gather;
+use crate::node::{Node, Output};
 use crate::seam::Now;
+use crate::store::Held;
 use crate::sync::{Interest, Subscription};
+use crate::time::Hlc;
 use crate::value::{Object, Value, json};
 
 impl Node {
@@ -52,10 +59,82 @@ impl Node {
         };
         Ok(Arc::new(RemoteFilter {
             peer: hosted.peer,
-            permissions: hosted.permissions.clone(),
+            permissions: hosted.grant.permissions.clone(),
             theirs: Arc::new(CompiledInterest::compile(theirs)?),
             ours: Arc::new(self.our_interest()?),
         }))
+    }
+
+    /// The remote has said what it lets us read. Finds out of which collections we ask for more than that, and tells
+    /// the owner of the session: never a word would pass for "all is here".
+    pub(super) fn find_unreadable(&mut self, id: SessionId, read: &[u8], now: Now) {
+        let Ok(CompiledInterest::Queries(queries)) = self.our_interest() else { return };
+        let Some(app) = self.session_app(id) else { return };
+        let ours = Arc::new(CompiledInterest::Queries(queries));
+        let granted = json::parse(read, json::Limits::default()).ok();
+        // A grant that we do not understand grants nothing that we could rely on.
+        let access = granted.and_then(|value| Access::from_value(&value).ok()).unwrap_or_default();
+        let mut collections = ours.collections();
+        collections.retain(|collection| !access.has_rule(collection));
+        let access = Arc::new(access);
+        let gather = Gather::unreadable(id, collections, self.config.partitions);
+        let gather = self.add_gather(gather);
+        for partition in 0..self.config.partitions {
+            let ask = Ask::Unreadable { ours: ours.clone(), access: access.clone() };
+            self.ask(PartitionId(partition), gather, app, now.durable, ask);
+        }
+    }
+
+    /// The first document of each collection that is of others, asked for, and not readable, names it.
+    pub(crate) fn unreadable(
+        &self,
+        app: AppId,
+        ours: &CompiledInterest,
+        access: &Access,
+    ) -> Answer {
+        let site = self.config.identity.peer_key.0;
+        let is_ours = |dot: Dot| dot.actor.0[..8] == site[..8] || dot.hlc <= Hlc::INITIAL;
+        let asked = self.store.collections(app).map(|(name, _)| name.clone());
+        let asked: Vec<Arc<str>> = asked.filter(|name| ours.has_collection(name)).collect();
+        let is_unreadable = |name: &Arc<str>| {
+            let mut last = None;
+            while let Some((id, held)) = self.store.held_after(app, name, last.as_ref()) {
+                if let Held::Document(document) = held
+                    && !access.covers(name, &id)
+                    && document.is_visible()
+                    && ours.matches(name, &StoredRow::new(&id, &document))
+                    && !document.vector().iter().all(is_ours)
+                {
+                    return true;
+                }
+                last = Some(id);
+            }
+            false
+        };
+        let found = asked.iter().filter(|name| is_unreadable(name));
+        Answer::Unreadable(found.map(|name| Box::from(&**name)).collect())
+    }
+
+    pub(crate) fn on_unreadable(&mut self, id: SessionId, collections: BTreeSet<Box<str>>) {
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        if collections.is_empty() && !hosted.was_restricted {
+            return;
+        }
+        hosted.was_restricted = !collections.is_empty();
+        let report = SessionReport::Restricted { collections: collections.into_iter().collect() };
+        self.outputs.push_back(Output::SessionReport { session: id, report });
+    }
+}
+
+impl CompiledInterest {
+    /// The collections that some query looks at, without repetition.
+    fn collections(&self) -> BTreeSet<Box<str>> {
+        match self {
+            Self::Everything => BTreeSet::new(),
+            Self::Queries(queries) => {
+                queries.iter().map(|query| query.collection().into()).collect()
+            }
+        }
     }
 }
 

@@ -1,17 +1,17 @@
 //! From the greeting to the farewell: how sessions begin, which credential they live by, and how they end.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::interest::compiled_texts;
 use super::{Hosted, SessionId, SessionOpen};
-use crate::auth::{AuthError, Permissions, SharedPermissions};
+use crate::auth::{AuthError, Grant};
 use crate::ident::{AppId, PartitionId, PeerKey, Txn};
 use crate::node::request::Credential;
 use crate::node::sync_ask::{Ask, GatherId};
 use crate::node::{Node, Output};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::sync::{
     ByeReason, HostEvent, Interest, Limits, LocalIdentity, RemoteRecord, Role, Session,
@@ -20,9 +20,8 @@ use crate::sync::{
 
 impl Node {
     pub(super) fn open_session(&mut self, id: SessionId, open: SessionOpen, now: Now) {
-        let permissions = self.session_permissions(open.app, &open.credential, now);
-        let permissions = match permissions {
-            Ok(permissions) => permissions,
+        let grant = match self.session_grant(open.app, &open.credential, now) {
+            Ok(grant) => grant,
             Err(error) => return self.close_connection(id, &error.to_string()),
         };
         let mut greeting = Vec::with_capacity(GREETING_BYTES);
@@ -31,35 +30,39 @@ impl Node {
         self.outputs.push_back(Output::Frame { session: id, frame: greeting.into() });
         let hosted = Hosted {
             app: open.app,
-            permissions,
             credential: open.credential,
+            grant,
             session: None,
             peer: PeerKey::default(),
             record: RemoteRecord::default(),
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
             was_ready: false,
+            was_restricted: false,
         };
         self.sync.sessions.insert(id, hosted);
     }
 
-    fn session_permissions(
+    fn session_grant(
         &self,
         app: AppId,
         credential: &Credential,
         now: Now,
-    ) -> Result<SharedPermissions, AuthError> {
+    ) -> Result<Grant, AuthError> {
         match credential {
-            Credential::Local => Ok(Arc::new(Permissions::everything())),
+            Credential::Local => Ok(Grant::everything()),
             Credential::Bearer(Some(token)) if self.catalog.is_development_token(app, token) => {
-                Ok(Arc::new(Permissions::everything()))
+                Ok(Grant::everything())
             }
-            Credential::Bearer(token) => self.catalog.authorize(app, token.as_deref(), now.wall),
+            Credential::Bearer(token) => self.catalog.grant(app, token.as_deref(), now.wall),
         }
     }
 
     pub(super) fn on_session_frame(&mut self, id: SessionId, frame: &Bytes, now: Now) {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
+        if hosted.has_expired(now) {
+            return self.end_permission(id, now);
+        }
         if hosted.session.is_some() {
             return self.with_session(id, now, |session| session.handle_frame(frame, now));
         }
@@ -78,7 +81,8 @@ impl Node {
 
     /// The remote has greeted. A newer connection of the same peer replaces the older.
     fn begin_session(&mut self, id: SessionId, peer: PeerKey, now: Now) {
-        let Some(app) = self.sync.sessions.get(&id).map(|hosted| hosted.app) else { return };
+        let Some(hosted) = self.sync.sessions.get(&id) else { return };
+        let (app, permissions) = (hosted.app, hosted.grant.permissions.clone());
         let older: Vec<SessionId> = self
             .sync
             .sessions
@@ -119,8 +123,7 @@ impl Node {
             remote: peer,
             local,
             interest,
-            read_generation: 0,
-            write_generation: 0,
+            permissions,
             limits: Limits {
                 update_target_bytes: self.config.limits.update_target_bytes,
                 update_bytes_max: self.config.limits.update_bytes_max,
@@ -155,16 +158,19 @@ impl Node {
     }
 
     pub(crate) fn sync_timeout(&mut self, now: Now) {
-        let due: Vec<SessionId> = self
-            .sync
-            .sessions
-            .iter()
-            .filter(|(_, hosted)| {
-                let timeout = hosted.session.as_ref().and_then(|session| session.poll_timeout());
-                timeout.is_some_and(|at| at <= now.mono)
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let mut expired = Vec::new();
+        let mut due = Vec::new();
+        for (id, hosted) in &self.sync.sessions {
+            let timeout = hosted.session.as_ref().and_then(|session| session.poll_timeout());
+            if hosted.has_expired(now) {
+                expired.push(*id);
+            } else if timeout.is_some_and(|at| at <= now.mono) {
+                due.push(*id);
+            }
+        }
+        for id in expired {
+            self.end_permission(id, now);
+        }
         for id in due {
             self.with_session(id, now, |session| session.handle_timeout(now));
         }
@@ -180,23 +186,41 @@ impl Node {
         }
     }
 
-    /// The catalog has changed: what was prepared for a session that lost its credential must not leave.
+    /// The catalog has changed: what was prepared for a session whose credential is worth less, more or nothing
+    /// by now must not leave. Its remote comes again, and gets what it may have.
     pub(crate) fn recheck_sessions(&mut self, now: Now) {
-        let refused: Vec<SessionId> = self
+        let changed: Vec<SessionId> = self
             .sync
             .sessions
             .iter()
             .filter(|(_, hosted)| {
-                self.session_permissions(hosted.app, &hosted.credential, now).is_err()
+                let grant = self.session_grant(hosted.app, &hosted.credential, now);
+                let is_same = |grant: &Grant| {
+                    grant.is_same(&hosted.grant) || is_planted(Plant::PermissionKept)
+                };
+                !grant.is_ok_and(|grant| is_same(&grant))
             })
             .map(|(id, _)| *id)
             .collect();
-        for id in refused {
-            self.tell(id, HostEvent::PermissionChanged, now);
-            if self.sync.sessions.contains_key(&id) {
-                self.close_connection(id, "the credential is not valid any more");
-            }
+        for id in changed {
+            self.end_permission(id, now);
         }
+    }
+
+    /// Ends a session whose credential has expired or changed, at once: frames that wait are dropped.
+    fn end_permission(&mut self, id: SessionId, now: Now) {
+        self.tell(id, HostEvent::PermissionChanged, now);
+        if self.sync.sessions.contains_key(&id) {
+            self.close_connection(id, "the credential has expired or was changed: connect again");
+        }
+    }
+}
+
+impl Hosted {
+    /// The moment of the credential is over. Wall time may go back: then the session is over all the same.
+    fn has_expired(&self, now: Now) -> bool {
+        self.grant.expires.is_some_and(|expires| expires <= now.wall)
+            && !is_planted(Plant::PermissionKept)
     }
 }
 

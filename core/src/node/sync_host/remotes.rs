@@ -108,7 +108,7 @@ impl Node {
             }
             let end = match outcome {
                 Outcome::Rejected(reason @ RejectReason::ClockSkew) => {
-                    Final::Rejected { reason, write_generation: 0 }
+                    Final::Rejected { reason, write_permission: 0 }
                 }
                 // Nothing of it is owed: the remote has deleted the document, and goes on without ours.
                 _ => Final::Accepted,
@@ -121,10 +121,10 @@ impl Node {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         for (key, end) in ends {
             hosted.record.owed.retain(|owed| owed.key != key);
-            if let Final::Rejected { reason, write_generation } = end
+            if let Final::Rejected { reason, write_permission } = end
                 && hosted.record.owed.len() < OWED_MAX
             {
-                hosted.record.owed.push(Owed { key, reason, write_generation });
+                hosted.record.owed.push(Owed { key, reason, write_permission });
             }
         }
         self.append_for(id, ops, AppendAnswer::Settled(command, refused), now);

@@ -9,6 +9,8 @@ pub(super) struct Pair {
     pub(super) device: Process,
     connections: u64,
     pub(super) session: SessionId,
+    /// The server's thread that accepts connections.
+    pub(super) thread: u16,
 }
 
 impl Pair {
@@ -23,11 +25,15 @@ impl Pair {
     pub(super) fn of(server: &Options, device: Options) -> Self {
         let server = Process::server(server);
         let device = Process::new(&Options { seed: 7, device: true, ..device });
-        Self { server, device, connections: 0, session: SESSION }
+        Self { server, device, connections: 0, session: SESSION, thread: 0 }
     }
 
     pub(super) fn connect(&mut self, subscriptions: &[&str]) {
-        self.open("dev", subscriptions);
+        self.connect_with("dev", subscriptions);
+    }
+
+    pub(super) fn connect_with(&mut self, credential: &str, subscriptions: &[&str]) {
+        self.open(credential, subscriptions);
         self.exchange();
     }
 
@@ -39,14 +45,14 @@ impl Pair {
             subscriptions.iter().map(|text| ((*text).into(), Object::default())).collect();
         let open =
             SessionOpen { app: APP, credential: Credential::Bearer(Some(credential.into())) };
-        self.server.session(self.session, SessionInput::Open(open));
+        self.server.session_on(self.thread, self.session, SessionInput::Open(open));
         let open = SessionOpen { app: APP, credential: Credential::Local };
         self.device.session(self.session, SessionInput::Subscribe(subscribe));
         self.device.session(self.session, SessionInput::Open(open));
     }
 
     pub(super) fn disconnect(&mut self) {
-        self.server.session(self.session, SessionInput::Closed);
+        self.server.session_on(self.thread, self.session, SessionInput::Closed);
         self.device.session(self.session, SessionInput::Closed);
         self.server.frames.clear();
         self.device.frames.clear();
@@ -73,7 +79,7 @@ impl Pair {
                 self.device.session(session, SessionInput::Frame(frame));
             }
             if let Some((session, frame)) = up {
-                self.server.session(session, SessionInput::Frame(frame));
+                self.server.session_on(self.thread, session, SessionInput::Frame(frame));
             }
         }
     }
@@ -91,9 +97,14 @@ impl Pair {
 
 impl Process {
     pub(super) fn session(&mut self, session: SessionId, input: SessionInput) {
+        self.session_on(0, session, input);
+    }
+
+    pub(super) fn session_on(&mut self, thread: u16, session: SessionId, input: SessionInput) {
         self.now.mono.ns += 1_000;
         self.now.wall.0 += 1;
-        self.racks[0].handle_input(RackInput::Session { session, input }, self.now);
+        self.racks[usize::from(thread)]
+            .handle_input(RackInput::Session { session, input }, self.now);
         self.settle();
     }
 

@@ -14,7 +14,7 @@ use crate::sync::subscription::{Interest, Subscription};
 use crate::time::Hlc;
 
 use super::{
-    Ack, BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Frame, Got, Hello, NAME_BYTES_MAX,
+    Ack, BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Frame, GRANT_BYTES_MAX, Got, Hello, NAME_BYTES_MAX,
     Need, OFFER_COUNT_MAX, Offer, OfferEnd, Role, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_COUNT_MAX,
     SUBSCRIPTIONS_BYTES_MAX, Start, Subs, UpdBegin, UpdChunk, UpdEnd, compact,
 };
@@ -30,6 +30,7 @@ pub(crate) fn encode(frame: &Frame) -> Bytes {
             map.optional(2, start.unknown.map(Unknown::code));
             map.bytes(3, &start.interest.0);
         }
+        Frame::Grant { read } => map.bytes(0, read),
         Frame::Offer(offer) => {
             map.batch(offer.part, offer.round, Some(offer.batch));
             let mut list = compact::Writer::default();
@@ -102,6 +103,7 @@ const fn kind(frame: &Frame) -> u8 {
         Frame::Ping => 0x0E,
         Frame::Pong => 0x0F,
         Frame::Bye(_) => 0x90,
+        Frame::Grant { .. } => 0x11,
     }
 }
 
@@ -143,7 +145,7 @@ fn encode_subs(map: &mut Map, subs: &Subs) {
         map.subscriptions(1, queries);
     }
     map.number(2, subs.evict_generation);
-    map.number(3, subs.write_generation);
+    map.number(3, subs.write_permission);
     if let Some(cursor) = subs.cursor {
         map.position(4, cursor.position);
         map.bytes(5, &cursor.interest.0);
@@ -192,6 +194,7 @@ const fn name(kind: u8) -> Option<&'static str> {
         0x0E => "Ping",
         0x0F => "Pong",
         0x90 => "Bye",
+        0x11 => "Grant",
         _ => return None,
     })
 }
@@ -225,6 +228,11 @@ fn decode_body(kind: u8, fields: &Fields<'_>) -> Result<Frame, ProtocolError> {
         0x8D => Frame::ProbeReply { probe: fields.number(0, "probe")? },
         0x0E => Frame::Ping,
         0x0F => Frame::Pong,
+        0x11 => {
+            let read = fields.slice(0, "read")?;
+            fields.check_count("read", read.len(), GRANT_BYTES_MAX)?;
+            Frame::Grant { read: Bytes::copy_from_slice(read) }
+        }
         _ => Frame::Bye(Bye {
             reason: ByeReason::from_code(fields.number(0, "reason")?),
             text: fields.text(1, "text", BYE_BYTES_MAX)?,
@@ -288,7 +296,7 @@ fn decode_subs(fields: &Fields<'_>) -> Result<Subs, ProtocolError> {
         version: fields.number(0, "version")?,
         interest: fields.interest(1, "subscriptions")?,
         evict_generation: fields.number(2, "evict generation")?,
-        write_generation: fields.number(3, "write generation")?,
+        write_permission: fields.number(3, "write permission")?,
         cursor,
         stale: fields.optional(6, "stale")?.is_some_and(|flag| flag != 0),
         seen: fields.optional(7, "seen")?.map(Hlc),

@@ -54,7 +54,7 @@ fn subs_keeps_its_bytes() {
         version: 1,
         interest: Interest::of(vec![Subscription { text: "q".into(), args }]),
         evict_generation: 2,
-        write_generation: 3,
+        write_permission: 3,
         cursor: Some(Cursor { position: position(), interest: InterestHash([1; 16]) }),
         stale: true,
         seen: Some(Hlc(4)),

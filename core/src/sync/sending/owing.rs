@@ -32,10 +32,10 @@ impl Owing {
         self.owed.remove(key).is_some()
     }
 
-    /// Keys of what was refused under another generation of our write permission, or for its clock.
-    pub(crate) fn due(&self, write_generation: u64) -> impl Iterator<Item = &DocKey> {
+    /// Keys of what was refused under another write permission, or for its clock.
+    pub(crate) fn due(&self, write_permission: u64) -> impl Iterator<Item = &DocKey> {
         let is_due = move |owed: &&Owed| {
-            owed.write_generation != write_generation || owed.reason == RejectReason::ClockSkew
+            owed.write_permission != write_permission || owed.reason == RejectReason::ClockSkew
         };
         self.owed.values().filter(is_due).map(|owed| &owed.key)
     }

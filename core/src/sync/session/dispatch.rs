@@ -4,6 +4,7 @@ use crate::seam::Now;
 use crate::sync::error::{ByeReason, CloseReason, ProtocolError};
 use crate::sync::frame::{self, Frame, Need, Offer, OfferEnd};
 use crate::sync::host::{HostEvent, Part};
+use crate::sync::link::SessionEvent;
 
 use super::{PROBES_MAX, Session};
 
@@ -24,6 +25,7 @@ impl Session {
             Frame::Hello(hello) => self.on_hello(hello)?,
             Frame::Subs(subs) => self.on_subs(*subs)?,
             Frame::Start(start) => self.receiving.on_start(start, &mut self.link)?,
+            Frame::Grant { read } => self.link.event(SessionEvent::Granted { read }),
             Frame::Offer(offer) => self.on_offer(offer)?,
             Frame::OfferEnd(end) => self.on_offer_end(end)?,
             Frame::Need(need) => self.on_need(need)?,

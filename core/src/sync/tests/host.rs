@@ -1,9 +1,11 @@
 //! A stand-in for the node: documents as sets of writes in a `BTreeMap`, with a log that only counts.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::auth::{Permissions, SharedPermissions};
 use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId, Txn, Uuid};
 use crate::sync::*;
 use crate::time::Hlc;
@@ -148,8 +150,8 @@ pub(crate) struct TestHost {
     /// What was evicted here, with the vector at that time.
     pub(crate) markers: BTreeMap<DocKey, Vector>,
     pub(crate) evict_generation: u64,
-    pub(crate) write_generation: u64,
-    pub(crate) read_generation: u64,
+    /// What remotes may read and write, as it is hashed; `forbidden` decides.
+    pub(crate) permissions: SharedPermissions,
     pub(crate) remotes: BTreeMap<PeerKey, RemoteRecord>,
     pub(crate) interest: Interest,
     pub(crate) remote_interest: Interest,
@@ -193,8 +195,7 @@ impl TestHost {
             docs: BTreeMap::new(),
             markers: BTreeMap::new(),
             evict_generation: 0,
-            write_generation: 0,
-            read_generation: 0,
+            permissions: Arc::new(Permissions::everything()),
             remotes: BTreeMap::new(),
             interest,
             remote_interest: Interest::default(),
@@ -225,8 +226,7 @@ impl TestHost {
                 evict_generation: self.evict_generation,
             },
             interest: self.interest.clone(),
-            read_generation: self.read_generation,
-            write_generation: self.write_generation,
+            permissions: self.permissions.clone(),
             limits: self.limits,
         }
     }
@@ -544,8 +544,8 @@ impl TestHost {
         record.owed.retain(|owed| owed.key != key);
         match end {
             Final::Accepted => {}
-            Final::Rejected { reason, write_generation } => {
-                record.owed.push(Owed { key, reason, write_generation });
+            Final::Rejected { reason, write_permission } => {
+                record.owed.push(Owed { key, reason, write_permission });
             }
             Final::Evicted => {
                 if let Some(stored) = self.docs.get_mut(&key) {

@@ -1,7 +1,10 @@
 //! Items that are not simply accepted.
 
+use std::sync::Arc;
+
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
+use crate::auth::{Access, Permissions};
 use crate::sync::*;
 
 fn owed(pair: &mut Pair) -> Vec<Owed> {
@@ -41,7 +44,9 @@ fn another_permission_brings_what_was_refused() {
     pair.sync();
     assert_eq!(owed(&mut pair).len(), 1);
     pair.host(SERVER).forbidden.clear();
-    pair.host(SERVER).write_generation += 1;
+    let write = Access::default();
+    let permissions = Permissions { write, ..Permissions::everything() };
+    pair.host(SERVER).permissions = Arc::new(permissions);
     let now = pair.now(SERVER);
     pair.session(SERVER).handle_host(HostEvent::PermissionChanged, now);
     pair.drain();

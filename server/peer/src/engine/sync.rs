@@ -394,10 +394,14 @@ impl Engine {
                 self.status.update(|status| {
                     status.server = Some(peer);
                     status.last_error = None;
+                    status.restricted.clear();
                 });
                 self.note_sync_state();
             }
             SessionReport::Synced => self.on_synced(),
+            SessionReport::Restricted { collections } => {
+                self.status.update(|status| status.restricted = collections);
+            }
             SessionReport::Rejected { listed, count } => {
                 self.status.update(|status| status.reject(listed, count));
             }

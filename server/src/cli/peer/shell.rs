@@ -11,7 +11,7 @@ use bigpeer_peer::{Peer, PeerStatus, QueryResult, Subscription, SyncState};
 use rustyline::error::ReadlineError;
 use rustyline::{DefaultEditor, ExternalPrinter};
 
-use super::{End, list_rejected, print_line};
+use super::{End, list_shortfalls, print_line};
 use crate::cli::error::say;
 use crate::cli::statement;
 use crate::cli::table;
@@ -173,7 +173,7 @@ fn show_status(status: &PeerStatus) {
     if let Some(error) = &status.last_error {
         say(&format!("last error: {}", visible(error)));
     }
-    list_rejected(status);
+    list_shortfalls(status);
 }
 
 /// Says when the server is reached, agrees and is lost, without spoiling the line that is being typed.
