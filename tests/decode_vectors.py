@@ -224,21 +224,52 @@ class Reader:
 
         return said | {"entries": self.list(entry)}
 
+    def remote_change(self):
+        tag = self.byte()
+        if tag == 1:
+            return {"store": self.uuid()}
+        if tag == 2:
+            return {"cursor": self.cursor()}
+        if tag == 3:
+            return {"cursor": None}
+        if tag == 4:
+            return {"ours": self.list(self.varint)}
+        if tag == 5:
+            return {"theirs": self.varint()}
+        if tag == 6:
+            return {"seen": say_dot((self.take(16), self.varint())[::-1])}
+        if tag == 7:
+            return {"owed": self.owed()}
+        if tag == 8:
+            return {"not_owed": {"collection": self.text(), "id": doc_id(self.bytes())}}
+        raise AssertionError(f"change {tag} of a remote record")
+
+    def cursor(self):
+        return {"log": self.uuid(), "boot": self.uuid(), "txn": self.varint(), "interest": self.hex(16)}
+
+    def owed(self):
+        return {"collection": self.text(), "id": doc_id(self.bytes()),
+                "reason": REASONS[self.byte()], "write_permission": self.varint()}
+
     def remote_record(self):
+        if self.data[self.at] == 2:
+            self.byte()
+            changes = []
+            while self.at < len(self.data):
+                changes.append(self.remote_change())
+            return {"changes": changes}
         self.version()
         flags, said = self.byte(), {}
         if flags & 1:
             said["store"] = self.uuid()
         if flags & 2:
-            said["cursor"] = {"log": self.uuid(), "boot": self.uuid(), "txn": self.varint(), "interest": self.hex(16)}
+            said["cursor"] = self.cursor()
         if flags & 4:
             said["theirs"] = self.varint()
         if flags & 8:
             said["seen"] = say_dot((self.take(16), self.varint())[::-1])
         said["ours"] = self.list(self.varint)
-        said["owed"] = self.list(lambda: {
-            "collection": self.text(), "id": doc_id(self.bytes()),
-            "reason": REASONS[self.byte()], "write_permission": self.varint()})
+        said["owed"] = self.list(self.owed)
         return said
 
     def vector(self):

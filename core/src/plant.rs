@@ -63,6 +63,10 @@ pub enum Plant {
     PermissionNotHashed,
     /// A session goes on under the permission that it began with.
     PermissionKept,
+    /// A session of a peer goes on when a newer one of it has come.
+    ReplacedKept,
+    /// Nonces of a peer that nothing is kept about are written at once.
+    StrangersKept,
 }
 
 impl Plant {
@@ -97,6 +101,8 @@ impl Plant {
         Self::MutationSeesUnreadable,
         Self::PermissionNotHashed,
         Self::PermissionKept,
+        Self::ReplacedKept,
+        Self::StrangersKept,
     ];
 }
 

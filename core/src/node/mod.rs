@@ -27,6 +27,7 @@ mod sync_ask;
 mod sync_gather;
 mod sync_host;
 mod sync_judge;
+mod sync_remotes;
 mod sync_source;
 mod sync_watch;
 mod sync_wire;
@@ -57,6 +58,7 @@ pub use sync_host::{
     check_subscription, subscription_bytes,
 };
 use sync_watch::Watch;
+use sync_wire::decode_changes;
 use tasks::{TaskId, Tasks};
 
 use crate::auth::{Catalog, CatalogOp};
@@ -82,7 +84,8 @@ pub struct NodeConfig {
     pub boot: BootId,
     /// The site of the actors that this store authors with.
     pub site: u64,
-    /// The epoch of those actors; the low two bytes are replaced by the partition.
+    /// The epoch of those actors; the low two bytes are replaced by the partition. Another at each start of a server;
+    /// a device goes on with its former one as long as its driver knows that no copy of the store does the same.
     pub epoch: u64,
     /// Randomness of this node alone.
     pub seed: Seed,
@@ -117,6 +120,8 @@ pub struct NodeLimits {
     /// No update between peers is larger, give or take one item: it is one record at its receiver, with what comes
     /// beside the documents.
     pub update_bytes_max: usize,
+    /// Remotes of one app that something is kept about: beyond it the longest unseen is forgotten.
+    pub remotes_max: usize,
     /// Bytes of an update that may be under way in a sync session. Both sides of a session have the same.
     pub window_bytes: u64,
     /// Outputs that one call may leave in a sync session.
@@ -137,6 +142,7 @@ impl Default for NodeLimits {
             merged_bytes_max: 16 * 1024 * 1024,
             update_target_bytes: 8 * 1024 * 1024,
             update_bytes_max: 32 * 1024 * 1024,
+            remotes_max: 100_000,
             window_bytes: crate::sync::Limits::PROTOCOL.window_bytes,
             outputs_max: crate::sync::Limits::PROTOCOL.outputs_max,
             turn_fuel: 200_000,
@@ -449,6 +455,12 @@ impl Node {
         self.newest
     }
 
+    /// Remotes that this partition keeps something durable about.
+    #[must_use]
+    pub fn remote_count(&self) -> usize {
+        self.sync.remotes.count()
+    }
+
     /// Requests and pieces of work in progress.
     #[must_use]
     pub fn load(&self) -> usize {
@@ -462,6 +474,7 @@ impl Node {
     /// When an invariant does not hold.
     pub fn check_invariants(&self) {
         self.store.check_invariants();
+        self.sync.remotes.check_invariants();
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
         let reads = self.calls.count(|call| call.read_at().is_some());
         assert_eq!(reads, self.reads.values().sum::<usize>(), "each read is counted");
@@ -527,7 +540,9 @@ impl Node {
                     }
                 },
                 Op::Remote { peer, state } => {
-                    self.sync.remember_remote(transaction.app, *peer, state.clone());
+                    let changes = decode_changes(state)
+                        .expect("the rack reads it before it hands the record in");
+                    self.remember_remote(transaction.app, *peer, changes);
                 }
                 // A device that evicted asks for everything again; a server remembers what it evicted instead.
                 Op::Evict { .. } if self.config.is_device => self.sync.count_evict(transaction.app),

@@ -14,6 +14,7 @@ use super::message::Message;
 use super::request::{Reply, Request, RequestId};
 use super::snapshot::SnapshotAsk;
 use super::sync_host::{SessionId, SessionInput, SessionReport};
+use super::sync_wire::decode_changes;
 use super::{Input, Node, NodeConfig, Output};
 use crate::auth::CatalogOp;
 use crate::ident::{AppId, PartitionId, Txn};
@@ -407,8 +408,14 @@ impl Rack {
         let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
         for op in &transaction.ops {
             // A change of apps or keys that this build does not know might revoke something: not to be skipped.
-            if let Op::System(bytes) = op {
-                CatalogOp::decode(bytes).map_err(|error| error.to_string())?;
+            match op {
+                Op::System(bytes) => {
+                    CatalogOp::decode(bytes).map_err(|error| error.to_string())?;
+                }
+                Op::Remote { state, .. } => {
+                    decode_changes(state).map_err(|error| error.to_string())?;
+                }
+                Op::Merge { .. } | Op::Evict { .. } => {}
             }
         }
         Ok(Some((concerns, Arc::new(transaction))))

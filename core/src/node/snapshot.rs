@@ -12,6 +12,7 @@
 
 use bytes::Bytes;
 
+use super::sync_wire::decode_changes;
 use super::{Node, Output};
 use crate::auth::CatalogOp;
 use crate::codec::{DecodeError, Reader, Writer};
@@ -106,11 +107,12 @@ impl Node {
             to.raw(&app.0.0);
             to.varint(*count);
         }
-        to.varint(self.sync.remotes.len() as u64);
-        for ((app, peer), state) in &self.sync.remotes {
+        let remotes = self.sync.remotes.encoded();
+        to.varint(remotes.len() as u64);
+        for (app, peer, record) in remotes {
             to.raw(&app.0.0);
             to.raw(&peer.0);
-            to.bytes(state);
+            to.bytes(&record);
         }
         to.varint(self.clock_wall_max.0);
         to.varint(self.newest.0);
@@ -147,8 +149,8 @@ impl Node {
         for _ in 0..from.count("remotes", 49)? {
             let app = AppId(Uuid(from.array("app")?));
             let peer = PeerKey(from.array("peer key")?);
-            let state = Bytes::copy_from_slice(from.bytes("remote state")?);
-            self.sync.remember_remote(app, peer, state);
+            let changes = decode_changes(from.bytes("remote state")?)?;
+            self.remember_remote(app, peer, changes);
         }
         if from.finish().is_err() {
             let wall = WallMs(from.varint("wall clock")?);

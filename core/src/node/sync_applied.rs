@@ -64,7 +64,7 @@ impl Node {
             && deltas.iter().flatten().any(|delta| delta.base().is_some())
             && !is_planted(Plant::CursorBeforeAck);
         let (at_once, later) = if may_become_void { (None, cursor) } else { (cursor, None) };
-        self.advance_record(session, at_once, None);
+        let changes = self.advance_record(session, at_once, None);
         let filter = self.remote_interest(session);
         let (mut ops, mut places, mut owners) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (place, (key, delta)) in keys.into_iter().zip(deltas).enumerate() {
@@ -86,7 +86,7 @@ impl Node {
             is_void_somewhere: false,
         };
         self.sync.applying.insert(txn_id, applying);
-        self.append_as(txn_id, session, ops, AppendAnswer::Applied(txn_id), now);
+        self.append_as(txn_id, session, ops, changes, AppendAnswer::Applied(txn_id), now);
     }
 
     /// A record was applied here: the node that appended a peer's update is told what became of our part of it.
@@ -136,7 +136,8 @@ impl Node {
         let Applying { session, command: id, outcomes, txn, cursor, is_void_somewhere, .. } =
             applying;
         let txn = txn.expect("our own commit is one of those that were missing");
-        self.advance_record(session, cursor.filter(|_| !is_void_somewhere), None);
+        let reached = self.advance_record(session, cursor.filter(|_| !is_void_somewhere), None);
+        self.write_later(session, reached);
         self.tell(session, HostEvent::Applied { id, txn, outcomes }, now);
     }
 }

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::sync_host::SessionId;
 use crate::auth::{Access, SharedPermissions};
 use crate::document::Delta;
 use crate::dql::SubscriptionQuery;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
 use crate::store::ChangeCursor;
-use crate::sync::{Interest, ItemBody, Offered, Outcome, Part, UpdateItem, Verdict, Wanted};
+use crate::sync::{
+    Interest, ItemBody, Offered, Outcome, Part, RemoteRecord, UpdateItem, Verdict, Wanted,
+};
 
 /// From a session's node to an owner of documents.
 #[derive(Clone, Debug)]
@@ -35,14 +35,29 @@ pub struct ToSession {
 }
 
 /// Names a question of a session's node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GatherId(pub u64);
 
 /// A question.
 #[derive(Clone, Debug)]
 pub enum Ask {
-    /// What is kept about this remote?
-    Remote(PeerKey),
+    /// What is kept about this remote? Answered once no other session of the remote lives in this process: older
+    /// ones are replaced.
+    Remote {
+        /// The remote.
+        peer: PeerKey,
+        /// The session that asks.
+        session: SessionId,
+    },
+    /// The session that asked `Remote` by question `visit` is over, with all that it appended. Not answered.
+    Leave {
+        /// The remote.
+        peer: PeerKey,
+        /// The session.
+        session: SessionId,
+        /// Its question.
+        visit: GatherId,
+    },
     /// What should a remote hear that has everything up to `after`, as of the position asked about?
     Collect {
         /// For whom.
@@ -113,8 +128,10 @@ pub enum Ask {
 /// An answer.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// To [`Ask::Remote`]: the encoded record.
-    Remote(Option<Bytes>),
+    /// To [`Ask::Remote`].
+    Remote(Box<RemoteRecord>),
+    /// Instead of an answer, or long after it: a newer session of the remote has come.
+    Replaced(SessionId),
     /// To [`Ask::Collect`].
     Collected {
         /// What to tell.

@@ -3,8 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
 use super::Node;
 use super::sync_ask::{Answer, Ask, GatherId};
 use super::sync_host::SessionId;
@@ -15,7 +13,7 @@ use crate::seam::Now;
 use crate::store::ChangeCursor;
 use crate::sync::{
     CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, Interest, ItemBody, Offered, Outcome,
-    Part, UpdateItem, Verdict, Wanted,
+    Part, RemoteRecord, UpdateItem, Verdict, Wanted,
 };
 use crate::time::CLOCK_AHEAD_MS;
 
@@ -31,7 +29,7 @@ pub(crate) struct Gather {
 
 #[derive(Debug)]
 pub(crate) enum Parts {
-    Remote(Option<Bytes>),
+    Remote(Box<RemoteRecord>),
     /// Of a watch, from one partition.
     Collected {
         items: Vec<UpdateItem>,
@@ -72,7 +70,7 @@ impl Gather {
     }
 
     pub(crate) fn remote(session: SessionId, command: CommandId) -> Self {
-        Self::new(session, command, 1, Parts::Remote(None))
+        Self::new(session, command, 1, Parts::Remote(Box::default()))
     }
 
     pub(crate) fn collect(session: SessionId, watch: CommandId) -> Self {
@@ -153,7 +151,7 @@ impl Node {
     ) {
         let Gather { session, command: id, parts, .. } = gathered;
         match parts {
-            Parts::Remote(record) => self.on_remote_record(session, id, record.as_ref(), now),
+            Parts::Remote(record) => self.on_remote_record(session, id, record, now),
             Parts::Collected { items, next } => {
                 if self.is_awaited(session, id, gather, from) {
                     self.on_collected(session, id, items, next, now);
@@ -345,7 +343,8 @@ impl Node {
             .max_by_key(|dot| dot.hlc)
             .map(|dot| (dot.actor, dot.hlc));
         let cursor = cursor.filter(|_| settled);
-        self.advance_record(session, None, newest);
+        let seen = self.advance_record(session, None, newest);
+        self.write_later(session, seen);
         self.append_update(session, id, keys, deltas, outcomes, cursor, now);
     }
 

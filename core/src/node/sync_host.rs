@@ -24,8 +24,10 @@ use super::request::Credential;
 use super::sync_applied::Applying;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_gather::Gather;
+use super::sync_remotes::Remotes;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
+use super::sync_wire::RecordChange;
 use super::{Node, Output};
 use crate::auth::Grant;
 use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
@@ -33,7 +35,7 @@ use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
 use crate::seam::Now;
 use crate::sync::{
-    BootTable, ByeReason, CommandId, DocKey as SyncKey, HostEvent, Part, RejectReason,
+    BootTable, ByeReason, CloseReason, CommandId, DocKey as SyncKey, HostEvent, Part, RejectReason,
     RemoteRecord, Session, SessionEvent, SessionOutput,
 };
 use crate::time::Instant;
@@ -80,6 +82,8 @@ pub enum SessionReport {
     /// Every local commit that was durable when the probe was made is durable at the remote, and the remote has
     /// nothing for our subscriptions that is newer than what it had applied when it received the probe.
     Synced,
+    /// A newer session of our own identity took this one's place at the remote: two that are one are alive.
+    Replaced,
     /// The remote does not let us read all that we ask for. Said at each beginning of its sending, until nothing of
     /// the kind is left; nothing is said when there never was.
     Restricted {
@@ -129,8 +133,11 @@ pub(crate) struct SyncHost {
     pub(crate) applying: BTreeMap<TxnId, Applying>,
     gather_next: u64,
     rng: Rng,
-    /// Records of remotes whose slot this partition owns.
-    pub(crate) remotes: BTreeMap<(AppId, PeerKey), Bytes>,
+    pub(crate) remotes: Remotes,
+    /// Records of sessions that are on their way to the log.
+    appends_open: BTreeMap<SessionId, usize>,
+    /// Sessions that are over while records of them are on their way.
+    leaving: BTreeMap<SessionId, Leaving>,
     /// Questions about positions that are not applied yet.
     pub(crate) deferred: Vec<(PartitionId, FromSession)>,
     pub(crate) stirs: BTreeMap<(PartitionId, SessionId), Stir>,
@@ -151,11 +158,26 @@ pub(crate) struct Hosted {
     /// None until the remote has greeted.
     pub(crate) session: Option<Box<Session>>,
     pub(crate) peer: PeerKey,
+    /// The question by which the session asked for the record of its remote: it is admitted there, and must leave.
+    visit: Option<GatherId>,
+    /// What is kept about the remote, without `owed`.
     record: RemoteRecord,
+    /// Nothing durable is kept about the remote. Then neither are its first nonces, until something of it is.
+    is_unknown: bool,
+    /// What is kept about the remote once something of it is, or with the next record that is written anyway.
+    unwritten: Vec<RecordChange>,
     pub(crate) watches: BTreeMap<CommandId, Watch>,
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     was_ready: bool,
     was_restricted: bool,
+}
+
+/// A session that is over, and whom it must leave.
+#[derive(Clone, Copy, Debug)]
+struct Leaving {
+    app: AppId,
+    peer: PeerKey,
+    visit: GatherId,
 }
 
 /// A scan over all partitions, one after the other.
@@ -194,7 +216,9 @@ impl SyncHost {
             applying: BTreeMap::new(),
             gather_next: 0,
             rng,
-            remotes: BTreeMap::new(),
+            remotes: Remotes::default(),
+            appends_open: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             deferred: Vec::new(),
             stirs: BTreeMap::new(),
             waiting_commit: Vec::new(),
@@ -222,10 +246,6 @@ impl SyncHost {
     /// True when nothing here waits for the log to be applied further.
     pub(crate) fn is_settled(&self) -> bool {
         self.deferred.is_empty() && self.waiting_commit.is_empty()
-    }
-
-    pub(crate) fn remember_remote(&mut self, app: AppId, peer: PeerKey, state: Bytes) {
-        self.remotes.insert((app, peer), state);
     }
 
     /// How often documents of `app` were evicted here: a remote must offer them again.
@@ -294,6 +314,10 @@ impl Node {
                 }
                 SessionOutput::Host(command) => self.on_host_command(id, command, now),
                 SessionOutput::Close { reason } => {
+                    if matches!(reason, CloseReason::Remote { reason: ByeReason::Replaced, .. }) {
+                        let report = SessionReport::Replaced;
+                        self.outputs.push_back(Output::SessionReport { session: id, report });
+                    }
                     self.close_connection(id, &reason.to_string());
                     return;
                 }
@@ -362,6 +386,9 @@ impl Node {
 
     pub(crate) fn on_to_session(&mut self, from: PartitionId, reply: ToSession, now: Now) {
         let ToSession { gather, answer } = reply;
+        if let Answer::Replaced(session) = answer {
+            return self.on_replaced(session, gather, now);
+        }
         let Some(mut waiting) = self.sync.gathers.remove(&gather) else { return };
         if let Answer::Stirred = answer {
             return self.on_stirred(waiting.session(), waiting.command(), now);

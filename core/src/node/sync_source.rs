@@ -7,6 +7,7 @@ use super::message::Body;
 use super::row::StoredRow;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_judge::{Judge, Ruling};
+use super::sync_remotes::Visit;
 use super::sync_wire::{decode_vector, encode_vector};
 use crate::document::{Delta, Document, Vector};
 use crate::ident::{AppId, DocId, Dot, PartitionId, Txn};
@@ -32,7 +33,12 @@ impl Node {
         }
         let FromSession { gather, app, at, ask } = question;
         let answer = match ask {
-            Ask::Remote(peer) => Answer::Remote(self.sync.remotes.get(&(app, peer)).cloned()),
+            Ask::Remote { peer, session } => {
+                return self.admit(app, peer, Visit { home: from, session, gather });
+            }
+            Ask::Leave { peer, session, visit } => {
+                return self.dismiss(app, peer, Visit { home: from, session, gather: visit });
+            }
             Ask::Collect { filter, after, from, credit_bytes } => {
                 self.collect(app, &filter, after, at, from, credit_bytes)
             }

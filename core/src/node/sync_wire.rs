@@ -54,11 +54,8 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     if let Some(store) = record.store {
         to.raw(&store.0.0);
     }
-    if let Some(Cursor { position, interest }) = record.cursor {
-        to.raw(&position.log.0.0);
-        to.raw(&position.boot.0.0);
-        to.varint(position.txn.0);
-        to.raw(&interest.0);
+    if let Some(cursor) = &record.cursor {
+        write_cursor(&mut to, cursor);
     }
     if let Some(theirs) = record.theirs {
         to.varint(theirs.0);
@@ -70,13 +67,146 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     to.varint(record.ours.len() as u64);
     record.ours.iter().for_each(|nonce| to.varint(nonce.0));
     to.varint(record.owed.len() as u64);
-    for owed in &record.owed {
-        to.bytes(owed.key.collection.as_bytes());
-        to.bytes(owed.key.id.as_bytes());
-        to.byte(reason_code(owed.reason));
-        to.varint(owed.write_permission);
+    record.owed.iter().for_each(|owed| write_owed(&mut to, owed));
+    to.into_bytes().into()
+}
+
+fn write_cursor(to: &mut Writer, cursor: &Cursor) {
+    let Cursor { position, interest } = cursor;
+    to.raw(&position.log.0.0);
+    to.raw(&position.boot.0.0);
+    to.varint(position.txn.0);
+    to.raw(&interest.0);
+}
+
+fn read_cursor(from: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
+    let log = LogId(Uuid(from.array("cursor")?));
+    let boot = BootId(Uuid(from.array("cursor")?));
+    let position = Position { log, boot, txn: Txn(from.varint("cursor")?) };
+    Ok(Cursor { position, interest: InterestHash(from.array("cursor")?) })
+}
+
+fn write_owed(to: &mut Writer, owed: &Owed) {
+    to.bytes(owed.key.collection.as_bytes());
+    to.bytes(owed.key.id.as_bytes());
+    to.byte(reason_code(owed.reason));
+    to.varint(owed.write_permission);
+}
+
+fn read_owed(from: &mut Reader<'_>) -> Result<Owed, DecodeError> {
+    let key = read_key(from)?;
+    let reason = match from.byte("owed")? {
+        0 => RejectReason::Forbidden,
+        1 => RejectReason::ClockSkew,
+        2 => RejectReason::TooLarge,
+        3 => RejectReason::Malformed,
+        _ => return Err(from.invalid("owed")),
+    };
+    Ok(Owed { key, reason, write_permission: from.varint("owed")? })
+}
+
+fn read_key(from: &mut Reader<'_>) -> Result<DocKey, DecodeError> {
+    let collection = from.text("owed")?.to_owned();
+    let id = canonical::decode_id(from.bytes("owed")?).map_err(|_| from.invalid("owed"))?;
+    Ok(DocKey { collection, id })
+}
+
+fn read_nonces(from: &mut Reader<'_>) -> Result<Vec<Nonce>, DecodeError> {
+    let mut nonces = Vec::new();
+    for _ in 0..from.count("nonces", 1)? {
+        nonces.push(Nonce(from.varint("nonce")?));
+    }
+    Ok(nonces)
+}
+
+/// One thing that is kept about a remote, as it is logged: an update of it writes what it changed, not all that is
+/// kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RecordChange {
+    /// All of it, instead of what was there: from a checkpoint.
+    Whole(Box<RemoteRecord>),
+    /// The remote's store; under another than before nothing was seen of its actor.
+    Store(StoreId),
+    /// How far we are in the remote's log; none forgets it.
+    Cursor(Option<Cursor>),
+    /// The nonces that the remote may keep of us.
+    Ours(Vec<Nonce>),
+    /// The last nonce of the remote.
+    Theirs(Nonce),
+    /// The greatest clock value seen of the remote's last actor.
+    Seen(Actor, Hlc),
+    /// A document that the remote refused.
+    Owed(Owed),
+    /// One that it refused and that is settled.
+    NotOwed(DocKey),
+}
+
+/// Version 2: `version (1)`, then to the end of each change a tag (1) and its content.
+pub(crate) fn encode_changes(changes: &[RecordChange]) -> Bytes {
+    let mut to = Writer::new();
+    to.byte(CHANGES_VERSION);
+    for change in changes {
+        match change {
+            RecordChange::Whole(_) => unreachable!("a whole record is version 1"),
+            RecordChange::Store(store) => {
+                to.byte(1);
+                to.raw(&store.0.0);
+            }
+            RecordChange::Cursor(Some(cursor)) => {
+                to.byte(2);
+                write_cursor(&mut to, cursor);
+            }
+            RecordChange::Cursor(None) => to.byte(3),
+            RecordChange::Ours(ours) => {
+                to.byte(4);
+                to.varint(ours.len() as u64);
+                ours.iter().for_each(|nonce| to.varint(nonce.0));
+            }
+            RecordChange::Theirs(theirs) => {
+                to.byte(5);
+                to.varint(theirs.0);
+            }
+            RecordChange::Seen(actor, hlc) => {
+                to.byte(6);
+                to.raw(&actor.0);
+                to.varint(hlc.0);
+            }
+            RecordChange::Owed(owed) => {
+                to.byte(7);
+                write_owed(&mut to, owed);
+            }
+            RecordChange::NotOwed(key) => {
+                to.byte(8);
+                to.bytes(key.collection.as_bytes());
+                to.bytes(key.id.as_bytes());
+            }
+        }
     }
     to.into_bytes().into()
+}
+
+/// Reads what the log holds about a remote: changes, or a whole record of version 1.
+pub(crate) fn decode_changes(bytes: &[u8]) -> Result<Vec<RecordChange>, DecodeError> {
+    if bytes.first() == Some(&RECORD_VERSION) {
+        return Ok(vec![RecordChange::Whole(Box::new(decode_record(bytes)?))]);
+    }
+    let mut from = Reader::new(bytes);
+    from.version("remote record", CHANGES_VERSION)?;
+    let mut changes = Vec::new();
+    while from.finish().is_err() {
+        changes.push(match from.byte("remote record")? {
+            1 => RecordChange::Store(StoreId(Uuid(from.array("store")?))),
+            2 => RecordChange::Cursor(Some(read_cursor(&mut from)?)),
+            3 => RecordChange::Cursor(None),
+            4 => RecordChange::Ours(read_nonces(&mut from)?),
+            5 => RecordChange::Theirs(Nonce(from.varint("nonce")?)),
+            6 => RecordChange::Seen(Actor(from.array("seen")?), Hlc(from.varint("seen")?)),
+            7 => RecordChange::Owed(read_owed(&mut from)?),
+            8 => RecordChange::NotOwed(read_key(&mut from)?),
+            _ => return Err(from.invalid("remote record")),
+        });
+    }
+    Ok(changes)
 }
 
 pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
@@ -88,10 +218,7 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
         record.store = Some(StoreId(Uuid(from.array("store")?)));
     }
     if flags & CURSOR != 0 {
-        let log = LogId(Uuid(from.array("cursor")?));
-        let boot = BootId(Uuid(from.array("cursor")?));
-        let position = Position { log, boot, txn: Txn(from.varint("cursor")?) };
-        record.cursor = Some(Cursor { position, interest: InterestHash(from.array("cursor")?) });
+        record.cursor = Some(read_cursor(&mut from)?);
     }
     if flags & THEIRS != 0 {
         record.theirs = Some(Nonce(from.varint("nonce")?));
@@ -99,21 +226,9 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
     if flags & SEEN != 0 {
         record.seen = Some((Actor(from.array("seen")?), Hlc(from.varint("seen")?)));
     }
-    for _ in 0..from.count("nonces", 1)? {
-        record.ours.push(Nonce(from.varint("nonce")?));
-    }
+    record.ours = read_nonces(&mut from)?;
     for _ in 0..from.count("owed", 4)? {
-        let collection = from.text("owed")?.to_owned();
-        let id = canonical::decode_id(from.bytes("owed")?).map_err(|_| from.invalid("owed"))?;
-        let reason = match from.byte("owed")? {
-            0 => RejectReason::Forbidden,
-            1 => RejectReason::ClockSkew,
-            2 => RejectReason::TooLarge,
-            3 => RejectReason::Malformed,
-            _ => return Err(from.invalid("owed")),
-        };
-        let write_permission = from.varint("owed")?;
-        record.owed.push(Owed { key: DocKey { collection, id }, reason, write_permission });
+        record.owed.push(read_owed(&mut from)?);
     }
     from.finish()?;
     Ok(record)
@@ -130,6 +245,7 @@ fn reason_code(reason: RejectReason) -> u8 {
 
 const VECTOR_VERSION: u8 = 1;
 const RECORD_VERSION: u8 = 1;
+const CHANGES_VERSION: u8 = 2;
 const STORE: u8 = 1;
 const CURSOR: u8 = 2;
 const THEIRS: u8 = 4;
@@ -164,6 +280,30 @@ mod tests {
         for record in [RemoteRecord::default(), full] {
             assert_eq!(decode_record(&encode_record(&record)), Ok(record));
         }
+    }
+
+    #[test]
+    fn changes_of_a_record_read_back() {
+        let key = DocKey {
+            collection: "cars".into(),
+            id: canonical::encode_id(&Value::from("c1")).expect("text is an id"),
+        };
+        let owed =
+            Owed { key: key.clone(), reason: RejectReason::Forbidden, write_permission: u64::MAX };
+        let changes = vec![
+            RecordChange::Store(StoreId(Uuid([1; 16]))),
+            RecordChange::Cursor(None),
+            RecordChange::Ours(vec![Nonce(5), Nonce(6)]),
+            RecordChange::Theirs(Nonce(7)),
+            RecordChange::Seen(Actor::new(1, 2, 3), Hlc(8)),
+            RecordChange::Owed(owed),
+            RecordChange::NotOwed(key),
+        ];
+        assert_eq!(decode_changes(&encode_changes(&changes)), Ok(changes));
+        let whole = RemoteRecord { theirs: Some(Nonce(7)), ..RemoteRecord::default() };
+        let read = decode_changes(&encode_record(&whole));
+        assert_eq!(read, Ok(vec![RecordChange::Whole(Box::new(whole))]));
+        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 9]).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod judge;
 mod permission;
 mod permissions;
 mod refused;
+mod remotes;
 mod review;
 mod statements;
 mod sync;
@@ -43,6 +44,8 @@ struct Process {
     closed: Vec<(SessionId, Box<str>)>,
     reports: Vec<(SessionId, SessionReport)>,
     checkpoints: Vec<CheckpointEvent>,
+    /// Records that were handed to the log.
+    appended: Vec<Bytes>,
 }
 
 struct Options {
@@ -105,6 +108,7 @@ impl Process {
             closed: Vec::new(),
             reports: Vec::new(),
             checkpoints: Vec::new(),
+            appended: Vec::new(),
         };
         process.open(options, seed, boot);
         process
@@ -261,7 +265,10 @@ impl Process {
                     Reply::Done(done) => *outcome = Some(done),
                 }
             }
-            RackOutput::Append(append) => self.journal.append(append, self.now),
+            RackOutput::Append(append) => {
+                self.appended.push(append.record.clone());
+                self.journal.append(append, self.now);
+            }
             RackOutput::Message { thread, message } => {
                 let is_slow = self.slow_thread == Some(thread);
                 let queue = if is_slow { &mut self.held } else { &mut self.mail };

@@ -213,6 +213,9 @@ pub enum HostCommand {
     /// Write these fields of the record of `peer`; `cursor`, `seen` and `owed` stay as they are, unless `store`
     /// is another than before: then `seen` is forgotten. Answer, once durable: [`HostEvent::Saved`].
     ///
+    /// Of a remote that nothing is kept about, a server may wait with these fields until it writes something else
+    /// of it, and answer at once: whatever comes first goes with them.
+    ///
     /// With `is_stale` the cursor is forgotten in the same write: it does not cover what we sent ourselves and
     /// have lost, and once the nonces are written nothing else tells.
     SaveRemote {

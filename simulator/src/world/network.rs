@@ -486,7 +486,9 @@ impl World {
                 self.coverage.saw(Seen::Synced);
                 self.on_synced(process, session.0);
             }
-            SessionReport::Rejected { .. } | SessionReport::Restricted { .. } => {}
+            SessionReport::Rejected { .. }
+            | SessionReport::Restricted { .. }
+            | SessionReport::Replaced => {}
         }
     }
 

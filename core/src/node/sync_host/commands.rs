@@ -1,5 +1,6 @@
 //! Commands of sessions, each brought to the part of the host that carries it out.
 
+use super::remotes::Nonces;
 use super::{AppendAnswer, SessionId};
 use crate::node::Node;
 use crate::node::sync_gather::JudgedFor;
@@ -14,25 +15,13 @@ impl Node {
                 self.load_remote(id, command, peer, now);
             }
             HostCommand::SaveRemote { id: command, store, ours, theirs, is_stale, .. } => {
-                let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
-                if let Some(store) = store
-                    && hosted.record.store != Some(store)
-                {
-                    hosted.record.store = Some(store);
-                    hosted.record.seen = None;
-                }
-                hosted.record.ours = ours;
-                if theirs.is_some() {
-                    hosted.record.theirs = theirs;
-                }
-                hosted.record.cursor = hosted.record.cursor.filter(|_| !is_stale);
-                self.append_for(id, Vec::new(), AppendAnswer::Saved(command), now);
+                let nonces = Nonces { store, ours, theirs, is_stale };
+                self.save_remote(id, AppendAnswer::Saved(command), nonces, now);
             }
             HostCommand::NewEpoch { id: command, stale, .. } => {
                 self.renew_epoch();
-                let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
-                hosted.record.cursor = hosted.record.cursor.filter(|_| !stale);
-                self.append_for(id, Vec::new(), AppendAnswer::Renewed(command), now);
+                let changes = if stale { self.forget_cursor(id) } else { Vec::new() };
+                self.append_for(id, Vec::new(), changes, AppendAnswer::Renewed(command), now);
             }
             HostCommand::Watch { watch, interest } => match self.filter(id, &interest) {
                 Ok(filter) => {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::interest::compiled_texts;
-use super::{Hosted, SessionId, SessionOpen};
+use super::{Hosted, Leaving, SessionId, SessionOpen};
 use crate::auth::{AuthError, Grant};
 use crate::ident::{AppId, PartitionId, PeerKey, Txn};
 use crate::node::request::Credential;
@@ -14,8 +14,7 @@ use crate::node::{Node, Output};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::sync::{
-    ByeReason, HostEvent, Interest, Limits, LocalIdentity, RemoteRecord, Role, Session,
-    SessionConfig,
+    HostEvent, Interest, Limits, LocalIdentity, RemoteRecord, Role, Session, SessionConfig,
 };
 
 impl Node {
@@ -34,7 +33,10 @@ impl Node {
             grant,
             session: None,
             peer: PeerKey::default(),
+            visit: None,
             record: RemoteRecord::default(),
+            is_unknown: true,
+            unwritten: Vec::new(),
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
             was_ready: false,
@@ -79,25 +81,11 @@ impl Node {
         }
     }
 
-    /// The remote has greeted. A newer connection of the same peer replaces the older.
+    /// The remote has greeted. The session begins by asking the owner of the remote's record for it, and the owner
+    /// replaces older sessions of the same peer wherever they live.
     fn begin_session(&mut self, id: SessionId, peer: PeerKey, now: Now) {
         let Some(hosted) = self.sync.sessions.get(&id) else { return };
         let (app, permissions) = (hosted.app, hosted.grant.permissions.clone());
-        let older: Vec<SessionId> = self
-            .sync
-            .sessions
-            .iter()
-            .filter(|(other, hosted)| {
-                **other != id
-                    && hosted.app == app
-                    && hosted.peer == peer
-                    && hosted.session.is_some()
-            })
-            .map(|(other, _)| *other)
-            .collect();
-        for other in older {
-            self.with_session(other, now, |session| session.close(ByeReason::Replaced));
-        }
         let identity = &self.config.identity;
         // What a server evicts is asked for by nobody, and is nobody's affair.
         let evict_generation =
@@ -149,6 +137,9 @@ impl Node {
     pub(super) fn forget_session(&mut self, id: SessionId) {
         let Some(hosted) = self.sync.sessions.remove(&id) else { return };
         self.sync.gathers.retain(|_, gather| gather.session() != id);
+        if let Some(visit) = hosted.visit {
+            self.leave_remote(id, Leaving { app: hosted.app, peer: hosted.peer, visit });
+        }
         if !hosted.watches.is_empty() {
             for partition in 0..self.config.partitions {
                 let gather = GatherId(0);

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::{AppendAnswer, SessionAppend, SessionId};
+use super::{AppendAnswer, Leaving, SessionAppend, SessionId};
 use crate::document::Delta;
-use crate::ident::{Actor, PeerKey, Txn, TxnId};
+use crate::ident::{Actor, AppId, PeerKey, StoreId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
 use crate::node::Node;
 use crate::node::append::Then;
 use crate::node::request::RequestError;
-use crate::node::sync_ask::Ask;
+use crate::node::sync_ask::{Ask, GatherId};
 use crate::node::sync_gather::{Gather, JudgedFor};
-use crate::node::sync_wire::{decode_record, encode_record};
+use crate::node::sync_wire::{RecordChange, encode_changes};
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::sync::{
-    CommandId, DocKey as SyncKey, Final, HostEvent, ItemBody, Outcome, Owed, RejectReason,
-    RemoteRecord, UpdateItem,
+    ByeReason, CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, ItemBody, Nonce, Outcome,
+    Owed, RejectReason, RemoteRecord, UpdateItem,
 };
+use crate::time::Hlc;
 
 impl Node {
     pub(super) fn load_remote(
@@ -31,7 +31,51 @@ impl Node {
         let Some(app) = self.session_app(id) else { return };
         let owner = remote_slot(app, &peer).partition(self.config.partitions);
         let gather = self.add_gather(Gather::remote(id, command));
-        self.ask(owner, gather, app, self.last_now.durable, Ask::Remote(peer));
+        if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+            hosted.visit = Some(gather);
+        }
+        let ask = Ask::Remote { peer, session: id };
+        self.ask(owner, gather, app, self.last_now.durable, ask);
+    }
+
+    /// A newer session of the same remote has come: this one ends. `visit` tells it from one that has its name by
+    /// now.
+    pub(super) fn on_replaced(&mut self, id: SessionId, visit: GatherId, now: Now) {
+        let hosted = self.sync.sessions.get(&id);
+        if hosted.is_some_and(|hosted| hosted.visit == Some(visit)) {
+            self.with_session(id, now, |session| session.close(ByeReason::Replaced));
+        }
+    }
+
+    /// Tells the owner of the remote's record that the session is over, once the last record of it is applied here.
+    pub(super) fn leave_remote(&mut self, id: SessionId, leaving: Leaving) {
+        if self.sync.appends_open.contains_key(&id) {
+            self.sync.leaving.insert(id, leaving);
+        } else {
+            self.say_leave(id, leaving, self.last_now.durable);
+        }
+    }
+
+    fn say_leave(&mut self, session: SessionId, leaving: Leaving, at: Txn) {
+        let Leaving { app, peer, visit } = leaving;
+        let owner = remote_slot(app, &peer).partition(self.config.partitions);
+        let gather = GatherId::default();
+        self.ask(owner, gather, app, at, Ask::Leave { peer, session, visit });
+    }
+
+    /// What the log says about a remote, if this partition owns it.
+    pub(crate) fn remember_remote(
+        &mut self,
+        app: AppId,
+        peer: PeerKey,
+        changes: Vec<RecordChange>,
+    ) {
+        let partitions = self.config.partitions;
+        if remote_slot(app, &peer).partition(partitions) == self.config.partition {
+            // Each partition has its share of the bound, so that none must know of the others.
+            let count_max = self.config.limits.remotes_max.div_ceil(usize::from(partitions));
+            self.sync.remotes.apply(app, peer, changes, count_max);
+        }
     }
 
     /// The record of a remote has arrived from its owner.
@@ -39,22 +83,58 @@ impl Node {
         &mut self,
         id: SessionId,
         command: CommandId,
-        bytes: Option<&Bytes>,
+        record: Box<RemoteRecord>,
         now: Now,
     ) {
-        let record = match bytes.map(|bytes| decode_record(bytes)) {
-            None => RemoteRecord::default(),
-            Some(Ok(record)) => record,
-            Some(Err(error)) => {
-                let reason = format!("what is kept about the remote cannot be read: {error}");
-                return self.tell(id, HostEvent::Failed { reason }, now);
-            }
-        };
         if let Some(hosted) = self.sync.sessions.get_mut(&id) {
-            hosted.record = record.clone();
+            hosted.is_unknown = *record == RemoteRecord::default() && !self.config.is_device;
+            hosted.record = RemoteRecord { owed: Vec::new(), ..(*record).clone() };
         }
-        let record = Box::new(record);
         self.tell(id, HostEvent::Remote { id: command, record }, now);
+    }
+
+    /// Keeps the nonces of a session, and what comes with them. Of a remote about which nothing durable is kept
+    /// they wait for its first update, cursor or owed document: there is nothing yet that a rollback could lose,
+    /// and whoever invents peer keys leaves nothing behind. A device, which speaks first, writes them always: a
+    /// nonce that was told must not be forgotten in a crash.
+    pub(super) fn save_remote(
+        &mut self,
+        id: SessionId,
+        answer: AppendAnswer,
+        nonces: Nonces,
+        now: Now,
+    ) {
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        let record = &mut hosted.record;
+        let mut changes = Vec::new();
+        if let Some(store) = nonces.store
+            && record.store.replace(store) != Some(store)
+        {
+            record.seen = None;
+            changes.push(RecordChange::Store(store));
+        }
+        if record.ours != nonces.ours {
+            record.ours.clone_from(&nonces.ours);
+            changes.push(RecordChange::Ours(nonces.ours));
+        }
+        if let Some(theirs) = nonces.theirs {
+            record.theirs = Some(theirs);
+            changes.push(RecordChange::Theirs(theirs));
+        }
+        if nonces.is_stale && record.cursor.take().is_some() {
+            changes.push(RecordChange::Cursor(None));
+        }
+        if hosted.is_unknown && !is_planted(Plant::StrangersKept) {
+            hosted.unwritten = changes;
+            return self.session_answer(id, answer, Ok(now.durable));
+        }
+        self.append_for(id, Vec::new(), changes, answer, now);
+    }
+
+    /// The cursor does not cover what we lost: with a new epoch it is forgotten.
+    pub(super) fn forget_cursor(&mut self, id: SessionId) -> Vec<RecordChange> {
+        let cursor = self.sync.sessions.get_mut(&id).and_then(|hosted| hosted.record.cursor.take());
+        cursor.map(|_| RecordChange::Cursor(None)).into_iter().collect()
     }
 
     /// Takes a new epoch for this partition's actor. Every start takes one anyway, so that what an older copy of
@@ -118,28 +198,28 @@ impl Node {
             }
             ends.push((key, end));
         }
-        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
-        for (key, end) in ends {
-            hosted.record.owed.retain(|owed| owed.key != key);
-            if let Final::Rejected { reason, write_permission } = end
-                && hosted.record.owed.len() < OWED_MAX
-            {
-                hosted.record.owed.push(Owed { key, reason, write_permission });
+        let change = |(key, end)| match end {
+            Final::Rejected { reason, write_permission } => {
+                RecordChange::Owed(Owed { key, reason, write_permission })
             }
-        }
-        self.append_for(id, ops, AppendAnswer::Settled(command, refused), now);
+            _ => RecordChange::NotOwed(key),
+        };
+        let changes = ends.into_iter().map(change).collect();
+        self.append_for(id, ops, changes, AppendAnswer::Settled(command, refused), now);
     }
 
-    /// Appends operations of a session together with what is kept about its remote.
+    /// Appends operations of a session together with what they change about its remote, as one record. Nothing at
+    /// all is answered at once.
     pub(crate) fn append_for(
         &mut self,
         id: SessionId,
         ops: Vec<Op>,
+        changes: Vec<RecordChange>,
         answer: AppendAnswer,
         now: Now,
     ) {
         let txn_id = TxnId(self.rng.uuid());
-        self.append_as(txn_id, id, ops, answer, now);
+        self.append_as(txn_id, id, ops, changes, answer, now);
     }
 
     /// As [`append_for`](Self::append_for), for a record that others speak about by its id.
@@ -148,11 +228,20 @@ impl Node {
         txn_id: TxnId,
         id: SessionId,
         mut ops: Vec<Op>,
+        changes: Vec<RecordChange>,
         answer: AppendAnswer,
         now: Now,
     ) {
-        let Some(hosted) = self.sync.sessions.get(&id) else { return };
-        ops.push(Op::Remote { peer: hosted.peer, state: encode_record(&hosted.record) });
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        if ops.is_empty() && changes.is_empty() {
+            return self.session_answer(id, answer, Ok(now.durable));
+        }
+        hosted.is_unknown = false;
+        let mut written = std::mem::take(&mut hosted.unwritten);
+        written.extend(changes);
+        if !written.is_empty() {
+            ops.push(Op::Remote { peer: hosted.peer, state: encode_changes(&written) });
+        }
         let transaction = Transaction {
             id: txn_id,
             app: hosted.app,
@@ -161,9 +250,19 @@ impl Node {
             ops,
         };
         let then = Then::Session(SessionAppend { session: id, answer });
-        if let Err(error) = self.append(transaction, false, then) {
-            self.sync.applying.remove(&txn_id);
-            self.tell(id, HostEvent::Failed { reason: error.to_string() }, now);
+        match self.append(transaction, false, then) {
+            Ok(()) => *self.sync.appends_open.entry(id).or_default() += 1,
+            Err(error) => {
+                self.sync.applying.remove(&txn_id);
+                self.tell(id, HostEvent::Failed { reason: error.to_string() }, now);
+            }
+        }
+    }
+
+    /// What the session's next record is to say as well.
+    pub(crate) fn write_later(&mut self, id: SessionId, changes: Vec<RecordChange>) {
+        if let Some(hosted) = self.sync.sessions.get_mut(&id) {
+            hosted.unwritten.extend(changes);
         }
     }
 
@@ -173,8 +272,27 @@ impl Node {
         append: SessionAppend,
         result: Result<Txn, RequestError>,
     ) {
+        let id = append.session;
+        let at = *result.as_ref().unwrap_or(&self.last_now.durable);
+        self.session_answer(id, append.answer, result);
+        let Some(open) = self.sync.appends_open.get_mut(&id) else { return };
+        *open -= 1;
+        if *open == 0 {
+            self.sync.appends_open.remove(&id);
+            if let Some(leaving) = self.sync.leaving.remove(&id) {
+                self.say_leave(id, leaving, at);
+            }
+        }
+    }
+
+    fn session_answer(
+        &mut self,
+        id: SessionId,
+        answer: AppendAnswer,
+        result: Result<Txn, RequestError>,
+    ) {
         let now = self.last_now;
-        let event = match (result, append.answer) {
+        let event = match (result, answer) {
             (Ok(_), AppendAnswer::Saved(id)) => HostEvent::Saved { id },
             (Ok(_), AppendAnswer::Renewed(id)) => {
                 HostEvent::EpochChanged { id, actor: self.actor() }
@@ -189,28 +307,37 @@ impl Node {
             }
             (Err(error), _) => HostEvent::Failed { reason: error.to_string() },
         };
-        self.tell(append.session, event, now);
+        self.tell(id, event, now);
     }
 
-    /// The record of the remote after an update of it was accepted.
+    /// What changes about the remote when an update of it is accepted.
     pub(crate) fn advance_record(
         &mut self,
         id: SessionId,
-        cursor: Option<crate::sync::Cursor>,
-        seen: Option<(Actor, crate::time::Hlc)>,
-    ) {
-        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        cursor: Option<Cursor>,
+        seen: Option<(Actor, Hlc)>,
+    ) -> Vec<RecordChange> {
+        let mut changes = Vec::new();
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return changes };
+        let record = &mut hosted.record;
         if let Some(cursor) = cursor {
-            hosted.record.cursor = Some(cursor);
+            record.cursor = Some(cursor);
+            changes.push(RecordChange::Cursor(Some(cursor)));
         }
-        if let Some((actor, hlc)) = seen {
-            let newer = hosted.record.seen.is_none_or(|(known, at)| known != actor || at < hlc);
-            if newer {
-                hosted.record.seen = Some((actor, hlc));
-            }
+        if let Some((actor, hlc)) = seen
+            && record.seen.is_none_or(|(known, at)| known != actor || at < hlc)
+        {
+            record.seen = Some((actor, hlc));
+            changes.push(RecordChange::Seen(actor, hlc));
         }
+        changes
     }
 }
 
-/// How many refused documents are remembered for one remote.
-const OWED_MAX: usize = 10_000;
+/// What a session wants kept about its remote when both introduce themselves.
+pub(super) struct Nonces {
+    pub(super) store: Option<StoreId>,
+    pub(super) ours: Vec<Nonce>,
+    pub(super) theirs: Option<Nonce>,
+    pub(super) is_stale: bool,
+}

@@ -3,7 +3,7 @@
 use super::sync::Pair;
 use super::*;
 
-const TOKEN: &str = "changing-key-of-one-device";
+pub(super) const TOKEN: &str = "changing-key-of-one-device";
 const CARS: &[&str] = &["SELECT * FROM cars"];
 const EVERYTHING: &str = r#"{"everything":true}"#;
 
@@ -14,7 +14,7 @@ fn only(ids: &str) -> String {
 impl Process {
     /// A key with the text of [`TOKEN`]. Of several the first by name counts, so that another name changes what the
     /// token is worth in one step.
-    fn put_key(&mut self, name: &str, read: &str, write: &str, expires: WallMs) {
+    pub(super) fn put_key(&mut self, name: &str, read: &str, write: &str, expires: WallMs) {
         let text = format!(r#"{{"read":{read},"write":{write}}}"#);
         let permissions = json::parse(text.as_bytes(), json::Limits::default()).expect("JSON");
         let key = ApiKey {

@@ -14,9 +14,10 @@ use crate::sync::subscription::{Interest, Subscription};
 use crate::time::Hlc;
 
 use super::{
-    Ack, BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Frame, GRANT_BYTES_MAX, Got, Hello, NAME_BYTES_MAX,
-    Need, OFFER_COUNT_MAX, Offer, OfferEnd, Role, SUBSCRIPTION_BYTES_MAX, SUBSCRIPTION_COUNT_MAX,
-    SUBSCRIPTIONS_BYTES_MAX, Start, Subs, UpdBegin, UpdChunk, UpdEnd, compact,
+    Ack, BYE_BYTES_MAX, Bye, CHUNK_BYTES_MAX, FRAME_BYTES_MAX, Frame, GRANT_BYTES_MAX, Got, Hello,
+    NAME_BYTES_MAX, Need, OFFER_COUNT_MAX, Offer, OfferEnd, Role, SUBSCRIPTION_BYTES_MAX,
+    SUBSCRIPTION_COUNT_MAX, SUBSCRIPTIONS_BYTES_MAX, Start, Subs, UpdBegin, UpdChunk, UpdEnd,
+    compact,
 };
 
 pub(crate) fn encode(frame: &Frame) -> Bytes {

@@ -34,6 +34,8 @@ pub(crate) struct Handshake {
     /// The remote's nonce on its way to the disk, before our Subs.
     save_theirs: Option<CommandId>,
     record: Option<RemoteRecord>,
+    /// A nonce of ours was kept for the remote before this session.
+    is_remembered: bool,
     is_hello_sent: bool,
     hello: Option<Box<Hello>>,
     /// The remote keeps a nonce of ours that we do not know, or a position in our log that we never reached.
@@ -53,6 +55,7 @@ impl Handshake {
             save_ours: None,
             save_theirs: None,
             record: None,
+            is_remembered: false,
             is_hello_sent: false,
             hello: None,
             is_open: false,
@@ -89,6 +92,7 @@ impl Handshake {
 
     /// Takes over what we keep; with too many unconfirmed nonces the newest is used again.
     fn load_record(&mut self, mut record: RemoteRecord) {
+        self.is_remembered = !record.ours.is_empty();
         if record.ours.len() >= NONCES_KEPT {
             self.nonce = record.ours.pop().unwrap_or(self.nonce);
         }
@@ -233,7 +237,11 @@ impl Session {
             return;
         };
         let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
-        handshake.is_stale = !is_planted(Plant::NonceIgnored)
+        // A server that keeps nothing about the remote has nothing of it that it could have lost, and has taken a new
+        // epoch at its start: see `SaveRemote`. What it once had and lost, the remote's cursor tells.
+        let is_known = self.config.role == Role::Device || handshake.is_remembered;
+        handshake.is_stale = is_known
+            && !is_planted(Plant::NonceIgnored)
             && kept.is_some_and(|(_, kept)| !handshake.confirm(kept));
         let is_stale = handshake.is_stale;
         let cursor = handshake.record.as_ref().and_then(|record| record.cursor);

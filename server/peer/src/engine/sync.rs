@@ -27,6 +27,10 @@ use crate::error::PeerError;
 use crate::status::SyncState;
 use crate::wake::Readiness;
 
+/// What to do about a second device of one identity.
+const REPLACED: &str = "another device with the identity of this directory has connected: a directory is one device, \
+    begin the other with an empty one";
+
 /// The least time between two probes that nobody waits for.
 const PROBE_PACE: Duration = Duration::from_millis(500);
 
@@ -44,6 +48,8 @@ pub(super) struct SyncLink {
     /// The last attempt to connect: an older one that succeeds after all is dropped.
     attempt: u64,
     session_next: u64,
+    /// The present session had to give way to one of the same identity.
+    is_replaced: bool,
     backoff: Backoff,
     probes: Probes,
     subscriptions: BTreeMap<u64, (Box<str>, Object)>,
@@ -114,6 +120,7 @@ impl SyncLink {
             state: State::Down,
             attempt: 0,
             session_next: 0,
+            is_replaced: false,
             backoff,
             probes: Probes { changed, ..Probes::default() },
             subscriptions: BTreeMap::new(),
@@ -349,7 +356,11 @@ impl Engine {
         self.link.state = State::Down;
         self.session_input(session, SessionInput::Closed);
         self.forget_probes();
-        if was_ready {
+        if std::mem::take(&mut self.link.is_replaced) {
+            // Two that come back at once would take turns for ever.
+            end.is_refusal = true;
+            end.cause = REPLACED.to_owned();
+        } else if was_ready {
             self.link.backoff.reset();
         } else if end.is_orderly {
             end.cause.push_str(" before the session began: are the app and the token right?");
@@ -399,6 +410,7 @@ impl Engine {
                 self.note_sync_state();
             }
             SessionReport::Synced => self.on_synced(),
+            SessionReport::Replaced => self.link.is_replaced = true,
             SessionReport::Restricted { collections } => {
                 self.status.update(|status| status.restricted = collections);
             }
