@@ -2,10 +2,10 @@
 
 mod checkpoint;
 mod cost;
+mod credentials;
 mod flow;
 mod judge;
 mod permission;
-mod permissions;
 mod refused;
 mod remotes;
 mod review;

@@ -89,6 +89,7 @@ fn written() -> (VirtualDisk, Vec<(u64, Bytes)>) {
 
 fn checkpoint() -> VirtualDisk {
     let mut disk = VirtualDisk::new(&SEED);
+    disk.install_dir("checkpoint");
     let log_id = LogId(Uuid([0x10; 16]));
     let info = CheckpointInfo { log_id, at: Txn(6), created: WallMs(1_700_000_000_000) };
     let mut writer = CheckpointWriter::start(info, 1);

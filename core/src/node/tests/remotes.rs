@@ -188,7 +188,7 @@ fn the_first_nonces_are_written_with_the_first_update_and_kept_in_one_place() {
 fn an_update_writes_what_it_changes_and_not_what_is_owed() {
     let mut pair = Pair::new();
     pair.server.put_key("m", r#"{"everything":true}"#, "{}", WallMs(u64::MAX));
-    pair.connect_with(permissions::TOKEN, CARS);
+    pair.connect_with(credentials::TOKEN, CARS);
     let documents: Vec<String> = (0..1_000).map(|n| format!("({{'_id': 'own {n}'}})")).collect();
     let bytes_of_an_update = |pair: &mut Pair, id: u64| {
         pair.exchange();
