@@ -67,6 +67,8 @@ pub enum Plant {
     ReplacedKept,
     /// Nonces of a peer that nothing is kept about are written at once.
     StrangersKept,
+    /// On a full disk, segments that nothing needs are kept all the same.
+    RetainedWhenFull,
 }
 
 impl Plant {
@@ -103,6 +105,7 @@ impl Plant {
         Self::PermissionKept,
         Self::ReplacedKept,
         Self::StrangersKept,
+        Self::RetainedWhenFull,
     ];
 }
 

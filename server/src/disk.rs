@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -16,6 +16,8 @@ use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, Fi
 use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
+
+use crate::driver::volume;
 
 /// The threads, as the owner of the log sees them. Dropping it lets them end and waits.
 #[derive(Debug)]
@@ -176,7 +178,9 @@ impl Worker {
     fn execute(&mut self, command: DiskCommand) -> io::Result<DiskReply> {
         match command {
             DiskCommand::List { dir } => return self.list(&dir),
-            DiskCommand::Create { file, len_bytes } => self.create(&file, len_bytes)?,
+            DiskCommand::Create { file, len_bytes, keep_free_bytes } => {
+                self.create(&file, len_bytes, keep_free_bytes)?;
+            }
             DiskCommand::Write { file, offset_bytes, data } => {
                 self.file(&file)?.write_all_at(&data, offset_bytes)?;
             }
@@ -214,10 +218,17 @@ impl Worker {
         Ok(DiskReply::Listed(found))
     }
 
-    fn create(&mut self, name: &FileName, len_bytes: u64) -> io::Result<()> {
+    fn create(&mut self, name: &FileName, len_bytes: u64, keep_free_bytes: u64) -> io::Result<()> {
         let path = self.root.join(&**name);
         self.files.remove(name);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        // Asked behind the truncation: what the name held before counts as free.
+        let needed_bytes = len_bytes.saturating_add(keep_free_bytes);
+        if volume(&self.root).is_some_and(|volume| volume.free_bytes < needed_bytes) {
+            drop(file);
+            let _ = fs::remove_file(&path);
+            return Err(ErrorKind::StorageFull.into());
+        }
         let written = write_zeroes(&file, len_bytes).and_then(|()| file.sync_all());
         if written.is_err() {
             // Half a segment would take the space that is missing.
@@ -268,8 +279,8 @@ fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {
 
 fn to_disk_error(error: &io::Error) -> DiskError {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
-        io::ErrorKind::NotFound => DiskError::NotFound,
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskError::Full,
+        ErrorKind::NotFound => DiskError::NotFound,
         _ => DiskError::Io(error.to_string()),
     }
 }
@@ -304,9 +315,16 @@ mod tests {
         let file: FileName = format!("{name}/a").into();
         let dir = || DiskCommand::List { dir: name.into() };
         assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(Vec::new())));
-        let len_bytes = 1_000_448;
-        let create = DiskCommand::Create { file: file.clone(), len_bytes };
-        assert_eq!(run(pool, create), Ok(DiskReply::Done));
+        let (len_bytes, keep_free_bytes) = (1_000_448, 0);
+        let create = |file: &FileName, len_bytes, keep_free_bytes| DiskCommand::Create {
+            file: file.clone(),
+            len_bytes,
+            keep_free_bytes,
+        };
+        assert_eq!(run(pool, create(&file, len_bytes, u64::MAX)), Err(DiskError::Full));
+        assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(Vec::new())), "nothing is left of it");
+        let made = create(&file, len_bytes, keep_free_bytes);
+        assert_eq!(run(pool, made), Ok(DiskReply::Done));
         let data = Bytes::from(vec![9; 512]);
         let write = DiskCommand::Write { file: file.clone(), offset_bytes: 512, data };
         assert_eq!(run(pool, write), Ok(DiskReply::Done));
@@ -324,8 +342,7 @@ mod tests {
         assert_eq!(bytes.len(), 10);
         assert_eq!(run(pool, DiskCommand::Delete { file: to.clone() }), Ok(DiskReply::Done));
         assert_eq!(run(pool, read(0)), Err(DiskError::NotFound));
-        let create = DiskCommand::Create { file: to.clone(), len_bytes: 0 };
-        assert_eq!(run(pool, create), Ok(DiskReply::Done));
+        assert_eq!(run(pool, create(&to, 0, 0)), Ok(DiskReply::Done));
         let write =
             DiskCommand::Write { file: to.clone(), offset_bytes: 0, data: Bytes::from("new") };
         assert_eq!(run(pool, write), Ok(DiskReply::Done));

@@ -34,7 +34,7 @@ use crate::driver::{self, EventFd, Mailboxes};
 use crate::logging;
 use crate::panic;
 use crate::secrets::os_random;
-use crate::shard::{OpenLog, Shard, ShardConfig, open_log};
+use crate::shard::{LogSizes, OpenLog, Shard, ShardConfig, open_log};
 use crate::shared::Shared;
 use crate::tls::{self, Tls, TlsFileError};
 
@@ -272,12 +272,16 @@ fn open(
     checkpoint_after: Option<u64>,
 ) -> Result<OpenLog, ServeError> {
     let mut config = LogConfig::new(BootId(uuid()), seed());
-    config.segment_bytes = segment_bytes(&directory.path);
+    let volume_bytes = driver::volume(&directory.path).map(|volume| volume.size_bytes);
+    if let Some(volume_bytes) = volume_bytes {
+        config = config.on_volume(volume_bytes);
+    }
     config.expected = directory.log_expected();
     let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
     let mut disk = DiskHere::new(&directory.path);
     let execute = |op, command| disk.execute(op, command);
-    let log = match open_log(config, directory.partitions, checkpoint_after, now, execute) {
+    let sizes = LogSizes { volume_bytes, checkpoint_after };
+    let log = match open_log(config, directory.partitions, sizes, now, execute) {
         Ok(log) => log,
         Err(LogError::Unnamed { .. }) => return Err(directory.format_missing().into()),
         Err(error) => return Err(error.into()),
@@ -300,14 +304,6 @@ fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {
         }
         result => result,
     }
-}
-
-/// A sixteenth of the file system, within what a segment may be: a small volume must hold several.
-fn segment_bytes(path: &Path) -> u64 {
-    const BYTES_MIN: u64 = 1 << 20;
-    const BYTES_MAX: u64 = 64 << 20;
-    driver::file_system_bytes(path)
-        .map_or(BYTES_MAX, |bytes| (bytes / 16).clamp(BYTES_MIN, BYTES_MAX))
 }
 
 fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {

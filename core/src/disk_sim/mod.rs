@@ -112,7 +112,8 @@ impl VirtualDisk {
         }
     }
 
-    /// Limits the disk: a `Create`, or a `Write` that makes its file longer, fails with `Full` beyond it.
+    /// Limits the disk: a `Create` with what it must keep free, or a `Write` that makes its file longer, fails with
+    /// `Full` beyond it.
     pub fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
     }
@@ -303,7 +304,9 @@ impl VirtualDisk {
                 self.make_dir(dir);
                 Ok(DiskReply::Listed(self.list(dir)))
             }
-            DiskCommand::Create { file, len_bytes } => self.create(file, *len_bytes),
+            DiskCommand::Create { file, len_bytes, keep_free_bytes } => {
+                self.create(file, *len_bytes, *keep_free_bytes)
+            }
             DiskCommand::Write { file, offset_bytes, data } => {
                 let done = self.clock;
                 self.write(file, *offset_bytes, data, done, 0)
@@ -353,11 +356,17 @@ impl VirtualDisk {
         in_dir.collect()
     }
 
-    fn create(&mut self, name: &str, len_bytes: u64) -> Result<DiskReply, DiskError> {
+    fn create(
+        &mut self,
+        name: &str,
+        len_bytes: u64,
+        keep_free_bytes: u64,
+    ) -> Result<DiskReply, DiskError> {
         if !self.names.has_dir(parent(name)) {
             return Err(DiskError::NotFound);
         }
-        if self.used_bytes().saturating_add(len_bytes) > self.capacity_bytes {
+        let needed_bytes = len_bytes.saturating_add(keep_free_bytes);
+        if self.used_bytes().saturating_add(needed_bytes) > self.capacity_bytes {
             return Err(DiskError::Full);
         }
         self.next_file += 1;

@@ -15,7 +15,8 @@ fn write(byte: u8, sectors: usize) -> DiskCommand {
 fn disk_with_file(seed: u8) -> VirtualDisk {
     let mut disk = disk_with_dir(seed);
     run(&mut disk, DiskCommand::SyncDir { dir: "".into() }).expect("no fault");
-    run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 4_096 }).expect("space");
+    run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 4_096, keep_free_bytes: 0 })
+        .expect("space");
     run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
     run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
     disk
@@ -66,7 +67,11 @@ fn a_name_is_durable_only_after_its_directory_is_synced() {
     for seed in 0..50 {
         let mut disk = disk_with_dir(seed);
         run(&mut disk, DiskCommand::SyncDir { dir: "".into() }).expect("no fault");
-        run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 }).expect("space");
+        run(
+            &mut disk,
+            DiskCommand::Create { file: NAME.into(), len_bytes: 512, keep_free_bytes: 0 },
+        )
+        .expect("space");
         run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
         disk.crash();
         lost += usize::from(disk.content(NAME).is_none());
@@ -79,7 +84,11 @@ fn a_made_directory_takes_what_lies_in_it_along_until_its_parent_is_synced() {
     let mut lost = 0;
     for seed in 0..50 {
         let mut disk = disk_with_dir(seed);
-        run(&mut disk, DiskCommand::Create { file: NAME.into(), len_bytes: 512 }).expect("space");
+        run(
+            &mut disk,
+            DiskCommand::Create { file: NAME.into(), len_bytes: 512, keep_free_bytes: 0 },
+        )
+        .expect("space");
         run(&mut disk, DiskCommand::Sync { file: NAME.into() }).expect("no fault");
         run(&mut disk, DiskCommand::SyncDir { dir: "d".into() }).expect("no fault");
         disk.crash();
@@ -93,7 +102,7 @@ fn a_made_directory_takes_what_lies_in_it_along_until_its_parent_is_synced() {
 #[test]
 fn nothing_is_made_in_a_directory_that_is_not_there() {
     let mut disk = VirtualDisk::new(&[0; 32]);
-    let create = DiskCommand::Create { file: NAME.into(), len_bytes: 512 };
+    let create = DiskCommand::Create { file: NAME.into(), len_bytes: 512, keep_free_bytes: 0 };
     assert_eq!(run(&mut disk, create), Err(DiskError::NotFound));
 }
 
@@ -116,7 +125,7 @@ fn what_a_failed_sync_left_is_not_saved_by_the_next_one() {
 fn a_full_disk_refuses_to_create_and_changes_nothing() {
     let mut disk = disk_with_file(0);
     disk.set_capacity(5_000);
-    let create = DiskCommand::Create { file: "d/g".into(), len_bytes: 1_024 };
+    let create = DiskCommand::Create { file: "d/g".into(), len_bytes: 1_024, keep_free_bytes: 0 };
     assert_eq!(run(&mut disk, create), Err(DiskError::Full));
     assert_eq!(disk.files().collect::<Vec<_>>(), [(NAME, 4_096)]);
 }

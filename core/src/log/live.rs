@@ -40,6 +40,17 @@ struct Waiting {
     bytes: u64,
 }
 
+/// Where the next segment is to come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Space {
+    /// From the disk, or from the segments that may go.
+    Found,
+    /// The owner of the log was asked.
+    Asked,
+    /// From nowhere, until the disk is looked at again.
+    Denied,
+}
+
 /// A log that is being written.
 #[derive(Debug)]
 pub(crate) struct Live {
@@ -53,6 +64,7 @@ pub(crate) struct Live {
     waiting: VecDeque<Waiting>,
     waiting_bytes: u64,
     pending_bytes_max: u64,
+    space: Space,
     is_stopping: bool,
     is_sealed: bool,
 }
@@ -86,6 +98,7 @@ impl Live {
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             pending_bytes_max: found.config.pending_bytes_max,
+            space: Space::Found,
             is_stopping: false,
             is_sealed: false,
         };
@@ -140,6 +153,21 @@ impl Live {
         self.pump(now, io)
     }
 
+    pub(crate) fn keep_free(&mut self, bytes: u64) {
+        self.shelf.keep_free(bytes);
+    }
+
+    pub(crate) fn deny_space(&mut self, now: Now, io: &mut Io) -> Done {
+        if self.space == Space::Asked {
+            self.space = Space::Denied;
+        }
+        self.pump(now, io)
+    }
+
+    pub(crate) fn waits_for_space(&self) -> bool {
+        self.space == Space::Asked
+    }
+
     pub(crate) fn seal(&mut self, now: Now, io: &mut Io) -> Done {
         self.is_stopping = true;
         for ticket in self.take_waiting() {
@@ -171,7 +199,7 @@ impl Live {
             pending_bytes: self.writer.pending_bytes() + self.waiting_bytes,
             waiting_appends: self.waiting.len() as u64,
             spare_ready: self.shelf.spare().is_some(),
-            disk_full: self.shelf.is_short(),
+            disk_full: self.space == Space::Denied,
             sync_time: self.writer.cadence().last_time(),
         }
     }
@@ -220,9 +248,10 @@ impl Live {
         self.pump_replay(io)?;
         self.admit(now, io);
         self.pump_writes(now, io);
-        if self.opening.is_some() && self.shelf.is_full(now.mono) {
+        if self.opening.is_some() && self.shelf.is_stuck() {
             return Err(disk_error(&LOG_DIR.into(), DiskError::Full));
         }
+        self.look_for_space(io);
         self.seal_if_quiet(now, io);
         Ok(())
     }
@@ -250,6 +279,16 @@ impl Live {
         Ok(())
     }
 
+    /// Asks the owner of the log for space, once each time that the disk was looked at and had none.
+    fn look_for_space(&mut self, io: &mut Io) {
+        if !self.shelf.is_stuck() {
+            self.space = Space::Found;
+        } else if self.space == Space::Found {
+            self.space = Space::Asked;
+            io.outputs.push_back(LogOutput::Short);
+        }
+    }
+
     /// Gives positions to what waits, in order, as far as there is room for it on the disk.
     fn admit(&mut self, now: Now, io: &mut Io) {
         if self.opening.is_some() || self.replay.is_some() {
@@ -263,7 +302,7 @@ impl Live {
                 }
                 Err(records) => {
                     self.shelf.want(self.writer.segment_bytes_for(&records));
-                    if self.shelf.is_full(now.mono) {
+                    if self.space == Space::Denied && self.shelf.is_paused(now.mono) {
                         self.shelf.want_usual();
                         // What waits behind it may build on it, and could still fit where it does not.
                         io.refuse(front.ticket, Refusal::Full);

@@ -59,6 +59,15 @@ pub const SEGMENT_BYTES_MIN: u64 = 4 << 10;
 /// The largest segment that is made, unless one append needs a larger one: 64 MiB.
 pub const SEGMENT_BYTES_MAX: u64 = 64 << 20;
 
+/// Of what nothing needs, at most this is kept: 1 GiB.
+const RETAIN_BYTES_MAX: u64 = 1 << 30;
+
+/// The part of a volume that a log may take beside what is needed: an eighth.
+pub(crate) const VOLUME_SHARE: u64 = 8;
+
+/// The smallest segment on a volume of known size: 1 MiB.
+const VOLUME_SEGMENT_BYTES_MIN: u64 = 1 << 20;
+
 /// A restored log goes on this far behind its old end, so that positions that were lost are never used twice.
 pub const RESTORE_GAP: u64 = 1 << 32;
 
@@ -67,8 +76,11 @@ pub const RESTORE_GAP: u64 = 1 << 32;
 pub struct LogConfig {
     /// Bytes of a new segment file, 1 to 64 MiB; brought into range and rounded up to 512.
     pub segment_bytes: u64,
-    /// Segments below the trim point stay while all segments together are no more than this.
+    /// Segments below the trim point stay while all segments together are no more than this, and the disk has space
+    /// for another one.
     pub retain_bytes: u64,
+    /// What a new segment leaves free on the volume, until [`Log::keep_free`] says otherwise: room for a checkpoint.
+    pub keep_free_bytes: u64,
     /// The most bytes that may wait for the disk; beyond it appends are refused as `Busy`.
     pub pending_bytes_max: u64,
     /// Replay what lies above this position: the position of the checkpoint that was loaded, or zero.
@@ -105,13 +117,25 @@ impl LogConfig {
     pub fn new(boot: BootId, seed: Seed) -> Self {
         Self {
             segment_bytes: SEGMENT_BYTES_MAX,
-            retain_bytes: 1 << 30,
+            retain_bytes: RETAIN_BYTES_MAX,
+            keep_free_bytes: 0,
             pending_bytes_max: 2 * APPEND_BYTES_MAX,
             replay_from: Txn(0),
             boot,
             seed,
             restored: false,
             expected: LogExpected::Anything,
+        }
+    }
+
+    /// Fits the log to a volume of so many bytes: a segment is a sixteenth of it, 1 to 64 MiB, and an eighth of it,
+    /// at most 1 GiB, is kept that nothing needs.
+    #[must_use]
+    pub fn on_volume(self, volume_bytes: u64) -> Self {
+        Self {
+            segment_bytes: (volume_bytes / 16).clamp(VOLUME_SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            retain_bytes: (volume_bytes / VOLUME_SHARE).min(RETAIN_BYTES_MAX),
+            ..self
         }
     }
 }
@@ -204,6 +228,25 @@ impl Log {
     /// far as [`LogConfig::retain_bytes`] allows.
     pub fn trim(&mut self, below: Txn, now: Now) {
         self.with_live(|live, io| live.trim(below, now, io));
+    }
+
+    /// From now on a new segment leaves so much of the volume free: the room of the next checkpoint.
+    pub fn keep_free(&mut self, bytes: u64) {
+        if let State::Live(live) = &mut self.state {
+            live.keep_free(bytes);
+        }
+    }
+
+    /// The answer to [`LogOutput::Short`] when nothing can be given up: what waits for a segment is refused as
+    /// `Full`, and so is what comes, until the disk has space. It is looked at every second.
+    pub fn deny_space(&mut self, now: Now) {
+        self.with_live(|live, io| live.deny_space(now, io));
+    }
+
+    /// True from [`LogOutput::Short`] on, until there is space or none was to be had.
+    #[must_use]
+    pub fn waits_for_space(&self) -> bool {
+        !self.is_closed && self.live().is_some_and(Live::waits_for_space)
     }
 
     /// Stops in order: refuses what comes, makes durable what was appended, then `Sealed`.

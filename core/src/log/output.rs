@@ -34,6 +34,10 @@ pub enum LogOutput {
         /// Why.
         reason: Refusal,
     },
+    /// The disk has no space for another segment, and the log holds nothing that it may give up. What needs one
+    /// waits until [`Log::trim`](super::Log::trim) lets older ones go, or
+    /// [`Log::deny_space`](super::Log::deny_space) says that none can.
+    Short,
     /// The log has stopped. What was appended and not committed has an unknown outcome: it may or may not be
     /// there after the next opening.
     Failed {
@@ -234,7 +238,8 @@ pub struct LogFill {
     pub waiting_appends: u64,
     /// True when the next segment is ready.
     pub spare_ready: bool,
-    /// True while the disk has no space for another segment.
+    /// True while the disk has no space for another segment and none can be made: only what the last one still takes
+    /// is accepted.
     pub disk_full: bool,
     /// How long the last sync took.
     pub sync_time: Duration,

@@ -22,14 +22,20 @@ const FULL_RETRY: Duration = Duration::from_secs(1);
 pub(crate) struct Shelf {
     segment_bytes: u64,
     retain_bytes: u64,
+    /// A new segment leaves so much of the volume free: the next checkpoint, which will let segments go, needs it.
+    keep_free_bytes: u64,
     /// Oldest first.
     sealed: VecDeque<Segment>,
     spare: Option<Segment>,
     /// The spare segment must be at least this long.
     wanted_bytes: u64,
+    /// The spare segment may take the last of the volume: without it the log cannot even be opened.
+    is_urgent: bool,
     trim_below: Txn,
     step: Step,
     full_until: Option<Instant>,
+    /// A spare segment is wanted, the disk has no space for it, and no sealed one can go.
+    is_stuck: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,12 +66,15 @@ impl Shelf {
         Self {
             segment_bytes: config.segment_bytes,
             retain_bytes: config.retain_bytes,
+            keep_free_bytes: config.keep_free_bytes,
             sealed: sealed.into(),
             spare,
             wanted_bytes: config.segment_bytes.min(super::SEGMENT_BYTES_MIN),
+            is_urgent: false,
             trim_below: Txn(0),
             step: Step::Idle,
             full_until: None,
+            is_stuck: false,
         }
     }
 
@@ -92,14 +101,32 @@ impl Shelf {
         self.wanted_bytes = self.wanted_bytes.max(len_bytes);
     }
 
+    /// Asks for a spare segment of at least this length, even if it is the last thing that the volume can hold.
+    pub(crate) fn want_urgently(&mut self, len_bytes: u64) {
+        self.want(len_bytes);
+        self.is_urgent = true;
+    }
+
     /// Gives up the wish for a long segment: nobody waits for it.
     pub(crate) fn want_usual(&mut self) {
         self.wanted_bytes = self.segment_bytes.min(super::SEGMENT_BYTES_MIN);
+        self.is_urgent = false;
     }
 
-    /// True when a spare segment is wanted and the disk had no space for it a moment ago.
-    pub(crate) fn is_full(&self, now: Instant) -> bool {
-        self.is_short() && self.full_until.is_some_and(|until| now < until)
+    /// New segments leave so much of the volume free from now on.
+    pub(crate) fn keep_free(&mut self, bytes: u64) {
+        self.keep_free_bytes = bytes;
+    }
+
+    /// True when a spare segment is wanted, the disk had no space for it at the last try, and nothing that the log
+    /// holds can make room.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.is_stuck && self.is_short()
+    }
+
+    /// True until the disk is looked at again after it was full.
+    pub(crate) fn is_paused(&self, now: Instant) -> bool {
+        self.full_until.is_some_and(|until| now < until)
     }
 
     /// True when the disk had no space for a spare segment at the last try.
@@ -127,6 +154,7 @@ impl Shelf {
         if self.step != Step::Idle {
             return None;
         }
+        self.is_stuck = false;
         let trimmable = self.trimmable(current, keep_from);
         if self.needs_spare() {
             if let Some(oldest) = trimmable.filter(|oldest| self.is_reusable(oldest)) {
@@ -137,15 +165,23 @@ impl Shelf {
                 return Some(io.disk(DiskCommand::Rename { from, to }));
             }
             if self.full_until.is_none_or(|until| now >= until) {
-                let len_bytes = self.wanted_bytes.max(self.segment_bytes);
-                self.step = Step::Creating { len_bytes };
-                return Some(io.disk(DiskCommand::Create { file: SPARE_TMP.into(), len_bytes }));
+                return Some(self.create(io));
             }
         }
-        let oldest = trimmable?;
+        let Some(oldest) = trimmable else {
+            self.is_stuck = self.needs_spare();
+            return None;
+        };
         self.sealed.pop_front();
         self.step = Step::Deleting;
         Some(io.disk(DiskCommand::Delete { file: segment_file(oldest.number) }))
+    }
+
+    fn create(&mut self, io: &mut Io) -> DiskOp {
+        let len_bytes = self.wanted_bytes.max(self.segment_bytes);
+        let keep_free_bytes = if self.is_urgent { 0 } else { self.keep_free_bytes };
+        self.step = Step::Creating { len_bytes };
+        io.disk(DiskCommand::Create { file: SPARE_TMP.into(), len_bytes, keep_free_bytes })
     }
 
     /// Takes the completion of the step that is out and starts what follows from it.
@@ -198,6 +234,8 @@ impl Shelf {
             }
             (Step::SyncingDelete, Ok(_)) => {
                 self.step = Step::Idle;
+                // There is more space than at the last try: the next one need not wait.
+                self.full_until = self.full_until.map(|_| now);
                 Ok(None)
             }
             (Step::Idle, Ok(_)) => unreachable!("a completion belongs to a step"),
@@ -225,13 +263,16 @@ impl Shelf {
         self.spare.is_none() && fits && oldest.len_bytes == self.segment_bytes
     }
 
-    /// The oldest segment, when nothing in it is needed and the others are enough to keep.
+    /// The oldest segment, when nothing in it is needed and the others are enough to keep. On a full disk none is
+    /// kept for its own sake.
     fn trimmable(&self, current: &Segment, keep_from: Txn) -> Option<Segment> {
         let oldest = *self.sealed.front()?;
         let after = self.sealed.get(1).unwrap_or(current);
         let below = self.trim_below.min(keep_from);
         let is_below = after.first <= below;
         let others: u64 = self.sealed.iter().skip(1).map(|segment| segment.len_bytes).sum();
-        (is_below && others + current.len_bytes >= self.retain_bytes).then_some(oldest)
+        let may_all_go = self.is_short() && !is_planted(Plant::RetainedWhenFull);
+        let retain_bytes = if may_all_go { 0 } else { self.retain_bytes };
+        (is_below && others + current.len_bytes >= retain_bytes).then_some(oldest)
     }
 }

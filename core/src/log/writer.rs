@@ -211,7 +211,7 @@ impl Writer {
                 } else if shelf.spare().is_some_and(|spare| spare.len_bytes >= self.fresh_bytes()) {
                     self.end_segment(io, ops);
                 } else {
-                    shelf.want(self.fresh_bytes());
+                    shelf.want_urgently(self.fresh_bytes());
                     return;
                 }
             } else if let Some(front) = self.queue.front() {

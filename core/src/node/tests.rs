@@ -4,6 +4,7 @@ mod checkpoint;
 mod cost;
 mod credentials;
 mod flow;
+mod full_disk;
 mod judge;
 mod permission;
 mod refused;
@@ -56,6 +57,7 @@ struct Options {
     device: bool,
     boot: u8,
     segment_bytes: u64,
+    retain_bytes: u64,
     checkpoint_after: u64,
     limits: NodeLimits,
 }
@@ -70,6 +72,7 @@ impl Default for Options {
             device: false,
             boot: 1,
             segment_bytes: 1 << 20,
+            retain_bytes: 0,
             checkpoint_after: u64::MAX,
             limits: NodeLimits::default(),
         }
@@ -89,7 +92,7 @@ impl Process {
         let now = Now { wall: WallMs(1_700_000_000_000), ..Now::default() };
         let config = LogConfig {
             segment_bytes: options.segment_bytes,
-            retain_bytes: 0,
+            retain_bytes: options.retain_bytes,
             ..LogConfig::new(boot, seed)
         };
         let mut journal = Journal::open(config, options.partitions, now);

@@ -56,6 +56,7 @@ impl Process {
                     LogOutput::Sealed => self.sealed = true,
                     LogOutput::Failed { error } => panic!("the disk has no faults: {error}"),
                     LogOutput::Refused { reason, .. } => panic!("there is room: {reason}"),
+                    LogOutput::Short => panic!("there is space"),
                     LogOutput::Opened(_) | LogOutput::Appended { .. } => {}
                 }
             }

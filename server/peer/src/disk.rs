@@ -15,6 +15,7 @@ use bytes::Bytes;
 
 use crate::command::{Command, Inbox};
 use crate::error::PeerError;
+use crate::volume::volume;
 
 /// The thread, as the owner of the log sees it. Dropping it waits for the thread's end.
 #[derive(Debug)]
@@ -81,7 +82,9 @@ impl Files {
     fn execute(&mut self, command: DiskCommand) -> io::Result<DiskReply> {
         match command {
             DiskCommand::List { dir } => return self.list(&dir),
-            DiskCommand::Create { file, len_bytes } => self.create(&file, len_bytes)?,
+            DiskCommand::Create { file, len_bytes, keep_free_bytes } => {
+                self.create(&file, len_bytes, keep_free_bytes)?;
+            }
             DiskCommand::Write { file, offset_bytes, data } => {
                 self.file(&file)?.write_all_at(&data, offset_bytes)?;
             }
@@ -120,12 +123,19 @@ impl Files {
         Ok(DiskReply::Listed(found))
     }
 
-    fn create(&mut self, name: &FileName, len_bytes: u64) -> io::Result<()> {
+    fn create(&mut self, name: &FileName, len_bytes: u64, keep_free_bytes: u64) -> io::Result<()> {
         self.open.remove(name);
         let path = self.root.join(&**name);
         let mut options = OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(&path)?;
+        // Asked behind the truncation: what the name held before counts as free.
+        let needed_bytes = len_bytes.saturating_add(keep_free_bytes);
+        if volume(&self.root).is_some_and(|volume| volume.free_bytes < needed_bytes) {
+            drop(file);
+            let _ = fs::remove_file(&path);
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let written = write_zeroes(&file, len_bytes).and_then(|()| file.sync_all());
         if written.is_err() {
             // Half a segment would take the space that is missing.
@@ -192,7 +202,7 @@ mod tests {
         let dir = || DiskCommand::List { dir: "log".into() };
         assert_eq!(run(dir()), Ok(DiskReply::Listed(Vec::new())));
         let len_bytes = 1_000_448;
-        let create = DiskCommand::Create { file: file.clone(), len_bytes };
+        let create = DiskCommand::Create { file: file.clone(), len_bytes, keep_free_bytes: 0 };
         assert_eq!(run(create), Ok(DiskReply::Done));
         let data = Bytes::from(vec![9; 512]);
         let write = DiskCommand::Write { file: file.clone(), offset_bytes: 512, data };

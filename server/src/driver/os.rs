@@ -272,16 +272,28 @@ pub fn pin_thread(index: usize) {
     }
 }
 
-/// The size of the file system that `path` lies on, in bytes; `None` if the system does not say.
+/// The bytes of a file system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
+    /// All of them.
+    pub size_bytes: u64,
+    /// Those that this process may still take.
+    pub free_bytes: u64,
+}
+
+/// The file system that `path` lies on; `None` if the system does not say.
 #[must_use]
-pub fn file_system_bytes(path: &Path) -> Option<u64> {
+pub fn volume(path: &Path) -> Option<Volume> {
     let path = CString::new(path.as_os_str().as_bytes()).ok()?;
     // SAFETY: an all-zero answer is valid, `path` ends with a zero byte, and both outlive the call.
     let stat = unsafe {
         let mut stat: libc::statvfs = std::mem::zeroed();
         (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)?
     };
-    Some(stat.f_blocks.saturating_mul(stat.f_frsize))
+    Some(Volume {
+        size_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
+        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+    })
 }
 
 /// Keeps SIGTERM and SIGINT from ending the process, for this thread and those it starts from here on.

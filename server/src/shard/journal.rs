@@ -24,8 +24,16 @@ pub struct OpenLog {
     pub opened: Box<LogOpened>,
 }
 
-/// Opens a log; `execute` carries out its disk commands. `checkpoint_after` is the weight of the log, in bytes, at
-/// which a checkpoint is made; without it the log decides.
+/// What bounds the log beside its configuration.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LogSizes {
+    /// The size of the volume, where it is known.
+    pub volume_bytes: Option<u64>,
+    /// The weight of the log, in bytes, at which a checkpoint is made; without it the log decides.
+    pub checkpoint_after: Option<u64>,
+}
+
+/// Opens a log; `execute` carries out its disk commands.
 ///
 /// # Errors
 ///
@@ -33,13 +41,16 @@ pub struct OpenLog {
 pub fn open_log(
     config: LogConfig,
     partitions: u16,
-    checkpoint_after: Option<u64>,
+    sizes: LogSizes,
     now: Now,
     mut execute: impl FnMut(DiskOp, DiskCommand) -> DiskDone,
 ) -> Result<OpenLog, LogError> {
     let mut journal = Journal::open(config, partitions, now);
-    if let Some(bytes) = checkpoint_after {
+    if let Some(bytes) = sizes.checkpoint_after {
         journal.set_checkpoint_after(bytes);
+    }
+    if let Some(bytes) = sizes.volume_bytes {
+        journal.set_volume(bytes);
     }
     while let Some(output) = journal.poll_output() {
         match output {

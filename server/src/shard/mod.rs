@@ -38,7 +38,7 @@ pub use bootstrap::FirstStart;
 pub use connection::ConnId;
 use connection::Entry;
 use journal::LogOwner;
-pub use journal::{OpenLog, open_log};
+pub use journal::{LogSizes, OpenLog, open_log};
 pub use mail::Mail;
 use stop::Stop;
 use timers::Timers;

@@ -51,6 +51,8 @@ pub enum ReaderOutput {
 pub struct CheckpointReader {
     /// Candidates, oldest first, with the lengths of their files.
     candidates: Vec<(Txn, u64)>,
+    /// Files of checkpoints that were never finished. They go away first: they may hold the space that is missing.
+    leftovers: Vec<FileName>,
     skipped: bool,
     stage: Stage,
     credit_bytes: u64,
@@ -61,6 +63,7 @@ pub struct CheckpointReader {
 #[derive(Debug)]
 enum Stage {
     Listing,
+    DeletingLeftovers,
     ReadingFooter,
     Checking(Pass),
     /// A read is out.
@@ -97,6 +100,7 @@ impl CheckpointReader {
     pub fn start() -> Self {
         let mut reader = Self {
             candidates: Vec::new(),
+            leftovers: Vec::new(),
             skipped: false,
             stage: Stage::Listing,
             credit_bytes: 0,
@@ -116,6 +120,12 @@ impl CheckpointReader {
         }
     }
 
+    /// The length of the newest file that was not passed over; zero when there is none.
+    #[must_use]
+    pub fn file_bytes(&self) -> u64 {
+        self.candidates.last().map_or(0, |&(_, len_bytes)| len_bytes)
+    }
+
     /// The next thing to do.
     pub fn poll_output(&mut self) -> Option<ReaderOutput> {
         self.outputs.pop_front()
@@ -128,6 +138,8 @@ impl CheckpointReader {
         }
         match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Listing => self.on_listed(done.result),
+            // One that stays does no harm: the next checkpoint takes it away.
+            Stage::DeletingLeftovers => self.delete_leftovers(),
             Stage::ReadingFooter => self.on_footer(done.result),
             Stage::Checking(mut pass) => match read_bytes(done.result).and_then(|b| pass.fill(b)) {
                 Ok(()) => self.check(pass),
@@ -154,7 +166,20 @@ impl CheckpointReader {
         });
         self.candidates = found.collect();
         self.candidates.sort_unstable();
-        self.try_newest();
+        let temporary = names.iter().filter(|(name, _)| name.ends_with(".tmp"));
+        self.leftovers =
+            temporary.map(|(name, _)| format!("{CHECKPOINT_DIR}/{name}").into()).collect();
+        self.delete_leftovers();
+    }
+
+    fn delete_leftovers(&mut self) {
+        match self.leftovers.pop() {
+            Some(file) => {
+                self.stage = Stage::DeletingLeftovers;
+                self.issue(DiskCommand::Delete { file });
+            }
+            None => self.try_newest(),
+        }
     }
 
     fn try_newest(&mut self) {

@@ -94,7 +94,30 @@ impl CheckpointWriter {
             garbage: Vec::new(),
             oldest: info.at,
         };
-        writer.issue(DiskCommand::Create { file: temporary_file(info.at), len_bytes: 0 });
+        let file = temporary_file(info.at);
+        writer.issue(DiskCommand::Create { file, len_bytes: 0, keep_free_bytes: 0 });
+        writer
+    }
+
+    /// Makes none, and takes away all that are older than `newest`, which is durable. Answered by `Cleared` or by
+    /// `Failed`.
+    #[must_use]
+    pub fn clear(newest: Txn) -> Self {
+        let mut writer = Self {
+            at: newest,
+            keep: 1,
+            stage: Stage::Listing,
+            header: Bytes::new(),
+            offset_bytes: 0,
+            unsynced_bytes: 0,
+            totals: Totals::default(),
+            outputs: VecDeque::new(),
+            ops: BTreeSet::new(),
+            next_op: 0,
+            garbage: Vec::new(),
+            oldest: newest,
+        };
+        writer.issue(DiskCommand::List { dir: CHECKPOINT_DIR.into() });
         writer
     }
 

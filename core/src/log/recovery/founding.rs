@@ -27,7 +27,8 @@ impl Recovery {
         let tmp: FileName = SPARE_TMP.into();
         let command = match step {
             Founding::Creating => {
-                DiskCommand::Create { file: tmp.clone(), len_bytes: self.config.segment_bytes }
+                let len_bytes = self.config.segment_bytes;
+                DiskCommand::Create { file: tmp.clone(), len_bytes, keep_free_bytes: 0 }
             }
             Founding::Writing => {
                 let header = self.first_header();

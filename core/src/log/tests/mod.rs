@@ -103,6 +103,7 @@ impl Bench {
                     self.refused.push((ticket, reason));
                 }
                 LogOutput::Failed { error } => self.failed = Some(error),
+                LogOutput::Short => self.log.deny_space(self.now),
                 LogOutput::Sealed => self.sealed = true,
             }
         }

@@ -5,6 +5,7 @@
 //! ```
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -12,7 +13,8 @@ use crate::disk::{DiskDone, FileName};
 use crate::ident::{LogId, PartitionId, Txn};
 use crate::log::checkpoint::{CheckpointInfo, CheckpointWriter, WriterOutput};
 use crate::node::snapshot::SnapshotAsk;
-use crate::time::WallMs;
+use crate::seam::Now;
+use crate::time::Instant;
 
 /// A chunk that is to be written.
 #[derive(Debug)]
@@ -75,17 +77,63 @@ pub(super) struct Checkpoints {
     partitions: u16,
     /// The least weight of the log that is worth one.
     after_bytes: u64,
-    /// What replaying the log since the newest checkpoint costs.
-    weight_bytes: u64,
+    /// What came into the log since the newest checkpoint.
+    since: Since,
     /// What reading the newest one costs.
     newest_bytes: u64,
+    newest_at: Option<Txn>,
+    /// Nothing older than the newest is on the disk.
+    is_alone: bool,
+    /// After a checkpoint that failed.
+    retry: Pause,
+    /// After one that was made for the log's sake and let nothing of it go.
+    relief: Pause,
     making: Option<Making>,
     steps: VecDeque<Step>,
+}
+
+/// Records of the log that no checkpoint holds.
+#[derive(Clone, Copy, Debug, Default)]
+struct Since {
+    /// What replaying them costs.
+    weight_bytes: u64,
+    record_bytes: u64,
+}
+
+/// The time between one try that brought nothing and the next, twice as long each time.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    length: Duration,
+}
+
+impl Pause {
+    fn lengthen(&mut self, now: Instant) {
+        self.length = (2 * self.length).clamp(PAUSE_MIN, PAUSE_MAX);
+        self.until = Some(now.after(self.length));
+    }
+
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_none_or(|until| until <= now)
+    }
+}
+
+/// What making room for the log comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Relief {
+    /// It has begun: the log will hear of what may go.
+    Begun,
+    /// A checkpoint of everything that is committed lets segments go. [`Checkpoints::begin`] makes it.
+    Checkpoint,
+    /// Nothing can go.
+    None,
 }
 
 #[derive(Debug)]
 struct Making {
     writer: CheckpointWriter,
+    /// Where it will be, and what it holds that was not in the one before; none where older ones are taken away.
+    of: Option<(Txn, Since)>,
     /// Who is asked; the count of partitions when all have given everything.
     partition: u16,
     is_asked: bool,
@@ -93,13 +141,24 @@ struct Making {
     is_finished: bool,
 }
 
+impl Making {
+    fn new(writer: CheckpointWriter, of: Option<(Txn, Since)>) -> Self {
+        let (is_asked, is_finished) = (false, false);
+        Self { writer, of, partition: 0, is_asked, chunks: VecDeque::new(), is_finished }
+    }
+}
+
 impl Checkpoints {
     pub(super) fn new(partitions: u16) -> Self {
         Self {
             partitions,
             after_bytes: AFTER_BYTES,
-            weight_bytes: 0,
+            since: Since::default(),
             newest_bytes: 0,
+            newest_at: None,
+            is_alone: false,
+            retry: Pause::default(),
+            relief: Pause::default(),
             making: None,
             steps: VecDeque::new(),
         }
@@ -109,35 +168,93 @@ impl Checkpoints {
         self.after_bytes = bytes;
     }
 
-    /// The checkpoint that was read at the start.
+    pub(super) fn limit_after(&mut self, bytes: u64) {
+        self.after_bytes = self.after_bytes.min(bytes);
+    }
+
+    /// The checkpoint that the log is replayed from, or none.
+    pub(super) fn note_found(&mut self, at: Option<Txn>) {
+        self.newest_at = at;
+        self.is_alone = at.is_none();
+    }
+
+    /// A piece of the checkpoint that was read at the start.
     pub(super) fn note_read(&mut self, bytes: u64) {
         self.newest_bytes += bytes;
     }
 
     /// Records that a start would replay.
     pub(super) fn note_records(&mut self, count: usize, bytes: usize) {
-        self.weight_bytes += bytes as u64 + count as u64 * RECORD_BYTES;
+        self.since.record_bytes += bytes as u64;
+        self.since.weight_bytes += bytes as u64 + count as u64 * RECORD_BYTES;
     }
 
     /// True when replaying the log has come to cost as much as reading the newest checkpoint.
-    pub(super) fn is_due(&self) -> bool {
-        let least_bytes = self.after_bytes.max(NEWEST_SHARE * self.newest_bytes);
-        self.making.is_none() && self.weight_bytes >= least_bytes
+    pub(super) fn is_due(&self, now: Instant) -> bool {
+        self.is_heavy() && self.retry.is_over(now)
     }
 
-    /// Starts one. `at` was committed last, and everybody is about to hear of it.
-    pub(super) fn begin(&mut self, log_id: LogId, at: Txn, created: WallMs) {
-        self.weight_bytes = 0;
-        let writer = CheckpointWriter::start(CheckpointInfo { log_id, at, created }, KEPT);
-        let chunks = VecDeque::new();
-        let making = Making { writer, partition: 0, is_asked: false, chunks, is_finished: false };
-        self.making = Some(making);
+    /// When a checkpoint that is due is tried again after it failed.
+    pub(super) fn retry_at(&self) -> Option<Instant> {
+        self.retry.until.filter(|_| self.is_heavy())
+    }
+
+    fn is_heavy(&self) -> bool {
+        let least_bytes = self.after_bytes.max(NEWEST_SHARE * self.newest_bytes);
+        self.making.is_none() && self.since.weight_bytes >= least_bytes
+    }
+
+    /// Starts one. `at` was committed last, and everybody is about to hear of it, or has. Where the log is short of
+    /// space, nothing older stays when it is done.
+    pub(super) fn begin(&mut self, log_id: LogId, at: Txn, now: Now, is_short: bool) {
+        let since = std::mem::take(&mut self.since);
+        let kept = if is_short { 1 } else { KEPT };
+        self.is_alone = self.newest_at.is_none() || is_short;
+        let writer =
+            CheckpointWriter::start(CheckpointInfo { log_id, at, created: now.wall }, kept);
+        self.making = Some(Making::new(writer, Some((at, since))));
         self.ask_all(SnapshotAsk::Begin { at });
-        self.pump();
+        self.pump(now.mono);
+    }
+
+    /// Makes room for the log: first the older checkpoint goes, which is kept for the case that the newest cannot be
+    /// read, and with it what of the log is needed only there; then a new one takes the place of what was logged
+    /// since, up to `committed`.
+    pub(super) fn relieve(&mut self, committed: Txn, now: Instant) -> Relief {
+        if self.making.is_some() {
+            return Relief::Begun;
+        }
+        if let Some(newest) = self.newest_at.filter(|_| !self.is_alone) {
+            self.is_alone = true;
+            self.making = Some(Making::new(CheckpointWriter::clear(newest), None));
+            self.pump(now);
+            return Relief::Begun;
+        }
+        let is_newer = self.newest_at.unwrap_or(Txn(0)) < committed;
+        if !is_newer || !self.retry.is_over(now) || !self.relief.is_over(now) {
+            return Relief::None;
+        }
+        self.relief.lengthen(now);
+        Relief::Checkpoint
+    }
+
+    /// What was made for the log's sake has let some of it go.
+    pub(super) fn note_relieved(&mut self) {
+        self.relief = Pause::default();
+    }
+
+    /// What the next checkpoint will take at most: the documents of the newest one, and everything since as if none
+    /// of it had replaced anything.
+    pub(super) fn room_bytes(&self) -> u64 {
+        let is_made =
+            |making: &Making| making.of.map(|(_, since)| (since, making.writer.payload_bytes()));
+        let (of, written_bytes) = self.making.as_ref().and_then(is_made).unwrap_or_default();
+        let bytes = self.newest_bytes + self.since.record_bytes + of.record_bytes;
+        (bytes + bytes / ROOM_SHARE + ROOM_BYTES_MIN).saturating_sub(written_bytes)
     }
 
     /// Takes what a partition gave.
-    pub(super) fn on_part(&mut self, partition: PartitionId, part: Option<&Bytes>) {
+    pub(super) fn on_part(&mut self, partition: PartitionId, part: Option<&Bytes>, now: Instant) {
         let Some(making) = &mut self.making else { return };
         if !making.is_asked || making.partition != partition.0 {
             return;
@@ -147,13 +264,13 @@ impl Checkpoints {
             Some(part) => making.chunks.extend(to_chunks(partition, part)),
             None => making.partition += 1,
         }
-        self.pump();
+        self.pump(now);
     }
 
-    pub(super) fn handle_disk(&mut self, done: DiskDone) {
+    pub(super) fn handle_disk(&mut self, done: DiskDone, now: Instant) {
         if let Some(making) = &mut self.making {
             making.writer.handle_disk(done);
-            self.pump();
+            self.pump(now);
         }
     }
 
@@ -166,7 +283,7 @@ impl Checkpoints {
         self.steps.extend(all.map(|partition| Step::Ask(partition, ask)));
     }
 
-    fn pump(&mut self) {
+    fn pump(&mut self, now: Instant) {
         let Some(making) = &mut self.making else { return };
         while making.writer.is_ready() && !making.is_finished {
             if let Some(chunk) = making.chunks.pop_front() {
@@ -183,16 +300,28 @@ impl Checkpoints {
         }
         let mut has_failed = false;
         while let Some(output) = making.writer.poll_output() {
-            has_failed |= matches!(output, WriterOutput::Failed { .. });
-            if matches!(output, WriterOutput::Done { .. }) {
-                self.newest_bytes = making.writer.payload_bytes();
+            match &output {
+                WriterOutput::Done { at } => {
+                    self.newest_bytes = making.writer.payload_bytes();
+                    self.newest_at = Some(*at);
+                    self.retry = Pause::default();
+                    making.of = None;
+                }
+                WriterOutput::Failed { .. } => {
+                    self.retry.lengthen(now);
+                    has_failed = true;
+                }
+                WriterOutput::Disk(..) | WriterOutput::Cleared { .. } => {}
             }
             self.steps.push_back(Step::Writer(output));
         }
+        let lost = making.of.filter(|_| has_failed);
         if making.writer.is_ended() {
             self.making = None;
         }
-        if has_failed {
+        if let Some((_, since)) = lost {
+            self.since.weight_bytes += since.weight_bytes;
+            self.since.record_bytes += since.record_bytes;
             self.ask_all(SnapshotAsk::Cancel);
         }
     }
@@ -205,6 +334,14 @@ pub(super) fn directory() -> FileName {
 
 /// A log that weighs less is replayed within a second by one core: some 140,000 inserted cars.
 const AFTER_BYTES: u64 = 128 << 20;
+
+/// A failed checkpoint is tried again after a second, then after twice as long each time, up to this.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// Documents take more room in a checkpoint than their records in the log: a quarter more, and some for each part.
+const ROOM_SHARE: u64 = 4;
+const ROOM_BYTES_MIN: u64 = 64 << 10;
 
 /// What one record costs beside its bytes when it is replayed.
 const RECORD_BYTES: u64 = 512;
@@ -235,13 +372,30 @@ mod tests {
         let mut checkpoints = Checkpoints::new(1);
         checkpoints.set_after(1_000);
         checkpoints.note_records(1, 1_000 - RECORD_BYTES as usize - 1);
-        assert!(!checkpoints.is_due());
+        assert!(!checkpoints.is_due(NOW));
         checkpoints.note_records(0, 1);
-        assert!(checkpoints.is_due(), "the least weight is enough where there is no checkpoint");
+        assert!(checkpoints.is_due(NOW), "the least weight is enough where there is no checkpoint");
         checkpoints.note_read(600);
         checkpoints.note_records(0, 199);
-        assert!(!checkpoints.is_due());
+        assert!(!checkpoints.is_due(NOW));
         checkpoints.note_records(0, 1);
-        assert!(checkpoints.is_due());
+        assert!(checkpoints.is_due(NOW));
+    }
+
+    const NOW: Instant = Instant { ns: 0 };
+
+    #[test]
+    fn a_try_that_brought_nothing_is_repeated_after_ever_longer_pauses() {
+        let mut pause = Pause::default();
+        let mut now = NOW;
+        let mut lengths = Vec::new();
+        for _ in 0..8 {
+            assert!(pause.is_over(now));
+            pause.lengthen(now);
+            assert!(!pause.is_over(now));
+            now = pause.until.expect("it has an end");
+            lengths.push(pause.length.as_secs());
+        }
+        assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 60, 60]);
     }
 }

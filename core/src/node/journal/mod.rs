@@ -16,10 +16,12 @@ use super::snapshot::SnapshotAsk;
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, FileName};
 use crate::ident::{PartitionId, Txn};
 use crate::log::checkpoint::{CheckpointInfo, CheckpointReader, ReaderOutput, WriterOutput};
-use crate::log::{Log, LogConfig, LogError, LogFill, LogOpened, LogOutput, LogRecord, Refusal};
+use crate::log::{
+    Log, LogConfig, LogError, LogFill, LogOpened, LogOutput, LogRecord, Refusal, VOLUME_SHARE,
+};
 use crate::seam::Now;
 use crate::time::Instant;
-use checkpoints::{Assembly, Checkpoints, Step};
+use checkpoints::{Assembly, Checkpoints, Relief, Step};
 
 /// What the owner of a journal must do or pass on.
 #[derive(Clone, Debug)]
@@ -112,8 +114,11 @@ pub struct Journal {
     pending: BTreeMap<u64, Pending>,
     ticket_next: u64,
     replay_from: Txn,
+    /// Everybody has been told of everything up to here.
+    committed: Txn,
     opened_end: Option<Txn>,
     replayed: bool,
+    has_failed: bool,
     /// Durable records that are not handed out yet.
     batch: Batch,
     outputs: VecDeque<JournalOutput>,
@@ -149,11 +154,13 @@ impl Journal {
             partitions,
             is_sealing: false,
             replay_from: Txn(0),
+            committed: Txn(0),
             gate: AppendGate::new(partitions),
             pending: BTreeMap::new(),
             ticket_next: 0,
             opened_end: None,
             replayed: false,
+            has_failed: false,
             batch: Batch::default(),
             outputs: VecDeque::new(),
         };
@@ -166,6 +173,12 @@ impl Journal {
         self.checkpoints.set_after(bytes);
     }
 
+    /// Fits checkpoints to a volume of so many bytes: one is due at the latest when an eighth of it would have to be
+    /// replayed. [`LogConfig::on_volume`] does the same for segments.
+    pub fn set_volume(&mut self, volume_bytes: u64) {
+        self.checkpoints.limit_after(volume_bytes / VOLUME_SHARE);
+    }
+
     /// The completion of a disk command.
     pub fn handle_disk(&mut self, done: DiskDone, now: Now) {
         let DiskDone { op: DiskOp(number), result } = done;
@@ -173,7 +186,7 @@ impl Journal {
         if number % 2 == OF_LOG {
             self.log.as_mut().expect("it gave the command").handle_disk(done, now);
         } else if self.replayed {
-            self.checkpoints.handle_disk(done);
+            self.checkpoints.handle_disk(done, now.mono);
         } else {
             self.reader.handle_disk(done);
         }
@@ -182,7 +195,7 @@ impl Journal {
 
     /// What a partition answered to [`JournalOutput::Snapshot`].
     pub fn snapshot_part(&mut self, partition: PartitionId, part: Option<&Bytes>, now: Now) {
-        self.checkpoints.on_part(partition, part);
+        self.checkpoints.on_part(partition, part, now.mono);
         self.drain(now);
     }
 
@@ -208,13 +221,16 @@ impl Journal {
         if let Some(log) = &mut self.log {
             log.handle_timeout(now);
         }
+        self.begin_checkpoint_if_due(now);
         self.drain(now);
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.log.as_ref()?.poll_timeout()
+        let log = self.log.as_ref()?.poll_timeout();
+        let checkpoint = self.checkpoints.retry_at().filter(|_| self.may_checkpoint());
+        log.into_iter().chain(checkpoint).min()
     }
 
     /// Stops: what was appended becomes durable, then `Sealed` comes.
@@ -274,10 +290,14 @@ impl Journal {
                 let event = CheckpointEvent::Skipped { file, reason };
                 self.outputs.push_back(JournalOutput::Checkpoint(event));
             }
-            ReaderOutput::Empty => self.open_log(now),
+            ReaderOutput::Empty => {
+                self.checkpoints.note_found(None);
+                self.open_log(now);
+            }
             ReaderOutput::Found(info) => {
                 self.found = Some(info);
-                self.replay_from = info.at;
+                self.checkpoints.note_found(Some(info.at));
+                (self.replay_from, self.committed) = (info.at, info.at);
                 self.open_log(now);
             }
             ReaderOutput::Chunk(chunk) => self.on_chunk(&chunk),
@@ -294,7 +314,8 @@ impl Journal {
 
     fn open_log(&mut self, now: Now) {
         if let Some(config) = self.config.take() {
-            let config = LogConfig { replay_from: self.replay_from, ..config };
+            let keep_free_bytes = self.reader.file_bytes();
+            let config = LogConfig { replay_from: self.replay_from, keep_free_bytes, ..config };
             self.log = Some(Log::open(config, now));
         }
     }
@@ -329,6 +350,7 @@ impl Journal {
             LogOutput::Appended { ticket, first } => self.on_appended(ticket, first),
             LogOutput::Committed { first, records } => self.on_committed(first, records, now),
             LogOutput::Refused { ticket, reason } => self.on_refused(ticket, reason),
+            LogOutput::Short => self.make_room(now),
             LogOutput::Failed { error } => self.on_failed(error),
             LogOutput::Sealed => self.outputs.push_back(JournalOutput::Sealed),
         }
@@ -365,23 +387,58 @@ impl Journal {
                 let op = DiskOp(2 * number + OF_CHECKPOINT);
                 return self.outputs.push_back(JournalOutput::Disk(op, command));
             }
-            Step::Writer(WriterOutput::Cleared { oldest }) => {
-                return self.log.iter_mut().for_each(|log| log.trim(oldest.next(), now));
-            }
+            Step::Writer(WriterOutput::Cleared { oldest }) => return self.on_cleared(oldest, now),
             Step::Writer(WriterOutput::Done { at }) => CheckpointEvent::Made { at },
             Step::Writer(WriterOutput::Failed { error }) => CheckpointEvent::Failed { error },
         };
+        let has_failed = matches!(event, CheckpointEvent::Failed { .. });
         self.outputs.push_back(JournalOutput::Checkpoint(event));
+        if has_failed {
+            self.make_room(now);
+        }
     }
 
-    /// A checkpoint is of a position that everybody has just heard of.
-    fn begin_checkpoint_if_due(&mut self, at: Txn, now: Now) {
-        if self.replayed && !self.is_sealing && self.checkpoints.is_due() {
-            self.hand_out();
-            let log_id = self.log.as_ref().and_then(Log::log_id);
-            let log_id = log_id.expect("what was replayed is open");
-            self.checkpoints.begin(log_id, at, now.wall);
+    fn on_cleared(&mut self, oldest: Txn, now: Now) {
+        let log = self.log.as_mut().expect("a checkpoint is made of a log");
+        log.keep_free(self.checkpoints.room_bytes());
+        log.trim(oldest.next(), now);
+        if log.waits_for_space() {
+            self.make_room(now);
+        } else {
+            self.checkpoints.note_relieved();
         }
+    }
+
+    /// The log has no space for another segment. Appends wait while a checkpoint may let older ones go.
+    fn make_room(&mut self, now: Now) {
+        let may_checkpoint = self.may_checkpoint();
+        let Some(log) = self.log.as_mut().filter(|log| log.waits_for_space()) else { return };
+        if !may_checkpoint {
+            return log.deny_space(now);
+        }
+        match self.checkpoints.relieve(self.committed, now.mono) {
+            Relief::Begun => {}
+            Relief::Checkpoint => self.begin_checkpoint(now),
+            Relief::None => log.deny_space(now),
+        }
+    }
+
+    fn may_checkpoint(&self) -> bool {
+        self.replayed && !self.is_sealing && !self.has_failed
+    }
+
+    fn begin_checkpoint_if_due(&mut self, now: Now) {
+        if self.may_checkpoint() && self.checkpoints.is_due(now.mono) {
+            self.begin_checkpoint(now);
+        }
+    }
+
+    /// A checkpoint is of the position that everybody was told of last.
+    fn begin_checkpoint(&mut self, now: Now) {
+        self.hand_out();
+        let log = self.log.as_ref().expect("what was replayed is open");
+        let log_id = log.log_id().expect("what was replayed is open");
+        self.checkpoints.begin(log_id, self.committed, now, log.waits_for_space());
     }
 
     fn on_appended(&mut self, log_ticket: u64, first: Txn) {
@@ -401,6 +458,10 @@ impl Journal {
         }
         let bytes: usize = records.iter().map(|record| record.bytes().len()).sum();
         self.checkpoints.note_records(records.len(), bytes);
+        self.committed = upto;
+        if let Some(log) = &mut self.log {
+            log.keep_free(self.checkpoints.room_bytes());
+        }
         // A restored log goes on behind a gap.
         if self.batch.first.0 + self.batch.records.len() as u64 != first.0 {
             self.hand_out();
@@ -419,7 +480,7 @@ impl Journal {
             self.hand_out();
         }
         self.note_replayed_upto(upto, now);
-        self.begin_checkpoint_if_due(upto, now);
+        self.begin_checkpoint_if_due(now);
     }
 
     /// Hands out the durable records that were collected. One sync covers dozens of groups, and a replay reads
@@ -438,7 +499,7 @@ impl Journal {
             self.replayed = true;
             self.hand_out();
             self.outputs.push_back(JournalOutput::Replayed);
-            self.begin_checkpoint_if_due(upto, now);
+            self.begin_checkpoint_if_due(now);
         }
     }
 
@@ -456,6 +517,7 @@ impl Journal {
     }
 
     fn on_failed(&mut self, error: LogError) {
+        self.has_failed = true;
         for (_, pending) in std::mem::take(&mut self.pending) {
             let Pending { from, ticket, .. } = pending;
             let result = Err(AppendRefused::OutcomeUnknown);

@@ -25,6 +25,7 @@ use crate::endpoint::Endpoint;
 use crate::error::PeerError;
 use crate::random;
 use crate::status::StatusCell;
+use crate::volume::volume;
 use crate::wake::Sleeper;
 
 /// A device's documents are one partition: it has one thread.
@@ -73,13 +74,18 @@ impl Engine {
         let disk = Disk::start(&directory.path, parts.inbox.clone())?;
         let clock = Clock::start();
         let mut now = Now { mono: clock.mono(), wall: Clock::wall(), ..Now::default() };
-        let config = LogConfig {
-            segment_bytes: SEGMENT_BYTES,
-            expected: directory.log_expected(),
-            ..LogConfig::new(fresh.boot, fresh.seed)
-        };
+        let volume_bytes = volume(&directory.path).map(|volume| volume.size_bytes);
+        let mut config = LogConfig::new(fresh.boot, fresh.seed);
+        if let Some(volume_bytes) = volume_bytes {
+            config = config.on_volume(volume_bytes);
+        }
+        config.segment_bytes = config.segment_bytes.min(SEGMENT_BYTES);
+        config.expected = directory.log_expected();
         let mut journal = Journal::open(config, PARTITIONS, now);
         journal.set_checkpoint_after(CHECKPOINT_AFTER_BYTES);
+        if let Some(volume_bytes) = volume_bytes {
+            journal.set_volume(volume_bytes);
+        }
         let mut opening = Opening {
             journal,
             rack: None,

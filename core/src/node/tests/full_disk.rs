@@ -1,0 +1,116 @@
+//! A process on a volume that is small, or full.
+
+use super::*;
+use crate::disk::DiskError;
+use crate::disk_sim::CommandKind;
+
+const CAPACITY_BYTES: u64 = 512 << 10;
+
+const SMALL: Options = Options {
+    threads: 2,
+    partitions: 4,
+    seed: 5,
+    cold: false,
+    device: false,
+    boot: 1,
+    segment_bytes: 32 << 10,
+    // As much as is kept on a large volume: here the volume is the bound.
+    retain_bytes: 1 << 30,
+    checkpoint_after: u64::MAX,
+};
+
+fn small() -> Process {
+    let mut disk = VirtualDisk::new(&[SMALL.seed; 32]);
+    disk.set_capacity(CAPACITY_BYTES);
+    let mut process = Process::on_disk(&SMALL, disk);
+    process.create_app();
+    process
+}
+
+impl Process {
+    /// Writes one of `count` documents of some 700 bytes.
+    fn update(&mut self, round: u64, count: u64) -> Option<RequestError> {
+        let (id, text) = (round % count, "x".repeat(700));
+        let statement = format!(
+            "INSERT INTO cars DOCUMENTS ({{'_id': {id}, 'round': {round}, 'text': '{text}'}}) ON ID CONFLICT DO UPDATE"
+        );
+        self.execute(&statement, "{}").1.error
+    }
+
+    fn used_bytes(&self) -> u64 {
+        self.disk.files().map(|(_, bytes)| bytes).sum()
+    }
+
+    fn pass(&mut self, seconds: u64) {
+        self.now.mono.ns += seconds * 1_000_000_000;
+        self.settle();
+    }
+}
+
+#[test]
+fn updates_of_a_constant_set_of_documents_never_fill_a_small_volume() {
+    let mut process = small();
+    let rounds = 10 * CAPACITY_BYTES / 1_000;
+    for round in 0..rounds {
+        assert_eq!(process.update(round, 60), None, "round {round}: {:?}", process.journal.fill());
+    }
+    assert!(process.used_bytes() <= CAPACITY_BYTES);
+    let before = process.rows("SELECT * FROM cars");
+    process.disk.kill();
+    let mut next = Process::on_disk(&Options { boot: 2, ..SMALL }, process.disk);
+    assert_eq!(next.rows("SELECT * FROM cars"), before);
+    next.check();
+}
+
+#[test]
+fn a_volume_that_is_full_of_documents_takes_writes_again_when_it_grows() {
+    let mut process = small();
+    let mut count = 0;
+    while process.update(count, u64::MAX).is_none() {
+        count += 1;
+        assert!(count < 1_000, "more than the volume holds");
+    }
+    assert!(count > 100, "{count} documents of 700 bytes in {CAPACITY_BYTES}");
+    let made = process.checkpoints.len();
+    for round in 0..100 {
+        assert!(process.update(count + round, u64::MAX).is_some());
+    }
+    assert!(process.checkpoints.len() <= made + 1, "no checkpoint for each refused write");
+    process.disk.set_capacity(2 * CAPACITY_BYTES);
+    process.pass(2);
+    assert_eq!(process.update(count, u64::MAX), None);
+    assert_eq!(
+        process.rows("SELECT COUNT(*) AS n FROM cars"),
+        format!("[{{\"n\":{}}}]", count + 1)
+    );
+}
+
+#[test]
+fn a_failed_checkpoint_is_made_again_after_a_pause_and_not_before() {
+    // The log has its spare segment already: only the checkpoint renames a file.
+    let options = Options { segment_bytes: 1 << 20, checkpoint_after: 20 << 10, ..SMALL };
+    let mut process = Process::server(&options);
+    process.disk.fail_next(CommandKind::Rename, DiskError::Io("gone".into()));
+    let mut rounds = 0;
+    while !process.checkpoints.iter().any(|event| matches!(event, CheckpointEvent::Failed { .. })) {
+        assert_eq!(process.update(rounds, 8), None);
+        rounds += 1;
+    }
+    let tries = process.checkpoints.len();
+    assert_eq!(process.update(rounds, 8), None);
+    assert_eq!(process.checkpoints.len(), tries, "not at once");
+    let at = process.journal.poll_timeout().expect("it will be tried again without another write");
+    process.now.mono = process.now.mono.max(at);
+    process.pass(1);
+    assert!(matches!(process.checkpoints.last(), Some(CheckpointEvent::Made { .. })));
+}
+
+#[test]
+fn a_checkpoint_that_was_never_finished_takes_no_space_after_the_next_start() {
+    let mut process = small();
+    assert_eq!(process.update(0, 1), None);
+    process.disk.kill();
+    process.disk.install("checkpoint/0000000000000099.tmp", &[7; 100_000]);
+    let next = Process::on_disk(&Options { boot: 2, ..SMALL }, process.disk);
+    assert!(next.disk.files().all(|(name, _)| !name.starts_with("checkpoint/")));
+}
