@@ -91,15 +91,30 @@ pub enum DiskReply {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DiskError {
-    /// No space left: nothing was written.
+    /// No space left. What a write would have put there, or a sync would have made durable, may be there in part; what
+    /// was durable before still is, and the same may be tried again when there is space.
     #[error("no space left on the device")]
     Full,
+    /// Nothing was done, for lack of something that comes back, such as a file descriptor.
+    #[error("the system is short of something for the moment: {0}")]
+    Again(String),
+    /// The volume takes no writes.
+    #[error("the volume is mounted read-only")]
+    ReadOnly,
     /// The device refused or lost data; the state of the file is unknown.
     #[error("input/output error: {0}")]
     Io(String),
     /// The file does not exist.
     #[error("no such file")]
     NotFound,
+}
+
+impl DiskError {
+    /// Whether the same command may succeed later, without anything having been lost meanwhile.
+    #[must_use]
+    pub const fn is_passing(&self) -> bool {
+        matches!(self, Self::Full | Self::Again(_))
+    }
 }
 
 /// The completion of one command.

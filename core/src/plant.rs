@@ -69,6 +69,12 @@ pub enum Plant {
     StrangersKept,
     /// On a full disk, segments that nothing needs are kept all the same.
     RetainedWhenFull,
+    /// A log whose boot table finds no space is not opened.
+    FullVolumeNotOpened,
+    /// What the disk refuses for the moment ends the log.
+    PassingErrorFatal,
+    /// After a sync that found no space, what it had covered is not written again.
+    RefusedSyncTrusted,
 }
 
 impl Plant {
@@ -106,6 +112,9 @@ impl Plant {
         Self::ReplacedKept,
         Self::StrangersKept,
         Self::RetainedWhenFull,
+        Self::FullVolumeNotOpened,
+        Self::PassingErrorFatal,
+        Self::RefusedSyncTrusted,
     ];
 }
 

@@ -42,6 +42,11 @@ pub struct FaultOdds {
     pub sync: u64,
     /// Creations, renames and deletions that fail.
     pub name: u64,
+    /// Writes and syncs of files that find no space, as on a volume that copies on write. What such a sync should have
+    /// covered is taken for clean, like that of one that fails.
+    pub full: u64,
+    /// Commands that are refused before anything is done, for want of a descriptor.
+    pub again: u64,
 }
 
 /// The kind of a command, to make the next one fail.
@@ -121,6 +126,12 @@ impl VirtualDisk {
     /// Sets how often commands fail.
     pub fn set_faults(&mut self, odds: FaultOdds) {
         self.odds = odds;
+    }
+
+    /// How often commands fail at present.
+    #[must_use]
+    pub fn faults(&self) -> FaultOdds {
+        self.odds
     }
 
     /// Makes the next command of this kind fail.
@@ -273,6 +284,13 @@ impl VirtualDisk {
         if let Some(index) = self.fail_next.iter().position(|(wanted, _)| *wanted == kind) {
             return Some(self.fail_next.remove(index).1);
         }
+        if self.odds.again > 0 && self.rng.one_in(self.odds.again) {
+            return Some(DiskError::Again("no descriptor is left".into()));
+        }
+        let may_lack_space = matches!(kind, CommandKind::Write | CommandKind::Sync);
+        if may_lack_space && self.odds.full > 0 && self.rng.one_in(self.odds.full) {
+            return Some(DiskError::Full);
+        }
         let odds = match kind {
             CommandKind::Read | CommandKind::List => self.odds.read,
             CommandKind::Write => self.odds.write,
@@ -285,12 +303,13 @@ impl VirtualDisk {
     /// A failed sync marks what it covered as clean without having written it: no later sync will.
     fn carry_out_failed(&mut self, command: &DiskCommand, issued: u64, error: &DiskError) {
         match command {
+            _ if matches!(error, DiskError::Again(_)) => {}
             DiskCommand::Sync { file } => {
                 if let Some(file) = self.file_mut(file) {
                     file.lose_sync(issued);
                 }
             }
-            DiskCommand::Write { file, offset_bytes, data } if *error != DiskError::Full => {
+            DiskCommand::Write { file, offset_bytes, data } => {
                 // The command has failed already: a second error adds nothing.
                 let _ = self.write(file, *offset_bytes, data, u64::MAX, 2);
             }
@@ -418,6 +437,11 @@ impl VirtualDisk {
     fn change(&mut self, change: Change) {
         self.names.apply(&change);
         self.name_changes.push(NameChange { done: self.clock, change });
+        self.forget_files();
+    }
+
+    /// Forgets the files that no name leads to, now or after a crash.
+    fn forget_files(&mut self) {
         let (names, durable, changes) = (&self.names, &self.durable_names, &self.name_changes);
         self.files.retain(|id, _| {
             let changed = changes.iter().any(|change| change.change.file() == Some(*id));
@@ -440,6 +464,7 @@ impl VirtualDisk {
             }
             !is_covered
         });
+        self.forget_files();
     }
 
     fn carry_out_in_part(&mut self) {

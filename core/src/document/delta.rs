@@ -80,6 +80,16 @@ impl Delta {
         self.has_increments() && self.regions.is_empty() && self.listed.is_empty()
     }
 
+    /// Whether it brings no content, only removals of what there is.
+    #[must_use]
+    pub fn removes_only(&self) -> bool {
+        let Listing::Single(listed) = &self.listed else { return false };
+        let mut entries = listed.iter().flat_map(|listed| &listed.entries);
+        let is_removal = |content: &Content| matches!(content, Content::Removed { .. });
+        self.increments.is_empty()
+            && entries.all(|entry| entry.content.as_ref().is_none_or(is_removal))
+    }
+
     /// Whether any receiver can apply it, whatever it has seen.
     #[must_use]
     pub fn is_full(&self) -> bool {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::recovery::Recovered;
 use super::replay::{Replay, ReplayStep};
 use super::segment::{LOG_DIR, segment_file};
-use super::shelf::Shelf;
+use super::shelf::{Need, Shelf};
 use super::writer::Writer;
 use super::{
     APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Io, LogError, LogFill, LogOpened, LogOutput, LogRecord,
@@ -15,6 +15,7 @@ use super::{
 };
 use crate::disk::{DiskDone, DiskError, DiskOp, DiskReply};
 use crate::ident::Txn;
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
 
@@ -38,6 +39,7 @@ struct Waiting {
     ticket: u64,
     records: Vec<LogRecord>,
     bytes: u64,
+    frees: bool,
 }
 
 /// Where the next segment is to come from.
@@ -47,8 +49,8 @@ enum Space {
     Found,
     /// The owner of the log was asked.
     Asked,
-    /// From nowhere, until the disk is looked at again.
-    Denied,
+    /// From nowhere, until the disk is looked at again, or more than this is durable, which a checkpoint may take.
+    Denied { durable: Txn },
 }
 
 /// A log that is being written.
@@ -57,8 +59,10 @@ pub(crate) struct Live {
     writer: Writer,
     shelf: Shelf,
     replay: Option<Replay>,
-    /// What to tell once this boot's table is durable.
+    /// What to tell once this boot's table is durable, or cannot be for the moment.
     opening: Option<Box<LogOpened>>,
+    /// This boot's table is durable. Without it nothing is appended.
+    has_boot: bool,
     ops: BTreeMap<DiskOp, Purpose>,
     /// Appends that have no position yet: there is no room, or the replay goes on.
     waiting: VecDeque<Waiting>,
@@ -94,6 +98,7 @@ impl Live {
             shelf,
             replay,
             opening: Some(opening),
+            has_boot: false,
             ops: BTreeMap::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
@@ -110,6 +115,7 @@ impl Live {
         &mut self,
         ticket: u64,
         records: Vec<LogRecord>,
+        frees: bool,
         now: Now,
         io: &mut Io,
     ) -> Done {
@@ -127,7 +133,7 @@ impl Live {
             io.refuse(ticket, Refusal::Busy);
         } else {
             self.waiting_bytes += bytes;
-            self.waiting.push_back(Waiting { ticket, records, bytes });
+            self.waiting.push_back(Waiting { ticket, records, bytes, frees });
         }
         self.pump(now, io)
     }
@@ -138,7 +144,12 @@ impl Live {
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let idle_seal = self.quiet_since().map(|since| since.after(IDLE_SEAL));
-        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at()].into_iter().flatten().min()
+        let stall = self.writer.stall_deadline();
+        let replay = self.replay.as_ref().and_then(Replay::again_at);
+        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at(), stall, replay]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(crate) fn replay_more(&mut self, bytes: u64, now: Now, io: &mut Io) -> Done {
@@ -150,6 +161,8 @@ impl Live {
 
     pub(crate) fn trim(&mut self, below: Txn, now: Now, io: &mut Io) -> Done {
         self.shelf.trim(below);
+        // What was needed up to here is gone elsewhere, too: an older checkpoint.
+        self.shelf.look_again();
         self.pump(now, io)
     }
 
@@ -159,9 +172,13 @@ impl Live {
 
     pub(crate) fn deny_space(&mut self, now: Now, io: &mut Io) -> Done {
         if self.space == Space::Asked {
-            self.space = Space::Denied;
+            self.space = Space::Denied { durable: self.writer.durable() };
         }
         self.pump(now, io)
+    }
+
+    pub(crate) fn is_short(&self) -> bool {
+        self.shelf.is_short()
     }
 
     pub(crate) fn waits_for_space(&self) -> bool {
@@ -199,7 +216,7 @@ impl Live {
             pending_bytes: self.writer.pending_bytes() + self.waiting_bytes,
             waiting_appends: self.waiting.len() as u64,
             spare_ready: self.shelf.spare().is_some(),
-            disk_full: self.space == Space::Denied,
+            disk_full: matches!(self.space, Space::Denied { .. }) || self.writer.is_full(),
             sync_time: self.writer.cadence().last_time(),
         }
     }
@@ -214,19 +231,23 @@ impl Live {
         let purpose = self.ops.remove(&done.op).expect("a completion answers a command once");
         let segment = segment_file(self.writer.current().number);
         match purpose {
-            Purpose::Group(seq) => {
-                done.result.map_err(|error| disk_error(&segment, error))?;
-                self.writer.on_written(seq);
-            }
-            Purpose::Sync => {
-                done.result.map_err(|error| disk_error(&segment, error))?;
-                let synced = self.writer.on_synced(now.mono, io);
-                if synced.boot
-                    && let Some(opened) = self.opening.take()
-                {
-                    io.outputs.push_back(LogOutput::Opened(opened));
+            Purpose::Group(seq) => match done.result {
+                Ok(_) => self.writer.on_written(seq),
+                Err(error) if may_pass(&error) => {
+                    self.writer.on_write_refused(seq, &error, now.mono);
                 }
-            }
+                Err(error) => return Err(disk_error(&segment, error)),
+            },
+            Purpose::Sync => match done.result {
+                Ok(_) => {
+                    self.has_boot |= self.writer.on_synced(now.mono, io).boot;
+                    if self.has_boot {
+                        self.tell_opened(io);
+                    }
+                }
+                Err(error) if may_pass(&error) => self.writer.on_sync_refused(&error, now.mono),
+                Err(error) => return Err(disk_error(&segment, error)),
+            },
             Purpose::Shelf => {
                 let current = self.writer.current();
                 let next = self.shelf.on_done(done.result, current, now.mono, io)?;
@@ -234,9 +255,11 @@ impl Live {
             }
             Purpose::Replay => {
                 let file = &segment_file(self.replay.as_ref().map_or(0, Replay::segment));
-                match done.result.map_err(|error| disk_error(file, error))? {
-                    DiskReply::Read(bytes) => self.replay_mut().on_read(bytes),
-                    _ => return Err(disk_error(file, wrong_reply())),
+                match done.result {
+                    Ok(DiskReply::Read(bytes)) => self.replay_mut().on_read(bytes),
+                    Ok(_) => return Err(disk_error(file, wrong_reply())),
+                    Err(DiskError::Again(_)) => self.replay_mut().on_read_refused(now.mono),
+                    Err(error) => return Err(disk_error(file, error)),
                 }
             }
         }
@@ -245,23 +268,36 @@ impl Live {
 
     /// Does everything that can be done at this moment.
     fn pump(&mut self, now: Now, io: &mut Io) -> Done {
-        self.pump_replay(io)?;
+        self.pump_replay(now, io)?;
         self.admit(now, io);
         self.pump_writes(now, io);
-        if self.opening.is_some() && self.shelf.is_stuck() {
-            return Err(disk_error(&LOG_DIR.into(), DiskError::Full));
+        if self.is_stopping && self.writer.is_full() {
+            // Nobody knows how long it will be full: who stops does not wait for it.
+            return Err(disk_error(&segment_file(self.writer.current().number), DiskError::Full));
+        }
+        let is_stuck = self.shelf.is_stuck() && self.writer.owes_boot();
+        if is_stuck || self.writer.is_full() {
+            if is_planted(Plant::FullVolumeNotOpened) && self.opening.is_some() {
+                return Err(disk_error(&LOG_DIR.into(), DiskError::Full));
+            }
+            // There is no space for this boot's table: what there is can be read all the same.
+            self.tell_opened(io);
         }
         self.look_for_space(io);
         self.seal_if_quiet(now, io);
         Ok(())
     }
 
-    fn pump_replay(&mut self, io: &mut Io) -> Done {
+    fn tell_opened(&mut self, io: &mut Io) {
+        io.outputs.extend(self.opening.take().map(LogOutput::Opened));
+    }
+
+    fn pump_replay(&mut self, now: Now, io: &mut Io) -> Done {
         if self.opening.is_some() {
             return Ok(());
         }
         while let Some(replay) = &mut self.replay {
-            match replay.step(io)? {
+            match replay.step(now.mono, io)? {
                 ReplayStep::Reading(op) => {
                     self.ops.insert(op, Purpose::Replay);
                     return Ok(());
@@ -294,28 +330,44 @@ impl Live {
         if self.opening.is_some() || self.replay.is_some() {
             return;
         }
+        let is_bootless = self.is_denied() && self.shelf.is_paused(now.mono) && !self.has_boot;
+        if self.writer.is_full() || is_bootless {
+            return self.refuse_waiting(io);
+        }
+        if self.writer.is_stalled() || !self.has_boot {
+            return;
+        }
         while let Some(mut front) = self.waiting.pop_front() {
-            match self.writer.place(front.records, &self.shelf) {
+            match self.writer.place(front.records, front.frees, &self.shelf) {
                 Ok(first) => {
                     self.waiting_bytes -= front.bytes;
                     io.outputs.push_back(LogOutput::Appended { ticket: front.ticket, first });
                 }
                 Err(records) => {
-                    self.shelf.want(self.writer.segment_bytes_for(&records));
-                    if self.space == Space::Denied && self.shelf.is_paused(now.mono) {
-                        self.shelf.want_usual();
-                        // What waits behind it may build on it, and could still fit where it does not.
-                        io.refuse(front.ticket, Refusal::Full);
-                        for ticket in self.take_waiting() {
-                            io.refuse(ticket, Refusal::Full);
-                        }
-                        return;
-                    }
+                    let need = if front.frees { Need::Freeing } else { Need::Usual };
+                    self.shelf.want_for(need, self.writer.segment_bytes_for(&records));
                     front.records = records;
                     self.waiting.push_front(front);
+                    if self.is_denied() && self.shelf.is_paused(now.mono) {
+                        self.shelf.want_usual();
+                        // What waits behind it may build on it, and could still fit where it does not.
+                        self.refuse_waiting(io);
+                    } else if matches!(self.space, Space::Denied { .. }) {
+                        self.shelf.look_again();
+                    }
                     return;
                 }
             }
+        }
+    }
+
+    fn is_denied(&self) -> bool {
+        self.space == Space::Denied { durable: self.writer.durable() }
+    }
+
+    fn refuse_waiting(&mut self, io: &mut Io) {
+        for ticket in self.take_waiting() {
+            io.refuse(ticket, Refusal::Full);
         }
     }
 
@@ -356,6 +408,11 @@ impl Live {
     fn replay_mut(&mut self) -> &mut Replay {
         self.replay.as_mut().expect("a read was out for it")
     }
+}
+
+/// Whether a write or a sync that failed so may be tried again.
+fn may_pass(error: &DiskError) -> bool {
+    error.is_passing() && !is_planted(Plant::PassingErrorFatal)
 }
 
 fn wrong_reply() -> DiskError {

@@ -128,12 +128,12 @@ impl LogConfig {
         }
     }
 
-    /// Fits the log to a volume of so many bytes: a segment is a sixteenth of it, 1 to 64 MiB, and an eighth of it,
+    /// Fits the log to a volume of so many bytes: a segment is a 64th of it, 1 to 64 MiB, and an eighth of it,
     /// at most 1 GiB, is kept that nothing needs.
     #[must_use]
     pub fn on_volume(self, volume_bytes: u64) -> Self {
         Self {
-            segment_bytes: (volume_bytes / 16).clamp(VOLUME_SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
+            segment_bytes: (volume_bytes / 64).clamp(VOLUME_SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX),
             retain_bytes: (volume_bytes / VOLUME_SHARE).min(RETAIN_BYTES_MAX),
             ..self
         }
@@ -147,6 +147,7 @@ pub struct Log {
     state: State,
     /// Sealed or failed: completions that still come are of no interest.
     is_closed: bool,
+    is_sealing: bool,
 }
 
 #[derive(Debug)]
@@ -161,7 +162,7 @@ impl Log {
     pub fn open(config: LogConfig, now: Now) -> Self {
         let mut io = Io::default();
         let recovery = Recovery::start(config, now, &mut io);
-        Self { io, state: State::Opening(Box::new(recovery)), is_closed: false }
+        Self { io, state: State::Opening(Box::new(recovery)), is_closed: false, is_sealing: false }
     }
 
     /// Takes the completion of a command.
@@ -190,9 +191,19 @@ impl Log {
     /// Appends records at consecutive positions. Answered by `Appended` and later `Committed`, or by `Refused`.
     /// Positions are given in the order of the calls.
     pub fn append(&mut self, ticket: u64, records: Vec<LogRecord>, now: Now) {
+        self.append_records(ticket, records, false, now);
+    }
+
+    /// As [`append`](Self::append), of records that make room, or without which nothing can: on a full disk they get
+    /// the end of the last segment, which all others leave free.
+    pub fn append_freeing(&mut self, ticket: u64, records: Vec<LogRecord>, now: Now) {
+        self.append_records(ticket, records, true, now);
+    }
+
+    fn append_records(&mut self, ticket: u64, records: Vec<LogRecord>, frees: bool, now: Now) {
         match &mut self.state {
             State::Live(live) if !self.is_closed => {
-                if let Err(error) = live.append(ticket, records, now, &mut self.io) {
+                if let Err(error) = live.append(ticket, records, frees, now, &mut self.io) {
                     self.fail(error);
                 }
             }
@@ -230,7 +241,7 @@ impl Log {
         self.with_live(|live, io| live.trim(below, now, io));
     }
 
-    /// From now on a new segment leaves so much of the volume free: the room of the next checkpoint.
+    /// The next checkpoint may take so much of the volume: a new segment leaves that free, and what more segments need.
     pub fn keep_free(&mut self, bytes: u64) {
         if let State::Live(live) = &mut self.state {
             live.keep_free(bytes);
@@ -243,20 +254,29 @@ impl Log {
         self.with_live(|live, io| live.deny_space(now, io));
     }
 
+    /// True while the disk had no space for another segment at the last try.
+    #[must_use]
+    pub fn is_short(&self) -> bool {
+        self.live().is_some_and(Live::is_short)
+    }
+
     /// True from [`LogOutput::Short`] on, until there is space or none was to be had.
     #[must_use]
     pub fn waits_for_space(&self) -> bool {
         !self.is_closed && self.live().is_some_and(Live::waits_for_space)
     }
 
-    /// Stops in order: refuses what comes, makes durable what was appended, then `Sealed`.
+    /// Stops in order: refuses what comes, makes durable what was appended, then `Sealed`. A log that has failed, or
+    /// fails meanwhile, says `Sealed` as well: nothing more becomes durable.
     pub fn seal(&mut self, now: Now) {
+        self.is_sealing = true;
         match &mut self.state {
-            State::Opening(_) if !self.is_closed => {
+            _ if self.is_closed => self.io.outputs.push_back(LogOutput::Sealed),
+            State::Opening(_) => {
                 self.is_closed = true;
                 self.io.outputs.push_back(LogOutput::Sealed);
             }
-            _ => self.with_live(|live, io| live.seal(now, io)),
+            State::Live(_) => self.with_live(|live, io| live.seal(now, io)),
         }
     }
 
@@ -339,6 +359,9 @@ impl Log {
         }
         self.is_closed = true;
         self.io.outputs.push_back(LogOutput::Failed { error });
+        if self.is_sealing {
+            self.io.outputs.push_back(LogOutput::Sealed);
+        }
     }
 }
 

@@ -169,6 +169,14 @@ pub enum LogError {
     },
 }
 
+impl LogError {
+    /// Whether the disk had no space.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Disk { error: DiskError::Full, .. })
+    }
+}
+
 /// Where the log is damaged, and how.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the log is damaged: {file} at byte {offset_bytes}: {kind}")]

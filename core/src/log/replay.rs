@@ -1,5 +1,7 @@
 //! Hands out what was found in the log, group by group, as far as there is leave.
 
+use std::time::Duration;
+
 use super::group::GroupKind;
 use super::reader::{READ_BYTES, ReadStep, SegmentReader, Walk};
 use super::recovery::{ReplayStart, Segment};
@@ -7,6 +9,10 @@ use super::segment::segment_file;
 use super::{DamageKind, Io, LogError, LogOutput, damaged};
 use crate::disk::{DiskCommand, DiskOp};
 use crate::ident::Txn;
+use crate::time::Instant;
+
+/// A read that could not be begun is asked again this much later.
+const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// The replay of one opening. Everything it reads was walked before and is synced.
 #[derive(Debug)]
@@ -19,6 +25,8 @@ pub(crate) struct Replay {
     to: Txn,
     credit_bytes: u64,
     asked: Option<(u64, u32)>,
+    /// The read at hand could not be begun, and is asked again at this moment.
+    again_at: Option<Instant>,
 }
 
 /// What replay waits for.
@@ -36,7 +44,7 @@ pub(crate) enum ReplayStep {
 impl Replay {
     pub(crate) fn new(start: ReplayStart, segment: Segment, from: Txn, to: Txn) -> Self {
         let reader = SegmentReader::at(segment.number, segment.len_bytes, start.offset_bytes);
-        Self { reader, walk: start.walk, from, to, credit_bytes: 0, asked: None }
+        Self { reader, walk: start.walk, from, to, credit_bytes: 0, asked: None, again_at: None }
     }
 
     /// The segment that is being read.
@@ -58,6 +66,17 @@ impl Replay {
         self.reader.fill(offset_bytes, len_bytes, bytes);
     }
 
+    /// The disk could not begin to read.
+    pub(crate) fn on_read_refused(&mut self, now: Instant) {
+        self.asked = None;
+        self.again_at = Some(now.after(AGAIN_RETRY));
+    }
+
+    /// When to ask the disk again.
+    pub(crate) fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
     /// Goes on in the next segment.
     pub(crate) fn enter(&mut self, segment: Segment) {
         self.reader = SegmentReader::new(segment.number, segment.len_bytes);
@@ -65,10 +84,11 @@ impl Replay {
     }
 
     /// Hands out groups until it needs a read, leave, or the next segment.
-    pub(crate) fn step(&mut self, io: &mut Io) -> Result<ReplayStep, LogError> {
-        if self.asked.is_some() {
+    pub(crate) fn step(&mut self, now: Instant, io: &mut Io) -> Result<ReplayStep, LogError> {
+        if self.asked.is_some() || self.again_at.is_some_and(|at| now < at) {
             return Ok(ReplayStep::Waiting);
         }
+        self.again_at = None;
         while self.walk.last < self.to {
             if self.credit_bytes == 0 {
                 return Ok(ReplayStep::Waiting);

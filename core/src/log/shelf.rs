@@ -17,25 +17,58 @@ use crate::time::Instant;
 /// After the disk was full, another segment is tried this much later.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
+/// A step that could not be begun is begun again this much later.
+const AGAIN_RETRY: Duration = Duration::from_millis(10);
+
 /// Sealed segments and the spare one.
 #[derive(Debug)]
 pub(crate) struct Shelf {
     segment_bytes: u64,
     retain_bytes: u64,
-    /// A new segment leaves so much of the volume free: the next checkpoint, which will let segments go, needs it.
+    /// What the next checkpoint, which will let segments go, needs of the volume: see [`Need::keep_free_bytes`].
     keep_free_bytes: u64,
     /// Oldest first.
     sealed: VecDeque<Segment>,
     spare: Option<Segment>,
     /// The spare segment must be at least this long.
     wanted_bytes: u64,
-    /// The spare segment may take the last of the volume: without it the log cannot even be opened.
-    is_urgent: bool,
+    need: Need,
     trim_below: Txn,
     step: Step,
     full_until: Option<Instant>,
+    /// The step at hand could not be begun, and is begun again at this moment.
+    again_at: Option<Instant>,
     /// A spare segment is wanted, the disk has no space for it, and no sealed one can go.
     is_stuck: bool,
+}
+
+/// A usual segment leaves space for so many more beside the room of a checkpoint. What comes into it and into the one
+/// before it makes the next checkpoint larger, by 2.5 of them at most, and then takes the place of one that is
+/// deleted; one is for what makes room. The rest is for documents that take more room there than in the log.
+const SEGMENTS_FREE: u64 = 6;
+
+/// What a spare segment is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Need {
+    /// Anything.
+    Usual,
+    /// Records that remove something, and with the next checkpoint make room.
+    Freeing,
+    /// The boot table, without which nothing is appended.
+    Boot,
+}
+
+impl Need {
+    /// What a segment leaves free on the volume beside itself, where a checkpoint may take `room_bytes`. A usual one
+    /// leaves the room of the checkpoint that follows when it and the one before it are full, and space for one
+    /// freeing segment; that one leaves the room of a checkpoint.
+    const fn keep_free_bytes(self, room_bytes: u64, segment_bytes: u64) -> u64 {
+        match self {
+            Self::Usual => room_bytes.saturating_add(SEGMENTS_FREE * segment_bytes),
+            Self::Freeing => room_bytes,
+            Self::Boot => 0,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,14 +81,20 @@ enum Step {
     SyncingFile {
         len_bytes: u64,
     },
-    /// Giving a file the next number: a new one, or the oldest sealed one.
+    /// Giving it the next number.
     Renaming {
         len_bytes: u64,
+    },
+    /// Giving the oldest sealed segment the next number.
+    Recycling {
+        oldest: Segment,
     },
     SyncingSpare {
         len_bytes: u64,
     },
-    Deleting,
+    Deleting {
+        number: u64,
+    },
     SyncingDelete,
     /// A full disk leaves a part of the file behind.
     Clearing,
@@ -70,10 +109,11 @@ impl Shelf {
             sealed: sealed.into(),
             spare,
             wanted_bytes: config.segment_bytes.min(super::SEGMENT_BYTES_MIN),
-            is_urgent: false,
+            need: Need::Usual,
             trim_below: Txn(0),
             step: Step::Idle,
             full_until: None,
+            again_at: None,
             is_stuck: false,
         }
     }
@@ -81,7 +121,7 @@ impl Shelf {
     /// The spare segment, when it is ready and no step is changing it.
     pub(crate) fn spare(&self) -> Option<Segment> {
         match self.step {
-            Step::Idle | Step::Deleting | Step::SyncingDelete | Step::Clearing => self.spare,
+            Step::Idle | Step::Deleting { .. } | Step::SyncingDelete | Step::Clearing => self.spare,
             _ => None,
         }
     }
@@ -101,16 +141,25 @@ impl Shelf {
         self.wanted_bytes = self.wanted_bytes.max(len_bytes);
     }
 
-    /// Asks for a spare segment of at least this length, even if it is the last thing that the volume can hold.
-    pub(crate) fn want_urgently(&mut self, len_bytes: u64) {
+    /// Asks for a spare segment of at least this length for more than the usual. The disk is looked at again, since
+    /// it need not keep as much free for that.
+    pub(crate) fn want_for(&mut self, need: Need, len_bytes: u64) {
         self.want(len_bytes);
-        self.is_urgent = true;
+        if need > self.need {
+            self.need = need;
+            self.look_again();
+        }
+    }
+
+    /// There may be more space than at the last try: the next one need not wait.
+    pub(crate) fn look_again(&mut self) {
+        self.full_until = self.full_until.map(|_| Instant::default());
     }
 
     /// Gives up the wish for a long segment: nobody waits for it.
     pub(crate) fn want_usual(&mut self) {
         self.wanted_bytes = self.segment_bytes.min(super::SEGMENT_BYTES_MIN);
-        self.is_urgent = false;
+        self.need = Need::Usual;
     }
 
     /// New segments leave so much of the volume free from now on.
@@ -135,7 +184,8 @@ impl Shelf {
     }
 
     pub(crate) fn retry_at(&self) -> Option<Instant> {
-        (self.step == Step::Idle && self.needs_spare()).then_some(self.full_until).flatten()
+        let full = (self.step == Step::Idle && self.needs_spare()).then_some(self.full_until);
+        full.flatten().or(self.again_at)
     }
 
     pub(crate) fn trim(&mut self, below: Txn) {
@@ -152,20 +202,19 @@ impl Shelf {
         io: &mut Io,
     ) -> Option<DiskOp> {
         if self.step != Step::Idle {
-            return None;
+            let is_time = self.again_at.is_some_and(|at| now >= at);
+            return is_time.then(|| self.begin(self.step, current, io));
         }
         self.is_stuck = false;
         let trimmable = self.trimmable(current, keep_from);
         if self.needs_spare() {
             if let Some(oldest) = trimmable.filter(|oldest| self.is_reusable(oldest)) {
                 self.sealed.pop_front();
-                self.step = Step::Renaming { len_bytes: oldest.len_bytes };
-                let from = segment_file(oldest.number);
-                let to = segment_file(current.number + 1);
-                return Some(io.disk(DiskCommand::Rename { from, to }));
+                return Some(self.begin(Step::Recycling { oldest }, current, io));
             }
             if self.full_until.is_none_or(|until| now >= until) {
-                return Some(self.create(io));
+                let len_bytes = self.wanted_bytes.max(self.segment_bytes);
+                return Some(self.begin(Step::Creating { len_bytes }, current, io));
             }
         }
         let Some(oldest) = trimmable else {
@@ -173,15 +222,35 @@ impl Shelf {
             return None;
         };
         self.sealed.pop_front();
-        self.step = Step::Deleting;
-        Some(io.disk(DiskCommand::Delete { file: segment_file(oldest.number) }))
+        Some(self.begin(Step::Deleting { number: oldest.number }, current, io))
     }
 
-    fn create(&mut self, io: &mut Io) -> DiskOp {
-        let len_bytes = self.wanted_bytes.max(self.segment_bytes);
-        let keep_free_bytes = if self.is_urgent { 0 } else { self.keep_free_bytes };
-        self.step = Step::Creating { len_bytes };
-        io.disk(DiskCommand::Create { file: SPARE_TMP.into(), len_bytes, keep_free_bytes })
+    fn begin(&mut self, step: Step, current: &Segment, io: &mut Io) -> DiskOp {
+        self.step = step;
+        self.again_at = None;
+        let tmp: FileName = SPARE_TMP.into();
+        let next = segment_file(current.number + 1);
+        io.disk(match step {
+            Step::Idle => unreachable!("a step is begun"),
+            Step::Creating { len_bytes } => {
+                let keep_free_bytes =
+                    self.need.keep_free_bytes(self.keep_free_bytes, self.segment_bytes);
+                DiskCommand::Create { file: tmp, len_bytes, keep_free_bytes }
+            }
+            Step::SyncingFile { .. } => DiskCommand::Sync { file: tmp },
+            Step::Renaming { .. } => DiskCommand::Rename { from: tmp, to: next },
+            Step::Recycling { oldest } => {
+                DiskCommand::Rename { from: segment_file(oldest.number), to: next }
+            }
+            Step::SyncingSpare { .. } if is_planted(Plant::SegmentNameNotSynced) => {
+                DiskCommand::Sync { file: next }
+            }
+            Step::Deleting { number } => DiskCommand::Delete { file: segment_file(number) },
+            Step::Clearing => DiskCommand::Delete { file: tmp },
+            Step::SyncingSpare { .. } | Step::SyncingDelete => {
+                DiskCommand::SyncDir { dir: LOG_DIR.into() }
+            }
+        })
     }
 
     /// Takes the completion of the step that is out and starts what follows from it.
@@ -192,54 +261,44 @@ impl Shelf {
         now: Instant,
         io: &mut Io,
     ) -> Result<Option<DiskOp>, LogError> {
-        let tmp: FileName = SPARE_TMP.into();
-        match (self.step, result) {
-            (Step::Creating { .. }, Err(DiskError::Full)) => {
+        let next = match (self.step, result) {
+            (Step::Creating { .. } | Step::SyncingFile { .. }, Err(DiskError::Full)) => {
                 self.full_until = Some(now.after(FULL_RETRY));
-                self.step = Step::Clearing;
-                Ok(Some(io.disk(DiskCommand::Delete { file: tmp })))
+                Step::Clearing
             }
-            (Step::Clearing, Ok(_) | Err(DiskError::NotFound)) => {
-                self.step = Step::Idle;
-                Ok(None)
+            (Step::Clearing, Ok(_) | Err(DiskError::NotFound)) => Step::Idle,
+            (_, Err(error)) if error.is_passing() && !is_planted(Plant::PassingErrorFatal) => {
+                return Ok(self.put_off(&error, now));
             }
-            (_, Err(error)) => Err(disk_error(&LOG_DIR.into(), error)),
-            (Step::Creating { len_bytes }, Ok(_)) => {
-                self.step = Step::SyncingFile { len_bytes };
-                Ok(Some(io.disk(DiskCommand::Sync { file: tmp })))
-            }
-            (Step::SyncingFile { len_bytes }, Ok(_)) => {
-                self.step = Step::Renaming { len_bytes };
-                let to = segment_file(current.number + 1);
-                Ok(Some(io.disk(DiskCommand::Rename { from: tmp, to })))
-            }
-            (Step::Renaming { len_bytes }, Ok(_)) => {
-                self.step = Step::SyncingSpare { len_bytes };
-                if is_planted(Plant::SegmentNameNotSynced) {
-                    let file = segment_file(current.number + 1);
-                    return Ok(Some(io.disk(DiskCommand::Sync { file })));
-                }
-                Ok(Some(io.disk(DiskCommand::SyncDir { dir: LOG_DIR.into() })))
+            (_, Err(error)) => return Err(disk_error(&LOG_DIR.into(), error)),
+            (Step::Creating { len_bytes }, Ok(_)) => Step::SyncingFile { len_bytes },
+            (Step::SyncingFile { len_bytes }, Ok(_)) => Step::Renaming { len_bytes },
+            (Step::Renaming { len_bytes }, Ok(_)) => Step::SyncingSpare { len_bytes },
+            (Step::Recycling { oldest }, Ok(_)) => {
+                Step::SyncingSpare { len_bytes: oldest.len_bytes }
             }
             (Step::SyncingSpare { len_bytes }, Ok(_)) => {
-                self.step = Step::Idle;
                 self.full_until = None;
                 let number = current.number + 1;
                 self.spare = Some(Segment { number, len_bytes, first: Txn(0) });
-                Ok(None)
+                Step::Idle
             }
-            (Step::Deleting, Ok(_)) => {
-                self.step = Step::SyncingDelete;
-                Ok(Some(io.disk(DiskCommand::SyncDir { dir: LOG_DIR.into() })))
-            }
+            (Step::Deleting { .. }, Ok(_)) => Step::SyncingDelete,
             (Step::SyncingDelete, Ok(_)) => {
-                self.step = Step::Idle;
-                // There is more space than at the last try: the next one need not wait.
-                self.full_until = self.full_until.map(|_| now);
-                Ok(None)
+                self.look_again();
+                Step::Idle
             }
             (Step::Idle, Ok(_)) => unreachable!("a completion belongs to a step"),
-        }
+        };
+        self.step = next;
+        Ok((next != Step::Idle).then(|| self.begin(next, current, io)))
+    }
+
+    /// Nothing of the step at hand was done: it is begun again later.
+    fn put_off(&mut self, error: &DiskError, now: Instant) -> Option<DiskOp> {
+        let pause = if *error == DiskError::Full { FULL_RETRY } else { AGAIN_RETRY };
+        self.again_at = Some(now.after(pause));
+        None
     }
 
     /// Segment files, without the current one: how many, and their bytes.
@@ -257,10 +316,11 @@ impl Shelf {
         self.spare.is_none_or(|spare| spare.len_bytes < self.wanted_bytes)
     }
 
-    /// A file is used again when it has the usual length and there is no spare segment to replace.
+    /// A file is used again when it has the usual length and there is no spare segment to replace. On a full disk it is
+    /// not: whether another segment leaves enough free is asked when it is made.
     fn is_reusable(&self, oldest: &Segment) -> bool {
         let fits = self.wanted_bytes <= self.segment_bytes;
-        self.spare.is_none() && fits && oldest.len_bytes == self.segment_bytes
+        self.spare.is_none() && !self.is_short() && fits && oldest.len_bytes == self.segment_bytes
     }
 
     /// The oldest segment, when nothing in it is needed and the others are enough to keep. On a full disk none is

@@ -136,6 +136,16 @@ pub enum TransactionError {
 }
 
 impl Transaction {
+    /// Whether all it does is to take something away, or to change the catalog.
+    #[must_use]
+    pub fn frees(&self) -> bool {
+        self.ops.iter().all(|op| match op {
+            Op::Merge { delta, .. } => delta.removes_only(),
+            Op::Evict { .. } | Op::System(_) => true,
+            Op::Remote { .. } => false,
+        })
+    }
+
     /// Encodes the record.
     ///
     /// ```text

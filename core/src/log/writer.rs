@@ -5,6 +5,7 @@
 //! proves the whole of this one.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -16,9 +17,9 @@ use super::group::{
 };
 use super::recovery::{Recovered, Segment};
 use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file};
-use super::shelf::Shelf;
+use super::shelf::{Need, Shelf};
 use super::{Io, LogOutput, LogRecord, RESTORE_GAP};
-use crate::disk::{DiskCommand, DiskOp};
+use crate::disk::{DiskCommand, DiskError, DiskOp};
 use crate::ident::{BootId, LogId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
@@ -32,6 +33,13 @@ const EARLY_WRITE_BYTES: u64 = 256 << 10;
 
 /// Left free behind the records of a segment: one block for a seal, one for the end of the segment.
 pub(crate) const TAIL_BYTES: u64 = 2 * BLOCK_BYTES;
+
+/// The last segment that there is keeps so much of a usual segment for what makes room.
+const RESERVE_SHARE: u64 = 16;
+
+/// What a full disk refused is written again this much later, and what could not be begun this much.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// A record that has its position and is in no group yet.
 #[derive(Debug)]
@@ -50,13 +58,33 @@ struct InFlight {
     first: Txn,
     records: Vec<LogRecord>,
     append_count: u64,
+    offset_bytes: u64,
     end_bytes: u64,
+    /// The bytes of the group, until they are durable: a disk that had no space for them gets them again.
+    data: Bytes,
+    /// Its write is out.
+    is_out: bool,
+}
+
+/// The disk has refused a write or a sync for the moment. Nothing of the groups in flight counts as durable: when the
+/// time has come all of them are written again, and synced.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    until: Instant,
+    is_full: bool,
 }
 
 #[derive(Debug)]
 struct SyncInFlight {
     covers: u64,
     started: Instant,
+}
+
+impl InFlight {
+    fn write(&self, segment: u64) -> DiskCommand {
+        let (file, data) = (segment_file(segment), self.data.clone());
+        DiskCommand::Write { file, offset_bytes: self.offset_bytes, data }
+    }
 }
 
 /// What the end of a sync means for the owner.
@@ -95,6 +123,9 @@ pub(crate) struct Writer {
     sync: Option<SyncInFlight>,
     /// A sync is wanted that covers groups up to this one.
     sync_to: Option<u64>,
+    stall: Option<Stall>,
+    /// Left free in the last segment for what makes room: see [`Self::place`].
+    reserve_bytes: u64,
     cadence: Cadence,
 }
 
@@ -127,29 +158,36 @@ impl Writer {
             seq: 0,
             sync: None,
             sync_to: None,
+            stall: None,
+            reserve_bytes: found.config.segment_bytes / RESERVE_SHARE / BLOCK_BYTES * BLOCK_BYTES,
             cadence: Cadence::default(),
         }
     }
 
     // Giving out positions.
 
-    /// Places records that cost `cost` blocks in one segment. False when neither the current segment nor a ready
-    /// spare one has room; nothing has changed then.
+    /// Places records in one segment. Gives them back when neither the current segment nor a ready spare one has
+    /// room; nothing has changed then. The end of the last segment that there is takes only what `frees`: a full
+    /// volume must still take deletions.
     pub(crate) fn place(
         &mut self,
         records: Vec<LogRecord>,
+        frees: bool,
         shelf: &Shelf,
     ) -> Result<Txn, Vec<LogRecord>> {
         let cost = records.iter().map(|record| record_cost(record.bytes().len())).sum::<u64>();
+        let reserve_bytes = if frees { 0 } else { self.reserve_bytes };
+        let behind_bytes = if shelf.spare().is_some() { 0 } else { reserve_bytes };
+        let end_bytes = self.offset_bytes + self.cost_current + cost + TAIL_BYTES + behind_bytes;
         let fits_current = !self.is_ended
             && !self.boot_owed
             && self.cost_following == 0
-            && self.offset_bytes + self.cost_current + cost + TAIL_BYTES <= self.current.len_bytes;
+            && end_bytes <= self.current.len_bytes;
         let segment = if fits_current {
             self.cost_current += cost;
             self.current.number
         } else {
-            let needed_bytes = self.fresh_bytes() + self.cost_following + cost;
+            let needed_bytes = self.fresh_bytes() + self.cost_following + cost + reserve_bytes;
             if shelf.spare().is_none_or(|spare| spare.len_bytes < needed_bytes) {
                 return Err(records);
             }
@@ -170,7 +208,7 @@ impl Writer {
     /// The length of a segment that holds these records and nothing else.
     pub(crate) fn segment_bytes_for(&self, records: &[LogRecord]) -> u64 {
         let cost = records.iter().map(|record| record_cost(record.bytes().len())).sum::<u64>();
-        self.fresh_bytes() + cost
+        self.fresh_bytes() + cost + self.reserve_bytes
     }
 
     /// What a segment takes before and behind its records.
@@ -188,6 +226,9 @@ impl Writer {
         io: &mut Io,
         ops: &mut Vec<(DiskOp, u64)>,
     ) {
+        if !self.resume(now.mono, io, ops) {
+            return;
+        }
         loop {
             if self.is_ended {
                 if !self.groups.is_empty() {
@@ -211,7 +252,7 @@ impl Writer {
                 } else if shelf.spare().is_some_and(|spare| spare.len_bytes >= self.fresh_bytes()) {
                     self.end_segment(io, ops);
                 } else {
-                    shelf.want_urgently(self.fresh_bytes());
+                    shelf.want_for(Need::Boot, self.fresh_bytes());
                     return;
                 }
             } else if let Some(front) = self.queue.front() {
@@ -308,9 +349,12 @@ impl Writer {
             first: self.write_next(),
             records: Vec::new(),
             append_count: 0,
+            offset_bytes: 0,
             end_bytes: data.len() as u64,
+            data: data.freeze(),
+            is_out: false,
         };
-        self.issue_write(group, 0, data.freeze(), io, ops);
+        self.issue_write(group, io, ops);
         self.sync_to = Some(self.seq);
     }
 
@@ -336,24 +380,20 @@ impl Writer {
             first: place.first,
             records: kept,
             append_count,
+            offset_bytes: self.offset_bytes,
             end_bytes: self.offset_bytes + data.len() as u64,
+            data,
+            is_out: false,
         };
-        self.issue_write(group, self.offset_bytes, data, io, ops);
+        self.issue_write(group, io, ops);
     }
 
-    fn issue_write(
-        &mut self,
-        mut group: InFlight,
-        offset_bytes: u64,
-        data: Bytes,
-        io: &mut Io,
-        ops: &mut Vec<(DiskOp, u64)>,
-    ) {
+    fn issue_write(&mut self, mut group: InFlight, io: &mut Io, ops: &mut Vec<(DiskOp, u64)>) {
         assert!(group.end_bytes <= self.current.len_bytes, "room was set aside for every group");
         self.seq += 1;
         group.seq = self.seq;
-        let file = segment_file(self.current.number);
-        ops.push((io.disk(DiskCommand::Write { file, offset_bytes, data }), self.seq));
+        group.is_out = true;
+        ops.push((io.disk(group.write(self.current.number)), self.seq));
         self.offset_bytes = group.end_bytes;
         self.last_kind = Some(group.kind);
         self.groups.push_back(group);
@@ -383,13 +423,75 @@ impl Writer {
     // Syncing.
 
     pub(crate) fn on_written(&mut self, seq: u64) {
+        let group = self.group_mut(seq);
+        (group.is_written, group.is_out) = (true, false);
+    }
+
+    /// The disk has no space for a group, or could not begin to write it.
+    pub(crate) fn on_write_refused(&mut self, seq: u64, error: &DiskError, now: Instant) {
+        self.group_mut(seq).is_out = false;
+        self.stall(error, now);
+    }
+
+    /// The disk found no space for what was written, or could not begin to sync it.
+    pub(crate) fn on_sync_refused(&mut self, error: &DiskError, now: Instant) {
+        self.sync = None;
+        self.stall(error, now);
+    }
+
+    fn stall(&mut self, error: &DiskError, now: Instant) {
+        assert!(error.is_passing(), "after any other error nothing may be written");
+        let is_full = *error == DiskError::Full || self.is_full();
+        let pause = if is_full { FULL_RETRY } else { AGAIN_RETRY };
+        self.stall = Some(Stall { until: now.after(pause), is_full });
+    }
+
+    /// Writes again what the disk refused, once nothing is out and the time has come. False while it has not.
+    fn resume(&mut self, now: Instant, io: &mut Io, ops: &mut Vec<(DiskOp, u64)>) -> bool {
+        let Some(stall) = self.stall else { return true };
+        if self.is_busy() || now < stall.until {
+            return false;
+        }
+        self.stall = None;
+        for group in &mut self.groups {
+            // What a refused sync had covered may be taken for clean by the system without having been written.
+            if group.is_written && is_planted(Plant::RefusedSyncTrusted) {
+                continue;
+            }
+            (group.is_written, group.is_out) = (false, true);
+            ops.push((io.disk(group.write(self.current.number)), group.seq));
+        }
+        self.sync_to = self.groups.back().map(|group| group.seq);
+        true
+    }
+
+    /// True while a write or the sync is out.
+    fn is_busy(&self) -> bool {
+        self.sync.is_some() || self.groups.iter().any(|group| group.is_out)
+    }
+
+    /// True while the disk has no space for what was written into a segment that it had promised.
+    pub(crate) fn is_full(&self) -> bool {
+        self.stall.is_some_and(|stall| stall.is_full)
+    }
+
+    pub(crate) fn is_stalled(&self) -> bool {
+        self.stall.is_some()
+    }
+
+    /// When to write again what the disk refused.
+    pub(crate) fn stall_deadline(&self) -> Option<Instant> {
+        self.stall.filter(|_| !self.is_busy()).map(|stall| stall.until)
+    }
+
+    fn group_mut(&mut self, seq: u64) -> &mut InFlight {
         let group = self.groups.iter_mut().find(|group| group.seq == seq);
-        group.expect("a group stays until a sync covers its completed write").is_written = true;
+        group.expect("a group stays until a sync covers its completed write")
     }
 
     /// Starts a sync if one is wanted and what it must cover has been written.
     pub(crate) fn start_sync(&mut self, now: Instant, io: &mut Io) -> Option<DiskOp> {
-        if self.sync.is_some() {
+        if self.sync.is_some() || self.stall.is_some() {
             return None;
         }
         if self.sync_to.is_none() && self.is_due(now) {
@@ -432,7 +534,8 @@ impl Writer {
 
     /// When records that wait must be synced even if no more come.
     pub(crate) fn sync_deadline(&self) -> Option<Instant> {
-        let idle = self.sync.is_none() && self.sync_to.is_none() && !self.is_ended;
+        let idle =
+            self.sync.is_none() && self.sync_to.is_none() && !self.is_ended && !self.is_stalled();
         (idle && self.pending_records() > 0).then(|| self.cadence.deadline())
     }
 
@@ -489,6 +592,11 @@ impl Writer {
 
     pub(crate) fn cadence(&self) -> &Cadence {
         &self.cadence
+    }
+
+    /// True until this boot's table was written: there was no room for it yet.
+    pub(crate) fn owes_boot(&self) -> bool {
+        self.boot_owed
     }
 
     /// True when this segment's boot table is durable, so that the segment before it is not needed for it.

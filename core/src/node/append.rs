@@ -23,6 +23,8 @@ pub struct Append {
     pub ticket: Ticket,
     /// After a refusal everything of the same epoch is refused as well, since it may build on what was refused.
     pub epoch: u32,
+    /// It takes something away, or changes the catalog: a full disk has a reserve for that.
+    pub frees: bool,
     /// The encoded transaction.
     pub record: Bytes,
 }

@@ -466,12 +466,14 @@ impl Node {
                 ),
             ));
         }
+        let frees = transaction.frees();
         let transaction = Arc::new(transaction);
         let ticket = self.appends.add(Pending { transaction, has_tips, is_void: false, then });
         self.outputs.push_back(Output::Append(Append {
             from: self.config.partition,
             ticket,
             epoch: self.appends.epoch,
+            frees,
             record,
         }));
         Ok(())

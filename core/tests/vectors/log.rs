@@ -93,7 +93,7 @@ fn checkpoint() -> VirtualDisk {
     disk.install_dir("checkpoint");
     let log_id = LogId(Uuid([0x10; 16]));
     let info = CheckpointInfo { log_id, at: Txn(6), created: WallMs(1_700_000_000_000) };
-    let mut writer = CheckpointWriter::start(info, 1);
+    let mut writer = CheckpointWriter::start(info, 1, 0);
     let mut chunks = vec![&b"second chunk"[..], &[b'c'; 600]];
     let mut finished = false;
     loop {

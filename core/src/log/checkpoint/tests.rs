@@ -13,7 +13,7 @@ fn chunks(at: u64) -> Vec<Vec<u8>> {
 
 /// Runs a writer for at most `steps` completions; what it said, without commands.
 fn write(disk: &mut VirtualDisk, at: u64, keep: usize, steps: usize) -> Vec<WriterOutput> {
-    let mut writer = CheckpointWriter::start(info(at), keep);
+    let mut writer = CheckpointWriter::start(info(at), keep, 0);
     let mut left = chunks(at).into_iter();
     let (mut said, mut is_finished) = (Vec::new(), false);
     for _ in 0..steps {
@@ -169,7 +169,7 @@ fn only_as_many_as_asked_for_are_kept() {
 fn a_large_checkpoint_is_synced_as_it_grows_and_fails_with_any_of_its_syncs() {
     let syncs = |fails_at: Option<usize>| {
         let mut disk = disk(1);
-        let mut writer = CheckpointWriter::start(info(20), 1);
+        let mut writer = CheckpointWriter::start(info(20), 1, 0);
         let chunk = vec![7; CHUNK_BYTES_MAX / 8];
         let (mut said, mut left, mut syncs) = (Vec::new(), 8 * 4, 0);
         loop {

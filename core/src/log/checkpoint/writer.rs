@@ -77,9 +77,10 @@ enum Stage {
 }
 
 impl CheckpointWriter {
-    /// Starts a checkpoint. `keep` checkpoints, this one included and at least one, stay when it is done.
+    /// Starts a checkpoint. `keep` checkpoints, this one included and at least one, stay when it is done. It fails with
+    /// `Full` at once where less than `keep_free_bytes` are free.
     #[must_use]
-    pub fn start(info: CheckpointInfo, keep: usize) -> Self {
+    pub fn start(info: CheckpointInfo, keep: usize, keep_free_bytes: u64) -> Self {
         let mut writer = Self {
             at: info.at,
             keep: keep.max(1),
@@ -95,7 +96,7 @@ impl CheckpointWriter {
             oldest: info.at,
         };
         let file = temporary_file(info.at);
-        writer.issue(DiskCommand::Create { file, len_bytes: 0, keep_free_bytes: 0 });
+        writer.issue(DiskCommand::Create { file, len_bytes: 0, keep_free_bytes });
         writer
     }
 

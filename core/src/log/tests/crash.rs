@@ -85,13 +85,13 @@ fn nothing_acknowledged_is_lost_and_nothing_lost_comes_back() {
 #[test]
 fn a_failed_command_loses_nothing_acknowledged() {
     for seed in 10_000..10_600 {
-        live(seed, FaultOdds { read: 0, write: 60, sync: 30, name: 60 });
+        live(seed, FaultOdds { read: 0, write: 60, sync: 30, name: 60, ..FaultOdds::default() });
     }
 }
 
 #[test]
 fn a_seed_decides_everything() {
-    let faults = FaultOdds { read: 0, write: 80, sync: 40, name: 80 };
+    let faults = FaultOdds { read: 0, write: 80, sync: 40, name: 80, ..FaultOdds::default() };
     let (first, second) = (live(7, faults), live(7, faults));
     assert_eq!(first.acked, second.acked);
     assert_eq!(first.disk.synced_bytes(), second.disk.synced_bytes());

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod expected;
+mod scarce;
 mod service;
 mod torn;
 

@@ -69,6 +69,8 @@ pub(super) enum Step {
     Ask(PartitionId, SnapshotAsk),
     /// What the writer says.
     Writer(WriterOutput),
+    /// No checkpoint is being made any more.
+    Ended,
 }
 
 /// The making of checkpoints, one at a time.
@@ -207,11 +209,17 @@ impl Checkpoints {
     /// Starts one. `at` was committed last, and everybody is about to hear of it, or has. Where the log is short of
     /// space, nothing older stays when it is done.
     pub(super) fn begin(&mut self, log_id: LogId, at: Txn, now: Now, is_short: bool) {
+        // The next one must find room as well, or the log could not be trimmed any more. Where it is short already
+        // there is no choice.
+        let keep_free_bytes = if is_short { 0 } else { 2 * self.room_bytes() };
         let since = std::mem::take(&mut self.since);
         let kept = if is_short { 1 } else { KEPT };
         self.is_alone = self.newest_at.is_none() || is_short;
-        let writer =
-            CheckpointWriter::start(CheckpointInfo { log_id, at, created: now.wall }, kept);
+        let writer = CheckpointWriter::start(
+            CheckpointInfo { log_id, at, created: now.wall },
+            kept,
+            keep_free_bytes,
+        );
         self.making = Some(Making::new(writer, Some((at, since))));
         self.ask_all(SnapshotAsk::Begin { at });
         self.pump(now.mono);
@@ -231,14 +239,16 @@ impl Checkpoints {
             return Relief::Begun;
         }
         let is_newer = self.newest_at.unwrap_or(Txn(0)) < committed;
-        if !is_newer || !self.retry.is_over(now) || !self.relief.is_over(now) {
+        let is_worth = self.since.record_bytes >= self.newest_bytes / RELIEF_SHARE;
+        let is_time = self.retry.is_over(now) && (is_worth || self.relief.is_over(now));
+        if !is_newer || !is_time {
             return Relief::None;
         }
         self.relief.lengthen(now);
         Relief::Checkpoint
     }
 
-    /// What was made for the log's sake has let some of it go.
+    /// What was made for the log's sake has helped, or the next one may.
     pub(super) fn note_relieved(&mut self) {
         self.relief = Pause::default();
     }
@@ -318,6 +328,7 @@ impl Checkpoints {
         let lost = making.of.filter(|_| has_failed);
         if making.writer.is_ended() {
             self.making = None;
+            self.steps.push_back(Step::Ended);
         }
         if let Some((_, since)) = lost {
             self.since.weight_bytes += since.weight_bytes;
@@ -338,6 +349,10 @@ const AFTER_BYTES: u64 = 128 << 20;
 /// A failed checkpoint is tried again after a second, then after twice as long each time, up to this.
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
+
+/// What came into the log since the newest checkpoint is worth another one for the log's sake when it is this part of
+/// it. Less than that is worth one now and then.
+const RELIEF_SHARE: u64 = 8;
 
 /// Documents take more room in a checkpoint than their records in the log: a quarter more, and some for each part.
 const ROOM_SHARE: u64 = 4;

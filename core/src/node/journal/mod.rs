@@ -201,7 +201,7 @@ impl Journal {
 
     /// Takes a record of a node.
     pub fn append(&mut self, append: Append, now: Now) {
-        let Append { from, ticket, epoch, record } = append.clone();
+        let Append { from, ticket, epoch, frees, record } = append.clone();
         if !self.gate.admits(&append) {
             let result = Err(AppendRefused::Superseded);
             return self.outputs.push_back(JournalOutput::Appended { from, ticket, result });
@@ -212,7 +212,14 @@ impl Journal {
         };
         self.ticket_next += 1;
         self.pending.insert(self.ticket_next, Pending { from, ticket, epoch, placed: None });
-        log.append(self.ticket_next, vec![LogRecord::critical(record)], now);
+        let records = vec![LogRecord::critical(record)];
+        if frees {
+            // A checkpoint may be smaller now than the one that did not help.
+            self.checkpoints.note_relieved();
+            log.append_freeing(self.ticket_next, records, now);
+        } else {
+            log.append(self.ticket_next, records, now);
+        }
         self.drain(now);
     }
 
@@ -235,7 +242,9 @@ impl Journal {
 
     /// Stops: what was appended becomes durable, then `Sealed` comes.
     pub fn seal(&mut self, now: Now) {
-        self.is_sealing = true;
+        if std::mem::replace(&mut self.is_sealing, true) {
+            return;
+        }
         match &mut self.log {
             Some(log) => log.seal(now),
             None => self.outputs.push_back(JournalOutput::Sealed),
@@ -387,26 +396,19 @@ impl Journal {
                 let op = DiskOp(2 * number + OF_CHECKPOINT);
                 return self.outputs.push_back(JournalOutput::Disk(op, command));
             }
+            // Whoever waited for what it lets go may wait in vain: another, or nothing, can help.
+            Step::Ended => return self.make_room(now),
             Step::Writer(WriterOutput::Cleared { oldest }) => return self.on_cleared(oldest, now),
             Step::Writer(WriterOutput::Done { at }) => CheckpointEvent::Made { at },
             Step::Writer(WriterOutput::Failed { error }) => CheckpointEvent::Failed { error },
         };
-        let has_failed = matches!(event, CheckpointEvent::Failed { .. });
         self.outputs.push_back(JournalOutput::Checkpoint(event));
-        if has_failed {
-            self.make_room(now);
-        }
     }
 
     fn on_cleared(&mut self, oldest: Txn, now: Now) {
         let log = self.log.as_mut().expect("a checkpoint is made of a log");
         log.keep_free(self.checkpoints.room_bytes());
         log.trim(oldest.next(), now);
-        if log.waits_for_space() {
-            self.make_room(now);
-        } else {
-            self.checkpoints.note_relieved();
-        }
     }
 
     /// The log has no space for another segment. Appends wait while a checkpoint may let older ones go.
@@ -461,6 +463,9 @@ impl Journal {
         self.committed = upto;
         if let Some(log) = &mut self.log {
             log.keep_free(self.checkpoints.room_bytes());
+            if !log.is_short() {
+                self.checkpoints.note_relieved();
+            }
         }
         // A restored log goes on behind a gap.
         if self.batch.first.0 + self.batch.records.len() as u64 != first.0 {

@@ -4,7 +4,7 @@ use super::*;
 use crate::disk::DiskError;
 use crate::disk_sim::CommandKind;
 
-const CAPACITY_BYTES: u64 = 512 << 10;
+const CAPACITY_BYTES: u64 = 1 << 20;
 
 const SMALL: Options = Options {
     threads: 2,
@@ -13,15 +13,15 @@ const SMALL: Options = Options {
     cold: false,
     device: false,
     boot: 1,
-    segment_bytes: 32 << 10,
+    segment_bytes: 16 << 10,
     // As much as is kept on a large volume: here the volume is the bound.
     retain_bytes: 1 << 30,
     checkpoint_after: u64::MAX,
 };
 
-fn small() -> Process {
+fn small(capacity_bytes: u64) -> Process {
     let mut disk = VirtualDisk::new(&[SMALL.seed; 32]);
-    disk.set_capacity(CAPACITY_BYTES);
+    disk.set_capacity(capacity_bytes);
     let mut process = Process::on_disk(&SMALL, disk);
     process.create_app();
     process
@@ -37,6 +37,16 @@ impl Process {
         self.execute(&statement, "{}").1.error
     }
 
+    fn space(&self) -> String {
+        let files: Vec<_> = self.disk.files().collect();
+        format!(
+            "{} bytes: {files:?}, {:?}, {:?}",
+            self.used_bytes(),
+            self.journal.fill(),
+            self.checkpoints
+        )
+    }
+
     fn used_bytes(&self) -> u64 {
         self.disk.files().map(|(_, bytes)| bytes).sum()
     }
@@ -49,12 +59,13 @@ impl Process {
 
 #[test]
 fn updates_of_a_constant_set_of_documents_never_fill_a_small_volume() {
-    let mut process = small();
-    let rounds = 10 * CAPACITY_BYTES / 1_000;
+    let capacity_bytes = CAPACITY_BYTES / 4;
+    let mut process = small(capacity_bytes);
+    let rounds = 10 * capacity_bytes / 1_000;
     for round in 0..rounds {
-        assert_eq!(process.update(round, 60), None, "round {round}: {:?}", process.journal.fill());
+        assert_eq!(process.update(round, 20), None, "round {round}: {}", process.space());
     }
-    assert!(process.used_bytes() <= CAPACITY_BYTES);
+    assert!(process.used_bytes() <= capacity_bytes);
     let before = process.rows("SELECT * FROM cars");
     process.disk.kill();
     let mut next = Process::on_disk(&Options { boot: 2, ..SMALL }, process.disk);
@@ -64,7 +75,7 @@ fn updates_of_a_constant_set_of_documents_never_fill_a_small_volume() {
 
 #[test]
 fn a_volume_that_is_full_of_documents_takes_writes_again_when_it_grows() {
-    let mut process = small();
+    let mut process = small(CAPACITY_BYTES);
     let mut count = 0;
     while process.update(count, u64::MAX).is_none() {
         count += 1;
@@ -83,6 +94,38 @@ fn a_volume_that_is_full_of_documents_takes_writes_again_when_it_grows() {
         process.rows("SELECT COUNT(*) AS n FROM cars"),
         format!("[{{\"n\":{}}}]", count + 1)
     );
+}
+
+#[test]
+fn a_full_volume_takes_deletions_evictions_and_keys_until_there_is_room_again() {
+    let mut process = small(CAPACITY_BYTES);
+    let mut count = 0;
+    while process.update(count, u64::MAX).is_none() {
+        count += 1;
+    }
+    assert!(process.journal.fill().disk_full);
+    let key = ApiKey {
+        name: "another".into(),
+        description: None,
+        prefix: key_prefix("another-secret").into(),
+        hash: hash("another-secret"),
+        expires: WallMs(u64::MAX),
+        permissions: Arc::new(Permissions::everything()),
+    };
+    let request = process.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    process.settle();
+    assert_eq!(process.answer(request).1.error, None);
+    assert_eq!(process.execute("EVICT FROM cars WHERE _id = 0", "{}").1.error, None);
+    for id in 1..count {
+        let deleted = process.execute(&format!("DELETE FROM cars WHERE _id = {id}"), "{}");
+        assert_eq!(deleted.1.error, None, "of {count} documents, {id}: {}", process.space());
+        process.pass(1);
+        if process.update(count, u64::MAX).is_none() {
+            process.check();
+            return;
+        }
+    }
+    panic!("with all documents deleted there is still no room");
 }
 
 #[test]
@@ -107,7 +150,7 @@ fn a_failed_checkpoint_is_made_again_after_a_pause_and_not_before() {
 
 #[test]
 fn a_checkpoint_that_was_never_finished_takes_no_space_after_the_next_start() {
-    let mut process = small();
+    let mut process = small(CAPACITY_BYTES);
     assert_eq!(process.update(0, 1), None);
     process.disk.kill();
     process.disk.install("checkpoint/0000000000000099.tmp", &[7; 100_000]);

@@ -39,6 +39,7 @@ fn log_merge(process: &mut Process, id: &str, delta: Delta) {
         from: PartitionId(0),
         ticket: Ticket(u64::MAX),
         epoch: 0,
+        frees: false,
         record: transaction.encode(),
     };
     process.journal.append(append, process.now);

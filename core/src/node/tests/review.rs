@@ -42,7 +42,8 @@ fn a_full_disk_takes_nothing_that_was_sent_after_what_it_refused() {
         for (place, size) in sizes.into_iter().enumerate() {
             let record = Bytes::from(vec![7; size]);
             let ticket = Ticket(round * 2 + place as u64);
-            journal.append(Append { from: PartitionId(1), ticket, epoch, record }, now);
+            journal
+                .append(Append { from: PartitionId(1), ticket, epoch, frees: false, record }, now);
         }
         let mut results = BTreeMap::new();
         for _ in 0..40 {
