@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::disk::{DiskDone, FileName};
+use crate::disk::{DiskDone, DiskError, FileName};
 use crate::ident::{LogId, PartitionId, Txn};
 use crate::log::checkpoint::{CheckpointInfo, CheckpointWriter, WriterOutput};
 use crate::node::snapshot::SnapshotAsk;
@@ -88,6 +88,8 @@ pub(super) struct Checkpoints {
     is_alone: bool,
     /// After a checkpoint that failed.
     retry: Pause,
+    /// The disk refused that one for want of what it was to leave free: one that leaves nothing may find room at once.
+    lacked_reserve: bool,
     /// After one that was made for the log's sake and let nothing of it go.
     relief: Pause,
     making: Option<Making>,
@@ -136,6 +138,8 @@ struct Making {
     writer: CheckpointWriter,
     /// Where it will be, and what it holds that was not in the one before; none where older ones are taken away.
     of: Option<(Txn, Since)>,
+    /// It is refused unless it leaves room for the next one.
+    leaves_free: bool,
     /// Who is asked; the count of partitions when all have given everything.
     partition: u16,
     is_asked: bool,
@@ -145,8 +149,9 @@ struct Making {
 
 impl Making {
     fn new(writer: CheckpointWriter, of: Option<(Txn, Since)>) -> Self {
-        let (is_asked, is_finished) = (false, false);
-        Self { writer, of, partition: 0, is_asked, chunks: VecDeque::new(), is_finished }
+        let (leaves_free, is_asked, is_finished) = (false, false, false);
+        let chunks = VecDeque::new();
+        Self { writer, of, leaves_free, partition: 0, is_asked, chunks, is_finished }
     }
 }
 
@@ -160,6 +165,7 @@ impl Checkpoints {
             newest_at: None,
             is_alone: false,
             retry: Pause::default(),
+            lacked_reserve: false,
             relief: Pause::default(),
             making: None,
             steps: VecDeque::new(),
@@ -220,7 +226,8 @@ impl Checkpoints {
             kept,
             keep_free_bytes,
         );
-        self.making = Some(Making::new(writer, Some((at, since))));
+        let making = Making::new(writer, Some((at, since)));
+        self.making = Some(Making { leaves_free: keep_free_bytes > 0, ..making });
         self.ask_all(SnapshotAsk::Begin { at });
         self.pump(now.mono);
     }
@@ -240,7 +247,8 @@ impl Checkpoints {
         }
         let is_newer = self.newest_at.unwrap_or(Txn(0)) < committed;
         let is_worth = self.since.record_bytes >= self.newest_bytes / RELIEF_SHARE;
-        let is_time = self.retry.is_over(now) && (is_worth || self.relief.is_over(now));
+        let may_succeed = self.lacked_reserve || self.retry.is_over(now);
+        let is_time = may_succeed && (is_worth || self.relief.is_over(now));
         if !is_newer || !is_time {
             return Relief::None;
         }
@@ -315,10 +323,12 @@ impl Checkpoints {
                     self.newest_bytes = making.writer.payload_bytes();
                     self.newest_at = Some(*at);
                     self.retry = Pause::default();
+                    self.lacked_reserve = false;
                     making.of = None;
                 }
-                WriterOutput::Failed { .. } => {
+                WriterOutput::Failed { error, .. } => {
                     self.retry.lengthen(now);
+                    self.lacked_reserve = *error == DiskError::Full && making.leaves_free;
                     has_failed = true;
                 }
                 WriterOutput::Disk(..) | WriterOutput::Cleared { .. } => {}
