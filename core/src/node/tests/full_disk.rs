@@ -6,23 +6,21 @@ use crate::disk_sim::CommandKind;
 
 const CAPACITY_BYTES: u64 = 1 << 20;
 
-const SMALL: Options = Options {
-    threads: 2,
-    partitions: 4,
-    seed: 5,
-    cold: false,
-    device: false,
-    boot: 1,
-    segment_bytes: 16 << 10,
-    // As much as is kept on a large volume: here the volume is the bound.
-    retain_bytes: 1 << 30,
-    checkpoint_after: u64::MAX,
-};
+fn small_options() -> Options {
+    Options {
+        threads: 2,
+        seed: 5,
+        segment_bytes: 16 << 10,
+        // As much as is kept on a large volume: here the volume is the bound.
+        retain_bytes: 1 << 30,
+        ..Options::default()
+    }
+}
 
 fn small(capacity_bytes: u64) -> Process {
-    let mut disk = VirtualDisk::new(&[SMALL.seed; 32]);
+    let mut disk = VirtualDisk::new(&[small_options().seed; 32]);
     disk.set_capacity(capacity_bytes);
-    let mut process = Process::on_disk(&SMALL, disk);
+    let mut process = Process::on_disk(&small_options(), disk);
     process.create_app();
     process
 }
@@ -68,7 +66,7 @@ fn updates_of_a_constant_set_of_documents_never_fill_a_small_volume() {
     assert!(process.used_bytes() <= capacity_bytes);
     let before = process.rows("SELECT * FROM cars");
     process.disk.kill();
-    let mut next = Process::on_disk(&Options { boot: 2, ..SMALL }, process.disk);
+    let mut next = Process::on_disk(&Options { boot: 2, ..small_options() }, process.disk);
     assert_eq!(next.rows("SELECT * FROM cars"), before);
     next.check();
 }
@@ -131,7 +129,7 @@ fn a_full_volume_takes_deletions_evictions_and_keys_until_there_is_room_again() 
 #[test]
 fn a_failed_checkpoint_is_made_again_after_a_pause_and_not_before() {
     // The log has its spare segment already: only the checkpoint renames a file.
-    let options = Options { segment_bytes: 1 << 20, checkpoint_after: 20 << 10, ..SMALL };
+    let options = Options { segment_bytes: 1 << 20, checkpoint_after: 20 << 10, ..small_options() };
     let mut process = Process::server(&options);
     process.disk.fail_next(CommandKind::Rename, DiskError::Io("gone".into()));
     let mut rounds = 0;
@@ -154,6 +152,6 @@ fn a_checkpoint_that_was_never_finished_takes_no_space_after_the_next_start() {
     assert_eq!(process.update(0, 1), None);
     process.disk.kill();
     process.disk.install("checkpoint/0000000000000099.tmp", &[7; 100_000]);
-    let next = Process::on_disk(&Options { boot: 2, ..SMALL }, process.disk);
+    let next = Process::on_disk(&Options { boot: 2, ..small_options() }, process.disk);
     assert!(next.disk.files().all(|(name, _)| !name.starts_with("checkpoint/")));
 }
