@@ -43,7 +43,7 @@ impl Server {
         config.segment_bytes = 1 << 20;
         let at = Now { mono: now, wall: WALL, ..Now::default() };
         let mut log = Some(
-            open_log(config, PARTITIONS, super::LogSizes::default(), at, |op, command| {
+            open_log(config, PARTITIONS, LogSizes::default(), at, |op, command| {
                 disk.submit(op, command);
                 disk.complete(op).expect("it was just submitted")
             })
