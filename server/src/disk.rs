@@ -3,6 +3,9 @@
 //! Three threads: one writes and syncs the log, one makes, lists, reads and deletes what belongs to it, and one does
 //! everything for checkpoints. Making a segment writes all of it once, a checkpoint writes all that is held, and
 //! the log must wait for neither. Each takes its commands in order; completions go into one queue.
+//!
+//! The log's directory and its newest segments stay open. Where every other descriptor of the process is taken by
+//! connections, the log goes on in the segment that it has made ready, and only makes the next one later.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -10,6 +13,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
@@ -22,25 +26,26 @@ use crate::driver::volume;
 /// The threads, as the owner of the log sees them. Dropping it lets them end and waits.
 #[derive(Debug)]
 pub struct DiskPool {
-    foreground: Option<Sender<Job>>,
-    background: Option<Sender<Job>>,
-    checkpoints: Option<Sender<Job>>,
+    foreground: Option<Sender<(DiskOp, DiskCommand)>>,
+    background: Option<Sender<(DiskOp, DiskCommand)>>,
+    checkpoints: Option<Sender<(DiskOp, DiskCommand)>>,
     done: Receiver<DiskDone>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl DiskPool {
-    /// Starts the threads. Files lie below `root`; `waker` wakes the owner after a completion.
+    /// Starts the threads, which take over the files that `disk` holds open; `waker` wakes the owner after a
+    /// completion.
     ///
     /// # Errors
     ///
     /// When a thread cannot be started.
-    pub fn start(root: &Path, waker: &Unparker) -> io::Result<Self> {
+    pub fn start(disk: DiskHere, waker: &Unparker) -> io::Result<Self> {
         let (done_in, done) = channel();
         let mut threads = Vec::new();
         let mut start = |name: &str| {
             let (commands, inbox) = channel();
-            let worker = Worker::new(root);
+            let worker = disk.0.clone();
             let (done, waker) = (done_in.clone(), waker.clone());
             let thread = std::thread::Builder::new().name(name.to_owned());
             threads.push(thread.spawn(move || worker.run(&inbox, &done, &waker))?);
@@ -54,26 +59,16 @@ impl DiskPool {
 
     /// Hands over a command.
     pub fn submit(&self, op: DiskOp, command: DiskCommand) {
-        // All that is done to one file there is done by one thread: no other ever holds it open.
-        if is_of_checkpoints(&command) {
-            return send(&self.checkpoints, Job::Execute(op, command));
-        }
         let is_urgent = matches!(command, DiskCommand::Write { .. } | DiskCommand::Sync { .. });
-        if is_urgent {
-            return send(&self.foreground, Job::Execute(op, command));
-        }
-        // The other thread may hold these names open, and they are about to name other files.
-        match &command {
-            DiskCommand::Create { file, .. } | DiskCommand::Delete { file } => {
-                send(&self.foreground, Job::Forget(file.clone()));
-            }
-            DiskCommand::Rename { from, to } => {
-                send(&self.foreground, Job::Forget(from.clone()));
-                send(&self.foreground, Job::Forget(to.clone()));
-            }
-            _ => {}
-        }
-        send(&self.background, Job::Execute(op, command));
+        let queue = if is_of_checkpoints(&command) {
+            &self.checkpoints
+        } else if is_urgent {
+            &self.foreground
+        } else {
+            &self.background
+        };
+        let queue = queue.as_ref().expect("the pool is not dropped");
+        queue.send((op, command)).expect("a disk thread ends only with the pool");
     }
 
     /// The next completion.
@@ -107,19 +102,6 @@ fn is_of_checkpoints(command: &DiskCommand) -> bool {
     name.split('/').next() == Some(CHECKPOINT_DIR)
 }
 
-/// What a thread is told to do.
-#[derive(Debug)]
-enum Job {
-    Execute(DiskOp, DiskCommand),
-    /// Close this file if it is open.
-    Forget(FileName),
-}
-
-fn send(queue: &Option<Sender<Job>>, job: Job) {
-    let queue = queue.as_ref().expect("the pool is not dropped");
-    queue.send(job).expect("a disk thread ends only with the pool");
-}
-
 /// Carries out commands on the calling thread, for those who have nothing else to do meanwhile.
 #[derive(Debug)]
 pub struct DiskHere(Worker);
@@ -138,14 +120,36 @@ impl DiskHere {
     }
 }
 
-#[derive(Debug)]
+/// One thread's view of the disk. Clones share what is open.
+#[derive(Clone, Debug)]
 struct Worker {
     root: PathBuf,
-    files: BTreeMap<FileName, File>,
+    open: Arc<Mutex<Open>>,
 }
 
-/// The most files that a worker keeps open.
+/// What is kept open. A file follows its renames: the thread that makes a segment so hands it to the one that writes.
+#[derive(Debug, Default)]
+struct Open {
+    files: BTreeMap<FileName, Arc<File>>,
+    /// The directories that were listed: all that there are.
+    directories: BTreeMap<FileName, Arc<File>>,
+}
+
+impl Open {
+    /// Segments are named by number: the oldest leaves first.
+    fn keep(&mut self, name: &FileName, file: Arc<File>) {
+        if self.files.len() >= FILES_OPEN_MAX {
+            self.files.pop_first();
+        }
+        self.files.insert(name.clone(), file);
+    }
+}
+
+/// The most files that are kept open.
 const FILES_OPEN_MAX: usize = 16;
+
+/// The segment that is written and the one that is ready.
+const SEGMENTS_HELD: usize = 2;
 
 /// How many zeroes are written at once.
 const ZEROES_BYTES: usize = 256 * 1024;
@@ -155,18 +159,16 @@ const ZEROES_SYNCED_BYTES: u64 = 2 << 20;
 
 impl Worker {
     fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), files: BTreeMap::new() }
+        Self { root: root.to_owned(), open: Arc::default() }
     }
 
-    fn run(mut self, inbox: &Receiver<Job>, done: &Sender<DiskDone>, waker: &Unparker) {
-        while let Ok(job) = inbox.recv() {
-            let (op, command) = match job {
-                Job::Execute(op, command) => (op, command),
-                Job::Forget(file) => {
-                    self.files.remove(&file);
-                    continue;
-                }
-            };
+    fn run(
+        self,
+        inbox: &Receiver<(DiskOp, DiskCommand)>,
+        done: &Sender<DiskDone>,
+        waker: &Unparker,
+    ) {
+        while let Ok((op, command)) = inbox.recv() {
             let result = self.execute(command).map_err(|error| to_disk_error(&error));
             if done.send(DiskDone { op, result }).is_err() {
                 return;
@@ -175,7 +177,7 @@ impl Worker {
         }
     }
 
-    fn execute(&mut self, command: DiskCommand) -> io::Result<DiskReply> {
+    fn execute(&self, command: DiskCommand) -> io::Result<DiskReply> {
         match command {
             DiskCommand::List { dir } => return self.list(&dir),
             DiskCommand::Create { file, len_bytes, keep_free_bytes } => {
@@ -186,14 +188,18 @@ impl Worker {
             }
             // The length and the blocks of a file never change after it was made: its data is all there is.
             DiskCommand::Sync { file } => self.file(&file)?.sync_data()?,
-            DiskCommand::SyncDir { dir } => File::open(self.root.join(&*dir))?.sync_all()?,
+            DiskCommand::SyncDir { dir } => self.directory(&dir)?.sync_all()?,
             DiskCommand::Rename { from, to } => {
-                self.files.remove(&from);
-                self.files.remove(&to);
                 fs::rename(self.root.join(&*from), self.root.join(&*to))?;
+                let held = self.open().files.remove(&from);
+                self.open().files.remove(&to);
+                match held {
+                    Some(file) => self.open().keep(&to, file),
+                    None => self.hold(&to),
+                }
             }
             DiskCommand::Delete { file } => {
-                self.files.remove(&file);
+                self.open().files.remove(&file);
                 fs::remove_file(self.root.join(&*file))?;
             }
             DiskCommand::Read { file, offset_bytes, len_bytes } => {
@@ -203,8 +209,8 @@ impl Worker {
         Ok(DiskReply::Done)
     }
 
-    fn list(&self, dir: &str) -> io::Result<DiskReply> {
-        let path = self.root.join(dir);
+    fn list(&self, dir: &FileName) -> io::Result<DiskReply> {
+        let path = self.root.join(&**dir);
         fs::create_dir_all(&path)?;
         let mut found = Vec::new();
         for entry in fs::read_dir(path)? {
@@ -215,13 +221,37 @@ impl Worker {
             }
         }
         found.sort();
+        self.directory(dir)?;
+        let segments = found.iter().rev().filter(|(name, _)| name.ends_with(".seg"));
+        for (name, _) in segments.take(SEGMENTS_HELD) {
+            self.hold(&format!("{dir}/{name}").into());
+        }
         Ok(DiskReply::Listed(found))
     }
 
-    fn create(&mut self, name: &FileName, len_bytes: u64, keep_free_bytes: u64) -> io::Result<()> {
+    /// Opens a file ahead of its use. Where that fails it is tried again when it is used.
+    fn hold(&self, name: &FileName) {
+        let _ = self.file(name);
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().expect("no holder of this lock panics")
+    }
+
+    fn directory(&self, name: &FileName) -> io::Result<Arc<File>> {
+        if let Some(directory) = self.open().directories.get(name) {
+            return Ok(directory.clone());
+        }
+        let directory = Arc::new(File::open(self.root.join(&**name))?);
+        self.open().directories.insert(name.clone(), directory.clone());
+        Ok(directory)
+    }
+
+    fn create(&self, name: &FileName, len_bytes: u64, keep_free_bytes: u64) -> io::Result<()> {
         let path = self.root.join(&**name);
-        self.files.remove(name);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&path)?;
+        self.open().files.remove(name);
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).open(&path)?;
         // Asked behind the truncation: what the name held before counts as free.
         let needed_bytes = len_bytes.saturating_add(keep_free_bytes);
         if volume(&self.root).is_some_and(|volume| volume.free_bytes < needed_bytes) {
@@ -230,19 +260,15 @@ impl Worker {
             return Err(ErrorKind::StorageFull.into());
         }
         let written = write_zeroes(&file, len_bytes).and_then(|()| file.sync_all());
-        if written.is_err() {
+        match &written {
+            Ok(()) => self.open().keep(name, Arc::new(file)),
             // Half a segment would take the space that is missing.
-            let _ = fs::remove_file(&path);
+            Err(_) => drop(fs::remove_file(&path)),
         }
         written
     }
 
-    fn read(
-        &mut self,
-        name: &FileName,
-        offset_bytes: u64,
-        len_bytes: u32,
-    ) -> io::Result<DiskReply> {
+    fn read(&self, name: &FileName, offset_bytes: u64, len_bytes: u32) -> io::Result<DiskReply> {
         let file = self.file(name)?;
         let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
         let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
@@ -250,16 +276,14 @@ impl Worker {
         Ok(DiskReply::Read(Bytes::from(bytes)))
     }
 
-    fn file(&mut self, name: &FileName) -> io::Result<&File> {
-        if !self.files.contains_key(name) {
-            if self.files.len() >= FILES_OPEN_MAX {
-                self.files.pop_first();
-            }
-            let path = self.root.join(&**name);
-            let file = OpenOptions::new().read(true).write(true).open(path)?;
-            self.files.insert(name.clone(), file);
+    fn file(&self, name: &FileName) -> io::Result<Arc<File>> {
+        if let Some(file) = self.open().files.get(name) {
+            return Ok(file.clone());
         }
-        Ok(&self.files[name])
+        let path = self.root.join(&**name);
+        let file = Arc::new(OpenOptions::new().read(true).write(true).open(path)?);
+        self.open().keep(name, file.clone());
+        Ok(file)
     }
 }
 
@@ -277,10 +301,17 @@ fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// These come from opening a file, or from a call that has done nothing yet.
+const PASSING: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::EINTR];
+
 fn to_disk_error(error: &io::Error) -> DiskError {
+    if error.raw_os_error().is_some_and(|code| PASSING.contains(&code)) {
+        return DiskError::Again(error.to_string());
+    }
     match error.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => DiskError::Full,
         ErrorKind::NotFound => DiskError::NotFound,
+        ErrorKind::ReadOnlyFilesystem => DiskError::ReadOnly,
         _ => DiskError::Io(error.to_string()),
     }
 }
@@ -302,7 +333,7 @@ mod tests {
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).expect("temporary");
         let (_parker, unparker) = bigpeer_mailbox::parker(|| {});
-        let pool = DiskPool::start(&root, &unparker).expect("threads");
+        let pool = DiskPool::start(DiskHere::new(&root), &unparker).expect("threads");
         for dir in ["log", CHECKPOINT_DIR] {
             commands_do_it_in(dir, &pool);
         }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             logging::error(&error.to_string(), &[]);
-            ExitCode::FAILURE
+            ExitCode::from(error.exit_code())
         }
     };
     logging::flush(LAST_WORDS);

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::logging::{self, Level};
 use crate::refusals::Refusal;
-use crate::shared::{Phase, Shared};
+use crate::shared::{Phase, Shared, State};
 
 /// What is counted or measured on each thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,15 @@ pub fn render(shared: &Shared) -> String {
         header(&mut out, name, "gauge", help);
         line(&mut out, name, value);
     }
+    header(&mut out, "state", "gauge", "1 for what the server can do at present.");
+    let present = shared.state().0;
+    for state in State::ALL {
+        let name = format!("state{{state=\"{}\"}}", state.name());
+        line(&mut out, &name, u64::from(state == present));
+    }
+    let has_failed = u64::from(shared.failed_at().is_some());
+    header(&mut out, "log_failed", "gauge", "1 once the log has failed: a restart is needed.");
+    line(&mut out, "log_failed", has_failed);
     render_events(&mut out);
     out
 }

@@ -19,14 +19,16 @@ pub enum Refusal {
     Address,
     /// So many accepted connections wait for every thread that no more fit.
     Queue,
+    /// The descriptors that are left are for the files of the log.
+    Descriptors,
     /// The server is stopping.
     Stopping,
 }
 
 impl Refusal {
     /// Every reason, in the order of the counters.
-    pub const ALL: [Self; 5] =
-        [Self::Limit, Self::Idle, Self::Address, Self::Queue, Self::Stopping];
+    pub const ALL: [Self; 6] =
+        [Self::Limit, Self::Idle, Self::Address, Self::Queue, Self::Descriptors, Self::Stopping];
 
     /// The value of the metric's label.
     #[must_use]
@@ -36,6 +38,7 @@ impl Refusal {
             Self::Idle => "idle",
             Self::Address => "address",
             Self::Queue => "queue",
+            Self::Descriptors => "descriptors",
             Self::Stopping => "stopping",
         }
     }
@@ -167,7 +170,7 @@ mod tests {
             refusals.note(Refusal::Queue, second);
         }
         let counts = Refusal::ALL.map(|reason| refusals.count(reason));
-        assert_eq!(counts, [0, 0, 0, 3, 0]);
+        assert_eq!(counts, [0, 0, 0, 3, 0, 0]);
         assert_eq!(refusals.said_count.load(Ordering::Relaxed), 3);
     }
 }

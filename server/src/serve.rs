@@ -73,6 +73,22 @@ pub enum ServeError {
     /// A thread cannot go on.
     #[error("{0}")]
     Fatal(String),
+    /// The server has stopped in order, and its log had failed before: see what was logged then.
+    #[error(
+        "stopped after the log had failed: the last writes may or may not be there after the next start"
+    )]
+    LogFailed,
+}
+
+impl ServeError {
+    /// The exit code of the process: 4 after the log failed, else 1.
+    #[must_use]
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::LogFailed => 4,
+            _ => 1,
+        }
+    }
 }
 
 /// Runs the server until a signal ends it.
@@ -95,7 +111,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     exposure::warn(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
-    let log = open(&mut directory, &clock, options.checkpoint_after)?;
+    let (log, disk) = open(&mut directory, &clock, options.checkpoint_after)?;
     let template = ShardConfig {
         thread: 0,
         threads,
@@ -110,6 +126,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
             .connections_max
             .map_or_else(|| connections_max(limit, threads), |max| max as usize),
         input_bytes_max: input_bytes_max(threads),
+        exit_on_log_failure: options.exit_on_log_failure,
         has_empty_handler: options.bench_empty_handler,
         has_panic_handler: options.test_panic,
     };
@@ -117,13 +134,14 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     if !watched.is_empty() {
         spawn("certificates", move || tls::watch(&watched))?;
     }
-    let running = start(&template, &directory, log, clock, driver)?;
+    let running = start(&template, &directory, log, disk, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);
     let ready = Ready::new(options, &directory.path, &report::addresses(&bound), driver, threads);
     let acceptor = spawn("accept", {
-        let (stop, shared) = (stop.clone(), running.shared);
+        let (stop, shared) = (stop.clone(), running.shared.clone());
         let acceptor =
-            Acceptor::new(running.controls, shared, clock, options.connections_per_address);
+            Acceptor::new(running.controls, shared, clock, options.connections_per_address)
+                .below_descriptor(sockets_max(limit));
         move || acceptor.run(&bound, &stop)
     })?;
     let result = watch(&running.notices, running.threads.len(), &ready, &stop);
@@ -134,6 +152,9 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
             let _ = thread.join();
         }
         logging::info("stopped", &[]);
+        if running.shared.failed_at().is_some() {
+            return Err(ServeError::LogFailed);
+        }
     }
     result
 }
@@ -150,6 +171,7 @@ fn start(
     template: &ShardConfig,
     directory: &DataDir,
     log: OpenLog,
+    disk: DiskHere,
     clock: Clock,
     driver: Driver,
 ) -> Result<Running, ServeError> {
@@ -157,16 +179,14 @@ fn start(
     let node = node_config(directory, &log);
     let shared = Arc::new(Shared::new(template.threads));
     let (boxes, controls) = driver::connect(template.threads)?;
-    let mut log = Some(log);
+    let (mut log, mut disk) = (Some(log), Some(disk));
     let mut threads = Vec::new();
     for (thread, mail) in (0..template.threads).zip(boxes) {
         let rack =
             RackConfig { thread, threads: template.threads, node: node.clone(), seed: seed() };
         let config = ShardConfig { thread, ..template.clone() };
-        let disk = match thread {
-            0 => Some(DiskPool::start(&directory.path, mail.waker())?),
-            _ => None,
-        };
+        // The first thread has the log.
+        let disk = disk.take().map(|disk| DiskPool::start(disk, mail.waker())).transpose()?;
         let parts = Parts { config, rack, log: log.take(), mail, disk, clock };
         threads.push(run_thread(parts, shared.clone(), notify.clone(), driver)?);
     }
@@ -231,6 +251,10 @@ fn watch(
             Notice::Ready(first) => ready.print(first.as_deref())?,
             Notice::Stopped => stopped += 1,
             Notice::Fatal(cause) => return Err(ServeError::Fatal(cause)),
+            Notice::LogFailed => {
+                logging::info("stopping", &[("cause", "the log has failed")]);
+                stop.signal();
+            }
             Notice::Signal(name) => {
                 signals += 1;
                 if signals > 1 {
@@ -270,7 +294,7 @@ fn open(
     directory: &mut DataDir,
     clock: &Clock,
     checkpoint_after: Option<u64>,
-) -> Result<OpenLog, ServeError> {
+) -> Result<(OpenLog, DiskHere), ServeError> {
     let mut config = LogConfig::new(BootId(uuid()), seed());
     let volume_bytes = driver::volume(&directory.path).map(|volume| volume.size_bytes);
     if let Some(volume_bytes) = volume_bytes {
@@ -292,7 +316,7 @@ fn open(
         let fields = [("file", &*cut.file), ("offset", &*offset), ("bytes", &*bytes)];
         logging::info("an unfinished write at the end of the log was cut off", &fields);
     }
-    Ok(log)
+    Ok((log, disk))
 }
 
 fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {
@@ -352,6 +376,11 @@ const INPUT_BYTES_MAX: usize = 128 << 20;
 fn input_bytes_max(threads: u16) -> usize {
     let bodies = 2 * ConnectionConfig::default().body_bytes_max;
     (INPUT_BYTES_MAX / usize::from(threads)).max(bodies)
+}
+
+/// The number from which on descriptors are left for the files of the log: an eighth of all, at least eight.
+fn sockets_max(descriptors: u64) -> u64 {
+    descriptors.saturating_sub((descriptors / 8).clamp(8, DESCRIPTORS_RESERVED))
 }
 
 /// What the process needs beside connections, in file descriptors.

@@ -1,11 +1,11 @@
 //! What all threads of the process see: how far the log is durable, how old a read may be, and whether the
 //! server is ready. Atomics, each written by one thread; everything else travels in mailboxes.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard};
 
 use bigpeer_core::ident::Txn;
-use bigpeer_core::time::{Hlc, WallMs, is_far_ahead};
+use bigpeer_core::time::{Hlc, Instant, WallMs, is_far_ahead};
 use crossbeam_utils::CachePadded;
 
 use crate::metrics::ThreadMetrics;
@@ -25,14 +25,73 @@ pub enum Phase {
     Failed,
 }
 
+impl Phase {
+    const fn from_u8(value: u8) -> Self {
+        match value {
+            0 => Self::Starting,
+            1 => Self::Ready,
+            2 => Self::Draining,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// What a server can do at present, as `/health/ready` and the metric `state` name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// The log is being read.
+    Starting,
+    /// Reads and writes are answered.
+    Ready,
+    /// Reads are answered; of writes only those that make room.
+    ReadOnly,
+    /// Nothing new is taken.
+    Stopping,
+    /// Reads are answered until the process ends.
+    Failed,
+}
+
+impl State {
+    /// All of them.
+    pub const ALL: [Self; 5] =
+        [Self::Starting, Self::Ready, Self::ReadOnly, Self::Stopping, Self::Failed];
+
+    /// Its word on the wire.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::ReadOnly => "read_only",
+            Self::Stopping => "stopping",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why a server is in its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// For programs.
+    pub code: &'static str,
+    /// Since when it holds.
+    pub since: WallMs,
+    /// For people.
+    pub text: String,
+}
+
 /// Shared by all threads.
 #[derive(Debug)]
 pub struct Shared {
     durable: CachePadded<AtomicU64>,
     threads: Vec<CachePadded<ThreadState>>,
     phase: AtomicU8,
-    reason: Mutex<String>,
     refusals: Refusals,
+    reason: Mutex<Reason>,
+    /// Why writes are refused though the log has not failed.
+    read_only: Mutex<Option<Reason>>,
+    /// When the log failed; zero while it has not.
+    failed_at_ns: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -59,8 +118,14 @@ impl Shared {
             durable: CachePadded::new(AtomicU64::new(0)),
             threads: (0..threads).map(|_| state()).collect(),
             phase: AtomicU8::new(Phase::Starting as u8),
-            reason: Mutex::new("the log is being opened".to_owned()),
             refusals: Refusals::default(),
+            reason: Mutex::new(Reason {
+                code: "log_opening",
+                since: WallMs(0),
+                text: "the log is being opened".to_owned(),
+            }),
+            read_only: Mutex::new(None),
+            failed_at_ns: AtomicU64::new(0),
         }
     }
 
@@ -134,17 +199,18 @@ impl Shared {
     /// How far the process has come.
     #[must_use]
     pub fn phase(&self) -> Phase {
-        match self.phase.load(Ordering::Acquire) {
-            0 => Phase::Starting,
-            1 => Phase::Ready,
-            2 => Phase::Draining,
-            _ => Phase::Failed,
-        }
+        Phase::from_u8(self.phase.load(Ordering::Acquire))
     }
 
-    /// Says how far the process has come, and for people why it is not ready.
-    pub fn set_phase(&self, phase: Phase, reason: &str) {
-        reason.clone_into(&mut self.reason.lock().expect("no holder of this lock panics"));
+    /// Says how far the process has come, and why it is not ready.
+    pub fn set_phase(&self, phase: Phase, since: WallMs, text: &str) {
+        let code = match phase {
+            Phase::Starting => "log_opening",
+            Phase::Ready => "",
+            Phase::Draining => "stopping",
+            Phase::Failed => "log_failed",
+        };
+        *self.reason() = Reason { code, since, text: text.to_owned() };
         self.phase.store(phase as u8, Ordering::Release);
     }
 
@@ -154,10 +220,46 @@ impl Shared {
         &self.refusals
     }
 
-    /// Why the server is not ready.
+    /// The log has failed at this moment of the process's clock.
+    pub fn set_failed(&self, at: Instant, since: WallMs, text: &str) {
+        self.failed_at_ns.store(at.ns.max(1), Ordering::Release);
+        self.set_phase(Phase::Failed, since, text);
+    }
+
+    /// When the log failed, if it did.
     #[must_use]
-    pub fn reason(&self) -> String {
-        self.reason.lock().expect("no holder of this lock panics").clone()
+    pub fn failed_at(&self) -> Option<Instant> {
+        let ns = self.failed_at_ns.load(Ordering::Acquire);
+        (ns > 0).then_some(Instant { ns })
+    }
+
+    /// Says why writes are refused for the time being, or that they are not.
+    pub fn set_read_only(&self, reason: Option<Reason>) {
+        *self.read_only() = reason;
+    }
+
+    /// What the server can do, and why no more.
+    #[must_use]
+    pub fn state(&self) -> (State, Option<Reason>) {
+        let state = match self.phase() {
+            Phase::Ready => {
+                let reason = self.read_only().clone();
+                let state = if reason.is_some() { State::ReadOnly } else { State::Ready };
+                return (state, reason);
+            }
+            Phase::Starting => State::Starting,
+            Phase::Draining => State::Stopping,
+            Phase::Failed => State::Failed,
+        };
+        (state, Some(self.reason().clone()))
+    }
+
+    fn reason(&self) -> MutexGuard<'_, Reason> {
+        self.reason.lock().expect("no holder of this lock panics")
+    }
+
+    fn read_only(&self) -> MutexGuard<'_, Option<Reason>> {
+        self.read_only.lock().expect("no holder of this lock panics")
     }
 }
 

@@ -180,10 +180,20 @@ fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {
     Ok(())
 }
 
+/// These come from opening a file, or from a call that has done nothing yet.
+#[cfg(unix)]
+const PASSING: &[i32] = &[libc::EMFILE, libc::ENFILE, libc::EAGAIN, libc::EINTR];
+#[cfg(not(unix))]
+const PASSING: &[i32] = &[];
+
 fn to_disk_error(error: &io::Error) -> DiskError {
+    if error.raw_os_error().is_some_and(|code| PASSING.contains(&code)) {
+        return DiskError::Again(error.to_string());
+    }
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => DiskError::Full,
         io::ErrorKind::NotFound => DiskError::NotFound,
+        io::ErrorKind::ReadOnlyFilesystem => DiskError::ReadOnly,
         _ => DiskError::Io(error.to_string()),
     }
 }

@@ -8,6 +8,7 @@ pub mod admin;
 pub mod bench;
 mod body;
 pub mod gate;
+pub mod health;
 pub mod preamble;
 pub mod reply;
 mod root;

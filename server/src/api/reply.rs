@@ -102,21 +102,6 @@ pub fn message(status: u16, text: &str) -> Response {
     finish(Response::json(status, out))
 }
 
-/// Ready, although some document bears a time that is this far ahead of the wall clock.
-#[must_use]
-pub fn clock_is_ahead(ahead_ms: u64) -> Response {
-    let seconds = ahead_ms / 1_000;
-    let text = format!(
-        "documents bear times up to {seconds} s ahead of this machine's clock: peers refuse what is written to them \
-         until then; compare the clock with that of other machines"
-    );
-    let mut out =
-        b"{\"status\":\"ready\",\"reasons\":[{\"code\":\"clock_ahead\",\"text\":".to_vec();
-    json::write_string(&text, &mut out);
-    out.extend_from_slice(b"}]}");
-    Response::json(200, out)
-}
-
 /// The header fields that a status asks for.
 fn finish(response: Response) -> Response {
     match response.status {

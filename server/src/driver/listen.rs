@@ -79,6 +79,8 @@ pub struct Acceptor {
     shared: Arc<Shared>,
     /// Counts by address, where that is bounded.
     addresses: Option<Arc<Addresses>>,
+    /// No socket keeps a descriptor of this number or a higher one.
+    descriptor_max: u64,
     clock: Clock,
 }
 
@@ -92,7 +94,15 @@ impl Acceptor {
         each_address_max: Option<u32>,
     ) -> Self {
         let addresses = each_address_max.map(Addresses::new);
-        Self { shards, next: 0, shared, addresses, clock }
+        Self { shards, next: 0, shared, addresses, descriptor_max: u64::MAX, clock }
+    }
+
+    /// The same that closes connections whose descriptor would have this number or a higher one. The system gives out
+    /// the lowest number that is free: so whatever else the process holds, and however many sockets wait for a thread,
+    /// what lies above is left for others.
+    #[must_use]
+    pub fn below_descriptor(self, descriptor_max: u64) -> Self {
+        Self { descriptor_max, ..self }
     }
 
     /// Accepts until `stop` is signalled, then tells every thread to drain.
@@ -134,6 +144,9 @@ impl Acceptor {
     }
 
     fn deal(&mut self, stream: TcpStream, from: SocketAddr, door: Door) {
+        if u64::try_from(stream.as_raw_fd()).is_ok_and(|number| number >= self.descriptor_max) {
+            return self.note(Refusal::Descriptors);
+        }
         // Administrators come from one address at times, and must not be locked out by what it has open.
         let counted = self.addresses.as_ref().filter(|_| door != Door::Admin);
         let slot = counted.map(|addresses| addresses.take(from.ip()));

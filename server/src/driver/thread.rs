@@ -21,6 +21,8 @@ pub enum Notice {
     Stopped,
     /// The process must end, and why.
     Fatal(String),
+    /// The log has failed, and the process shall stop then.
+    LogFailed,
     /// A signal asks to stop.
     Signal(&'static str),
 }
@@ -143,6 +145,7 @@ impl ShardThread {
                     ShardOutput::Purge => allocator::purge(),
                     ShardOutput::Ready(first) => self.notify(Notice::Ready(first)),
                     ShardOutput::Fatal(cause) => self.notify(Notice::Fatal(cause)),
+                    ShardOutput::Stop => self.notify(Notice::LogFailed),
                     ShardOutput::Stopped => is_running = false,
                 }
             }

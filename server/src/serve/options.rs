@@ -71,6 +71,9 @@ pub struct ServeOptions {
         value_parser = parse_origin
     )]
     pub allow_origin: Vec<String>,
+    /// Stop when the log has failed, with exit code 4, instead of answering reads until a restart
+    #[arg(long, env = "BIGPEER_EXIT_ON_LOG_FAILURE")]
+    pub exit_on_log_failure: bool,
     /// Say that the server is ready as one line of JSON
     #[arg(long)]
     pub json: bool,

@@ -63,7 +63,7 @@ impl Shard {
     }
 
     fn announce(&mut self, first: Option<Box<FirstStart>>) {
-        self.shared.set_phase(Phase::Ready, "");
+        self.shared.set_phase(Phase::Ready, self.now.wall, "");
         self.outputs.push_back(ShardOutput::Ready(first));
     }
 

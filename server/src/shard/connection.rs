@@ -273,8 +273,14 @@ impl Shard {
             Call::Respond(response) => self.respond(conn, id, response),
             Call::Execute(call) => self.on_execute(conn, id, request, call),
             Call::Session(call) => self.on_session_call(conn, id, request, call),
-            Call::Live => self.respond(conn, id, Response::json(200, "{\"status\":\"live\"}")),
-            Call::Ready => self.on_ready_call(conn, id),
+            Call::Live => {
+                let response = api::health::live(&self.shared, self.now.mono);
+                self.respond(conn, id, response);
+            }
+            Call::Ready => {
+                let response = api::health::ready(&self.shared, self.now.wall);
+                self.respond(conn, id, response);
+            }
             Call::Metrics => {
                 let load = self.rack.nodes().iter().map(|node| node.load() as u64).sum();
                 self.metrics().set(Metric::RackLoad, load);
@@ -287,17 +293,6 @@ impl Shard {
                 self.on_admin(conn, id, call);
             }
         }
-    }
-
-    fn on_ready_call(&mut self, conn: ConnId, id: RequestId) {
-        let response = match self.shared.phase() {
-            Phase::Ready => match self.shared.clock_ahead_ms(self.now.wall) {
-                None => Response::json(200, "{\"status\":\"ready\"}"),
-                Some(ahead_ms) => reply::clock_is_ahead(ahead_ms),
-            },
-            _ => reply::message(503, &self.shared.reason()),
-        };
-        self.respond(conn, id, response);
     }
 
     /// The key is looked at before the body: reading a body costs more than asking for a key does.

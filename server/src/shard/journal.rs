@@ -14,7 +14,7 @@ use super::mail::Mail;
 use super::{Shard, ShardOutput};
 use crate::logging;
 use crate::metrics::Metric;
-use crate::shared::Phase;
+use crate::shared::{Phase, Reason};
 
 /// A log that is whole. What it holds has not been replayed yet.
 #[derive(Debug)]
@@ -88,12 +88,17 @@ pub(super) struct LogOwner {
     target: Txn,
     /// How far each thread has come, until all have reached the target.
     applied: Option<Vec<Txn>>,
+    /// The last word of the log about space.
+    is_full: bool,
 }
+
+const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that make room, DELETE and EVICT; \
+    free space on the volume or delete documents, and writes are taken again by themselves";
 
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
         let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self { journal: log.journal, target: log.opened.durable, applied }
+        Self { journal: log.journal, target: log.opened.durable, applied, is_full: false }
     }
 }
 
@@ -192,7 +197,29 @@ impl Shard {
         }
         let reason = format!("the log has failed and takes no writes until a restart: {cause}");
         logging::error("log failed", &[("cause", cause)]);
-        self.shared.set_phase(Phase::Failed, &reason);
+        self.shared.set_failed(self.now.mono, self.now.wall, &reason);
+        if self.config.exit_on_log_failure {
+            self.outputs.push_back(ShardOutput::Stop);
+        }
+    }
+
+    /// Says when the log begins to refuse writes for want of space, and when it no longer does.
+    pub(super) fn report_space(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        let is_full = log.journal.fill().disk_full;
+        if std::mem::replace(&mut log.is_full, is_full) == is_full {
+            return;
+        }
+        let reason = is_full.then(|| Reason {
+            code: "disk_full",
+            since: self.now.wall,
+            text: DISK_FULL.to_owned(),
+        });
+        match &reason {
+            Some(reason) => logging::warn("read-only", &[("cause", &reason.text)]),
+            None => logging::info("there is space again: writes are taken", &[]),
+        }
+        self.shared.set_read_only(reason);
     }
 
     pub(super) fn log_mut(&mut self) -> &mut LogOwner {

@@ -74,6 +74,8 @@ pub struct ShardConfig {
     pub connections_max: usize,
     /// The most that connections together may hold of unfinished input, in bytes.
     pub input_bytes_max: usize,
+    /// Stop once the log has failed.
+    pub exit_on_log_failure: bool,
     /// Serve the empty handler of [`crate::api::bench`].
     pub has_empty_handler: bool,
     /// Panic on request: see [`crate::api::bench`].
@@ -98,6 +100,8 @@ pub enum ShardOutput {
     Purge,
     /// Requests are answered from here on. Only on the first thread, once.
     Ready(Option<Box<FirstStart>>),
+    /// The process shall stop in order: the log has failed, and that was asked for.
+    Stop,
     /// Nothing follows: end the thread.
     Stopped,
     /// The process must stop and say why.
@@ -245,6 +249,7 @@ impl Shard {
             }
             self.report_applied();
         }
+        self.report_space();
         self.publish_metrics();
     }
 

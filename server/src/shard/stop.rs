@@ -49,7 +49,7 @@ impl Shard {
         let deadline = Instant { ns: self.now.mono.ns.saturating_add(DRAIN_NS_MAX) };
         self.stop.state = State::Draining { deadline };
         if self.shared.phase() != Phase::Failed {
-            self.shared.set_phase(Phase::Draining, "the server is stopping");
+            self.shared.set_phase(Phase::Draining, self.now.wall, "the server is stopping");
         }
         self.close_connections();
     }

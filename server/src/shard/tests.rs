@@ -62,6 +62,7 @@ impl Server {
                 random,
                 connections_max: 8,
                 input_bytes_max: 32 << 20,
+                exit_on_log_failure: false,
                 has_empty_handler: false,
                 has_panic_handler: false,
             };
@@ -117,6 +118,7 @@ impl Server {
                 ShardOutput::Disk(op, command) => self.disk.submit(op, command),
                 ShardOutput::Ready(first) => self.first = first,
                 ShardOutput::Purge => {}
+                ShardOutput::Stop => unreachable!("nobody asked for that"),
                 ShardOutput::Stopped => self.stopped += 1,
                 ShardOutput::Fatal(cause) => self.fatal = Some(cause),
             }
@@ -182,6 +184,13 @@ impl Server {
 
     fn execute(&mut self, client: Client, first: &FirstStart, body: &str) -> String {
         self.send(client, request(first, body).as_bytes());
+        self.run();
+        self.receive(client)
+    }
+
+    fn health(&mut self, client: Client, what: &str) -> String {
+        let request = format!("GET /health/{what} HTTP/1.1\r\nHost: x\r\n\r\n");
+        self.send(client, request.as_bytes());
         self.run();
         self.receive(client)
     }
@@ -281,6 +290,58 @@ fn after_a_failed_sync_reads_go_on_and_writes_are_refused() {
     server.send(client, ready.as_bytes());
     let answer = server.receive(client);
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("log has failed"), "{answer}");
+}
+
+#[test]
+fn a_failed_log_is_reported_dead_after_a_minute_and_the_process_ends_when_told() {
+    let mut server = Server::start(VirtualDisk::new(&[3; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    server.disk.fail_next(CommandKind::Sync, DiskError::Io("gone".to_owned()));
+    let answer = server.execute(client, &first, INSERT);
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("unknown"), "{answer}");
+    assert!(server.health(client, "live").starts_with("HTTP/1.1 200 "));
+    server.now.ns += 60_000_000_000;
+    let answer = server.health(client, "live");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("log_failed"), "{answer}");
+    for shard in &mut server.shards {
+        shard.begin_turn(server.now, WALL);
+        shard.drain();
+    }
+    assert!(server.shards[0].is_closed(client.conn));
+    server.shards[0].remove_connection(client.conn);
+    server.run();
+    assert_eq!(server.stopped, 2, "a log that has failed has nothing to seal");
+}
+
+#[test]
+fn a_full_disk_is_said_and_left_when_there_is_space() {
+    let mut server = Server::start(VirtualDisk::new(&[3; 32]), 2, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    let ready = server.health(client, "ready");
+    assert!(ready.ends_with("{\"status\":\"ready\"}"), "{ready}");
+    server.disk.set_capacity(2 << 20);
+    let text = "x".repeat(100_000);
+    let insert = format!("{{\"statement\":\"INSERT INTO cars DOCUMENTS ({{'text': '{text}'}})\"}}");
+    let mut count = 0;
+    while server.execute(client, &first, &insert).starts_with("HTTP/1.1 200 ") {
+        count += 1;
+        assert!(count < 100, "more than the disk holds");
+    }
+    let ready = server.health(client, "ready");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("\"read_only\""), "{ready}");
+    assert!(ready.contains("\"code\":\"disk_full\",\"since\":\"2027-01-15T08:00:00Z\""), "{ready}");
+    let metrics = crate::metrics::render(&server.shared);
+    assert!(metrics.contains("bigpeer_state{state=\"read_only\"} 1\n"), "{metrics}");
+    let delete = "{\"statement\":\"DELETE FROM cars LIMIT 1\"}";
+    let answer = server.execute(client, &first, delete);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    server.disk.set_capacity(u64::MAX);
+    server.now.ns += 2_000_000_000;
+    assert!(server.execute(client, &first, &insert).starts_with("HTTP/1.1 200 "));
+    let ready = server.health(client, "ready");
+    assert!(ready.ends_with("{\"status\":\"ready\"}"), "{ready}");
 }
 
 #[test]
