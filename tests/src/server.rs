@@ -29,6 +29,10 @@ pub struct Options {
     pub checkpoint_after_bytes: Option<u64>,
     /// Further words of the command line.
     pub arguments: Vec<String>,
+    /// How many descriptors the process may have, if not as many as this one.
+    pub descriptors: Option<u64>,
+    /// Whether the process ends when its log has failed.
+    pub exits_on_log_failure: bool,
 }
 
 /// A running server. It is killed when dropped.
@@ -70,6 +74,8 @@ impl Options {
             without_io_uring: false,
             checkpoint_after_bytes: None,
             arguments: Vec::new(),
+            descriptors: None,
+            exits_on_log_failure: false,
         }
     }
 
@@ -92,6 +98,18 @@ impl Options {
         self
     }
 
+    /// The same with so many descriptors.
+    #[must_use]
+    pub fn descriptors(self, count: u64) -> Self {
+        Self { descriptors: Some(count), ..self }
+    }
+
+    /// The same that ends when its log has failed.
+    #[must_use]
+    pub fn exits_on_log_failure(self) -> Self {
+        Self { exits_on_log_failure: true, ..self }
+    }
+
     /// The command line, with free ports.
     #[must_use]
     pub fn command(&self) -> Command {
@@ -108,6 +126,12 @@ impl Options {
             command.args(["--checkpoint-after", &bytes.to_string()]);
         }
         command.args(&self.arguments);
+        if self.exits_on_log_failure {
+            command.arg("--exit-on-log-failure");
+        }
+        if let Some(count) = self.descriptors {
+            system::limit_descriptors(&mut command, count);
+        }
         if self.without_io_uring {
             system::forbid_io_uring(&mut command);
         }
@@ -289,6 +313,15 @@ impl Server {
         let status = self.child.wait().expect("it is our child");
         let stderr = self.stderr.take().expect("a server ends once");
         (status, stderr.join().expect("reading does not panic"))
+    }
+
+    /// Waits until it ends by itself; returns how.
+    ///
+    /// # Panics
+    ///
+    /// When it does not.
+    pub fn wait_for_end(&mut self) -> ExitStatus {
+        crate::wait_until("the server ends", || self.child.try_wait().expect("it is our child"))
     }
 
     /// True while the process runs.

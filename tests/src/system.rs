@@ -55,6 +55,19 @@ pub fn forbid_io_uring(command: &mut Command) {
     unsafe { command.pre_exec(install) };
 }
 
+/// Lets the process of `command` have so many descriptors, and never more.
+#[allow(unsafe_code, reason = "a limit is set between fork and exec")]
+pub fn limit_descriptors(command: &mut Command, count: u64) {
+    let limit = libc::rlimit { rlim_cur: count, rlim_max: count };
+    let set = move || {
+        // SAFETY: the kernel copies the limit during the call, and it lives in the closure.
+        let result = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    };
+    // SAFETY: `set` allocates nothing, takes no lock, and makes one system call.
+    unsafe { command.pre_exec(set) };
+}
+
 /// True for the superuser.
 #[must_use]
 #[allow(unsafe_code, reason = "std does not know who we are")]

@@ -1,13 +1,23 @@
 //! Volumes that are small, or full: what is constant fits for ever, and what does not fit can be read and deleted.
 
+use std::fs::{self, File};
+use std::io::Write;
+
 use bigpeer_tests::hostile::sized;
 use bigpeer_tests::hostile_suite;
-use bigpeer_tests::server::{Client, Options};
+use bigpeer_tests::http::{Answer, Connection, request};
+use bigpeer_tests::server::{Client, Options, Server};
 use bigpeer_tests::suite::Driver;
 use bigpeer_tests::volume::{Volume, is_left_out};
+use bigpeer_tests::wait_until;
 use serde_json::json;
 
-hostile_suite!("ext4 on a loop device", updates_of_a_constant_set_never_fill_a_small_volume,);
+hostile_suite!(
+    "ext4 on a loop device",
+    updates_of_a_constant_set_never_fill_a_small_volume,
+    a_full_volume_is_opened_read_and_freed_from_inside,
+    a_failed_log_ends_with_the_process_and_says_so,
+);
 
 /// Documents that are written again and again.
 const DOCUMENTS: u64 = 64;
@@ -56,4 +66,98 @@ fn update(client: &mut Client, round: u64) {
         let answer = client.connection.receive().expect("an answer");
         assert_eq!(answer.status, 200, "round {round}: {}", answer.complaint());
     }
+}
+
+fn a_full_volume_is_opened_read_and_freed_from_inside(driver: Driver) {
+    if is_left_out("a full volume") {
+        return;
+    }
+    for mib in sized(vec![64], vec![64, 256, 1024]) {
+        let volume = Volume::ext4(mib);
+        let server = Options::new(driver, volume.path().join("data")).start();
+        let count = fill_with_documents(&mut server.client());
+        fill_with_others(&volume);
+        let mut server = server.restart();
+        let ready = wait_until("the server has seen that its disk is full", || {
+            let ready = health(&server, "ready");
+            (ready.json()["status"] == "read_only").then_some(ready)
+        });
+        assert_eq!((ready.status, &ready.json()["reasons"][0]["code"]), (200, &json!("disk_full")));
+        let metrics = server.admin("GET", "/metrics", &json!(null));
+        assert!(String::from_utf8_lossy(&metrics.body).contains("state{state=\"read_only\"} 1"));
+        let rows = server.client().select("SELECT COUNT(*) AS n FROM pages", &json!({}));
+        assert_eq!(rows, [json!({"n": count})]);
+        server.kill();
+        fs::remove_file(volume.path().join("others")).expect("ours");
+
+        // Without others the volume is full of documents alone: those go from inside.
+        let server = server.restart();
+        let mut client = server.client();
+        fill_with_documents(&mut client);
+        client.run("DELETE FROM pages WHERE _id < :n", &json!({"n": count / 2}));
+        wait_until("what was deleted makes room", || {
+            (insert(&mut client, 0).status == 200).then_some(())
+        });
+        wait_until("the server says so", || {
+            (health(&server, "ready").json()["status"] == "ready").then_some(())
+        });
+        eprintln!("{driver}: {count} documents of {TEXT_BYTES} bytes on {mib} MiB");
+    }
+}
+
+fn a_failed_log_ends_with_the_process_and_says_so(driver: Driver) {
+    if is_left_out("a failed log") {
+        return;
+    }
+    for exits in [false, true] {
+        let volume = Volume::ext4(64);
+        let mut options = Options::new(driver, volume.path().join("data"));
+        options.exits_on_log_failure = exits;
+        let mut server = options.start();
+        let mut client = server.client();
+        assert_eq!(insert(&mut client, 1).status, 200);
+        volume.cut_power();
+        let answer = insert(&mut client, 2);
+        assert_eq!(answer.status, 503, "{}", answer.complaint());
+        let status = if exits {
+            server.wait_for_end()
+        } else {
+            assert_eq!(health(&server, "ready").json()["reasons"][0]["code"], "log_failed");
+            assert_eq!(health(&server, "live").status, 200, "for a minute");
+            server.terminate().0
+        };
+        assert_eq!(status.code(), Some(4));
+    }
+}
+
+/// Writes documents until the disk takes no more; returns how many there are.
+fn fill_with_documents(client: &mut Client) -> u64 {
+    let rows = client.select("SELECT COUNT(*) AS n FROM pages", &json!({}));
+    let mut count = rows[0]["n"].as_u64().expect("a count");
+    loop {
+        let answer = insert(client, count);
+        if answer.status == 507 {
+            return count;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.complaint());
+        count += 1;
+    }
+}
+
+fn insert(client: &mut Client, number: u64) -> Answer {
+    let text = format!("{number:020}").repeat((TEXT_BYTES / 20) as usize);
+    let args = json!({"doc": {"_id": number, "text": text}});
+    client.execute("INSERT INTO pages DOCUMENTS (:doc)", &args).expect("the server runs")
+}
+
+/// Somebody else takes all that is left of the volume.
+fn fill_with_others(volume: &Volume) {
+    let mut file = File::create(volume.path().join("others")).expect("a name is free");
+    while file.write_all(&[1; 4096]).is_ok() {}
+}
+
+fn health(server: &Server, what: &str) -> Answer {
+    let mut connection = Connection::open(server.address()).expect("the server runs");
+    let bytes = request("GET", &format!("/health/{what}"), &[], b"");
+    connection.exchange(&bytes).expect("an answer")
 }
