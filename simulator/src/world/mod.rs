@@ -8,8 +8,10 @@ pub(crate) mod api;
 pub(crate) mod clock;
 mod faults;
 mod final_phase;
+mod journal;
 pub(crate) mod network;
 pub(crate) mod process;
+mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
 

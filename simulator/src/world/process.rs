@@ -1,24 +1,18 @@
 //! One process: racks on threads, a journal beside the first of them, a virtual disk, and mailboxes that delay.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use bigpeer_core::disk::{DiskCommand, DiskError, DiskOp};
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
-use bigpeer_core::log::{LOG_DIR, LogConfig, LogError, LogExpected, LogOpened};
-use bigpeer_core::node::{
-    CheckpointEvent, Journal, JournalOutput, NodeConfig, Rack, RackConfig, RackInput, RackOutput,
-    Request, RequestId, SyncIdentity,
-};
+use bigpeer_core::log::{LogConfig, LogExpected};
+use bigpeer_core::node::{Journal, Rack, RackInput, RackOutput, Request, RequestId};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
-use bigpeer_core::sync::BootTable;
 use bigpeer_core::time::{Instant, WallMs};
 
-use super::clock::{MS, SECOND, US};
+use super::clock::{MS, US};
 use super::{Asker, Event, Failure, World};
 use crate::coverage::Seen;
 
@@ -32,7 +26,7 @@ pub(crate) const SERVER: ProcessId = 0;
 pub(crate) const APP: AppId = AppId(Uuid([0xA0; 16]));
 
 /// The mailbox lane of the journal.
-const JOURNAL: u16 = u16::MAX;
+pub(super) const JOURNAL: u16 = u16::MAX;
 
 /// What a process is, whether it runs or not.
 #[derive(Debug)]
@@ -62,10 +56,10 @@ pub(crate) struct Process {
 /// A process that runs, or opens its log.
 #[derive(Debug)]
 pub(crate) struct Running {
-    started_ns: u64,
+    pub(super) started_ns: u64,
     pub(crate) racks: Vec<Rack>,
     pub(crate) journal: Journal,
-    durable: Txn,
+    pub(super) durable: Txn,
     /// The log is replayed: requests and connections are taken.
     pub(crate) is_ready: bool,
     /// The log has failed: the process will be started again.
@@ -74,9 +68,9 @@ pub(crate) struct Running {
     lanes: BTreeMap<(u16, u16), Lane>,
     pub(crate) askers: BTreeMap<RequestId, Asker>,
     request_next: u64,
-    seed: [u8; 32],
-    boot_id: BootId,
-    threads: u16,
+    pub(super) seed: [u8; 32],
+    pub(super) boot_id: BootId,
+    pub(super) threads: u16,
 }
 
 /// One mailbox, from one thread to another: what was put in first comes out first.
@@ -159,7 +153,7 @@ impl World {
     }
 
     /// The moment as the process sees it.
-    fn now_of(&mut self, id: ProcessId) -> Now {
+    pub(super) fn now_of(&mut self, id: ProcessId) -> Now {
         let now_ns = self.clock.now_ns();
         let process = &self.processes[id];
         let running = process.running.as_ref().expect("only a running process is asked");
@@ -201,7 +195,7 @@ impl World {
         self.drain_rack(id, thread);
     }
 
-    fn drain_rack(&mut self, id: ProcessId, thread: u16) {
+    pub(super) fn drain_rack(&mut self, id: ProcessId, thread: u16) {
         while let Some(output) = self.processes[id]
             .running
             .as_mut()
@@ -216,7 +210,7 @@ impl World {
         self.wake_at(id, thread, timeout);
     }
 
-    fn wake_at(&mut self, id: ProcessId, thread: u16, timeout: Option<Instant>) {
+    pub(super) fn wake_at(&mut self, id: ProcessId, thread: u16, timeout: Option<Instant>) {
         let Some(timeout) = timeout else { return };
         let now_ns = self.clock.now_ns();
         let boot = self.processes[id].boot;
@@ -290,7 +284,7 @@ impl World {
     }
 
     /// Puts something into a mailbox.
-    fn mail(&mut self, id: ProcessId, from: u16, to: u16, input: RackInput) {
+    pub(super) fn mail(&mut self, id: ProcessId, from: u16, to: u16, input: RackInput) {
         let at_ns = self.lane(id, from, to);
         let boot = self.processes[id].boot;
         self.clock
@@ -359,167 +353,6 @@ impl World {
         }
         running.journal.append(append, now);
         self.drain_journal(id);
-    }
-
-    pub(crate) fn on_disk(&mut self, id: ProcessId, op: DiskOp, is_read: bool) {
-        let Some(done) = self.processes[id].disk.complete(op) else { return };
-        self.note_disk_error(done.result.as_ref().err(), is_read);
-        if let Some(left) = &mut self.processes[id].commands_left {
-            *left = left.saturating_sub(1);
-            if *left == 0 {
-                self.processes[id].commands_left = None;
-                let boot = self.processes[id].boot;
-                self.clock.after(0, Event::CrashAtWork { process: id, boot });
-            }
-        }
-        let now = self.now_of(id);
-        let running = self.processes[id].running.as_mut().expect("the boot was checked");
-        running.journal.handle_disk(done, now);
-        self.drain_journal(id);
-    }
-
-    fn note_disk_error(&mut self, error: Option<&DiskError>, is_read: bool) {
-        match error {
-            Some(DiskError::Full) => self.coverage.saw(Seen::WriteRefusedFull),
-            Some(DiskError::Io(_)) if is_read => self.coverage.saw(Seen::ReadError),
-            Some(DiskError::Io(_)) => self.coverage.saw(Seen::WriteError),
-            _ => {}
-        }
-    }
-
-    fn drain_journal(&mut self, id: ProcessId) {
-        while let Some(output) =
-            self.processes[id].running.as_mut().and_then(|running| running.journal.poll_output())
-        {
-            self.on_journal(id, output);
-        }
-        let timeout =
-            self.processes[id].running.as_ref().and_then(|running| running.journal.poll_timeout());
-        self.wake_at(id, JOURNAL, timeout);
-    }
-
-    fn on_journal(&mut self, id: ProcessId, output: JournalOutput) {
-        match output {
-            JournalOutput::Disk(op, command) => {
-                let delay_ns = self.disk_delay(id, &command);
-                let boot = self.processes[id].boot;
-                if matches!(&command, DiskCommand::Rename { to, .. } if to.starts_with(LOG_DIR)) {
-                    self.coverage.saw(Seen::SegmentSwitch);
-                }
-                let is_read = matches!(&command, DiskCommand::Read { .. });
-                self.processes[id].disk.submit(op, command);
-                self.clock.after(delay_ns, Event::Disk { process: id, boot, op, is_read });
-            }
-            JournalOutput::Appended { from, ticket, result } => {
-                let thread = from.0 % self.threads(id);
-                self.mail(id, JOURNAL, thread, RackInput::Appended { from, ticket, result });
-            }
-            JournalOutput::Committed { first, records, upto } => {
-                self.trace.mix(40, self.clock.now_ns(), upto.0);
-                let threads = self.threads(id);
-                let running = self.processes[id].running.as_mut().expect("its journal speaks");
-                running.durable = upto;
-                let mark = &mut self.processes[id].durable_mark;
-                *mark = upto.max(*mark);
-                for thread in 0..threads {
-                    let records = records.clone();
-                    self.mail(id, JOURNAL, thread, RackInput::Committed { first, records, upto });
-                }
-            }
-            JournalOutput::Restore { partition, at, part } => {
-                self.coverage.saw(Seen::Restored);
-                let thread = partition.0 % self.threads(id);
-                self.mail(id, JOURNAL, thread, RackInput::Restore { partition, at, part });
-            }
-            JournalOutput::Snapshot { partition, ask } => {
-                let thread = partition.0 % self.threads(id);
-                self.mail(id, JOURNAL, thread, RackInput::Snapshot { partition, ask });
-            }
-            JournalOutput::Checkpoint(event) => self.on_checkpoint(id, &event),
-            JournalOutput::Opened(opened) => self.on_opened(id, &opened),
-            JournalOutput::Replayed => {
-                // The records are on their way to the threads; questions queue behind them.
-                let boot = self.processes[id].boot;
-                self.clock.after(10 * MS, Event::Ready { process: id, boot });
-            }
-            JournalOutput::Failed(error) => self.on_log_failed(id, &error),
-            JournalOutput::Sealed => {}
-        }
-    }
-
-    fn on_checkpoint(&mut self, id: ProcessId, event: &CheckpointEvent) {
-        self.line(format!("{}: {event:?}", self.name(id)));
-        self.coverage.saw(match event {
-            CheckpointEvent::Made { .. } => Seen::CheckpointMade,
-            CheckpointEvent::Failed { .. } => Seen::CheckpointFailed,
-            CheckpointEvent::Skipped { .. } => Seen::CheckpointSkipped,
-        });
-    }
-
-    fn disk_delay(&mut self, id: ProcessId, command: &DiskCommand) -> u64 {
-        let usual_ns = match command {
-            DiskCommand::Sync { .. } | DiskCommand::SyncDir { .. } => 400 * US,
-            DiskCommand::Create { .. } => 200 * US,
-            _ => 40 * US,
-        };
-        let slow = self.odds.one_in(40);
-        let most_ns = if slow { 20 * usual_ns } else { 2 * usual_ns };
-        10 * US + self.delays.below(most_ns * self.processes[id].disk_factor)
-    }
-
-    fn on_opened(&mut self, id: ProcessId, opened: &LogOpened) {
-        if let Some(cut) = &opened.cut {
-            self.coverage.saw(Seen::TailCut);
-            self.line(format!("{} cuts {} bytes off its log", self.name(id), cut.len_bytes));
-        }
-        if opened.seal_seen {
-            self.coverage.saw(Seen::SealFound);
-        }
-        self.check_reopened(id, opened.durable);
-        self.processes[id].log = Some(opened.log_id);
-        let epoch = self.rng.next_u64();
-        let process = &mut self.processes[id];
-        let running = process.running.as_mut().expect("its journal speaks");
-        let node = NodeConfig {
-            partition: PartitionId(0),
-            partitions: process.partitions,
-            boot: running.boot_id,
-            site: process.peer_key.site(),
-            epoch,
-            seed: running.seed,
-            // A seeded half of all reads must wait, always: everybody has to cope.
-            pretend_cold: true,
-            limits: self.limits,
-            identity: Arc::new(SyncIdentity {
-                store: process.store,
-                boots: BootTable::new(opened.log_id, &opened.boots),
-                peer_key: process.peer_key,
-                name: "simulated".into(),
-            }),
-            is_device: process.is_device,
-        };
-        running.racks = (0..running.threads)
-            .map(|thread| {
-                let (threads, seed) = (running.threads, running.seed);
-                Rack::new(RackConfig { thread, threads, node: node.clone(), seed })
-            })
-            .collect();
-    }
-
-    fn on_log_failed(&mut self, id: ProcessId, error: &LogError) {
-        // No fault here takes a file away or rots one: what is not as it was left is our doing.
-        let is_loss = !matches!(error, LogError::Disk { .. } | LogError::Checkpoint { .. });
-        self.line(format!("{}: the log failed: {error}", self.name(id)));
-        let boot = self.processes[id].boot;
-        let running = self.processes[id].running.as_mut().expect("its journal speaks");
-        running.has_failed = true;
-        let is_open = running.is_ready;
-        self.coverage.saw(if is_open { Seen::SyncFailed } else { Seen::OpenFailed });
-        if is_loss {
-            return self.fail(Failure::new("durability", format!("{}: {error}", self.name(id))));
-        }
-        let delay_ns = MS + self.delays.below(2 * SECOND);
-        self.clock.after(delay_ns, Event::Restart { process: id, boot });
     }
 
     pub(crate) fn on_ready(&mut self, id: ProcessId) {
