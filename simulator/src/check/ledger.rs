@@ -5,6 +5,7 @@
 //! there that was refused, that nobody wrote, or that a deletion of the same place had seen.
 
 mod contended;
+mod dead;
 mod inserts;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,6 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigpeer_core::value::{Object, Value};
 
 use super::{Documents, Failure};
+use crate::profile::Profile;
+use crate::workload::documents::CARS;
 
 /// A place where statements run one after the other in the order of their answers: the server, or a device.
 pub(crate) type SiteId = usize;
@@ -89,6 +92,10 @@ pub(crate) struct Ledger {
     /// Deletions whose reach is not known.
     open_deletes: BTreeSet<OpId>,
     increments: BTreeSet<OpId>,
+    /// What deletions have seen.
+    seen: BTreeMap<OpId, dead::Seen>,
+    /// What places other than the server may write there.
+    profiles: BTreeMap<SiteId, Profile>,
     writers: usize,
     sites: usize,
     newest_txn: u64,
@@ -99,6 +106,16 @@ impl Ledger {
     pub(crate) fn add_site(&mut self) -> SiteId {
         self.sites += 1;
         self.sites
+    }
+
+    /// What the server takes from a place; everything, unless it is said.
+    pub(crate) fn set_profile(&mut self, site: SiteId, profile: Profile) {
+        self.profiles.insert(site, profile);
+    }
+
+    /// Whether the server has to take what an operation did to a document.
+    fn counts_at_server(&self, operation: &Operation, document: &str) -> bool {
+        self.profiles.get(&operation.site).is_none_or(|profile| profile.may_write(CARS, document))
     }
 
     /// A writer with a field that nobody else writes.
@@ -231,7 +248,10 @@ impl Ledger {
             let operation = &self.operations[*id];
             let Effect::Set { writer, number } = operation.effect else { continue };
             let Status::Acknowledged { ended_ns } = operation.status else { continue };
-            let counts = site.is_none_or(|site| site == operation.site) && ended_ns <= asked_ns;
+            let counts = match site {
+                Some(site) => site == operation.site,
+                None => self.counts_at_server(operation, document),
+            } && ended_ns <= asked_ns;
             let newer = least.get(&writer).is_none_or(|(known, _)| *known < number);
             if counts && newer && !self.may_be_deleted(document, operation) {
                 least.insert(writer, (number, *id));
@@ -278,6 +298,13 @@ impl Ledger {
                 let text = format!("{document}.{name} is {number}, which was not written there");
                 return Err(Failure::new("foreign value", text));
             }
+            if site.is_none() {
+                if !self.counts_at_server(operation, document) {
+                    let text = format!("{document}.{name} is {number}, of somebody who may not");
+                    return Err(Failure::new("permission", text));
+                }
+                self.judge_dead(document, (writer, number))?;
+            }
             // Elsewhere the deletion may not have arrived.
             if site.is_none_or(|site| site == operation.site) {
                 self.judge_not_deleted(document, *id, name, asked_ns)?;
@@ -317,6 +344,9 @@ impl Ledger {
         let (mut least, mut most) = (0, 0);
         for id in &self.increments {
             let operation = &self.operations[*id];
+            if !self.counts_at_server(operation, document) {
+                continue;
+            }
             match operation.status {
                 Status::Acknowledged { .. } if operation.reached.contains(document) => {
                     least += 1;

@@ -1,15 +1,18 @@
 //! The judges: what must hold in every run.
 
+pub(crate) mod answers;
 pub(crate) mod ledger;
+pub(crate) mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bigpeer_core::document::Document;
-use bigpeer_core::ident::DocId;
+use bigpeer_core::ident::{DocId, Dot};
 use bigpeer_core::node::Node;
 use bigpeer_core::store::Held;
+use bigpeer_core::time::Hlc;
 use bigpeer_core::value::{Object, Value};
 
 use crate::workload::device::Device;
@@ -61,6 +64,14 @@ impl Documents {
         Self { documents }
     }
 
+    /// The visible documents of a collection, with the texts of their ids.
+    pub(crate) fn visible(&self, collection: &str) -> impl Iterator<Item = (String, &Document)> {
+        self.documents
+            .iter()
+            .filter(move |((name, _), document)| **name == *collection && document.is_visible())
+            .map(|((_, id), document)| (text_of(id), &**document))
+    }
+
     /// The fields of a visible document, by the text of its id.
     pub(crate) fn object(&self, id: &str) -> Option<Object> {
         let found = self.documents.iter().find(|((_, key), _)| text_of(key) == id);
@@ -78,7 +89,8 @@ pub(crate) fn text_of(id: &DocId) -> String {
     }
 }
 
-/// Devices and server hold equal bytes of what the devices ask for, and nothing that is deleted.
+/// Devices and server hold equal bytes of what the devices ask for and may read and write, and nothing that is
+/// deleted.
 pub(crate) fn converged(world: &World, held: &[Documents]) -> Result<(), Failure> {
     let server = &held[SERVER];
     for (index, device) in world.devices.iter().enumerate() {
@@ -87,14 +99,21 @@ pub(crate) fn converged(world: &World, held: &[Documents]) -> Result<(), Failure
             let text = text_of(id);
             if !document.is_visible()
                 || !device.asks_for(collection, document)
+                || !device.profile.may_read(collection, &text)
                 || is_evicted_on_server(collection, &text)
             {
                 continue;
             }
             let there = local.documents.get(&(collection.clone(), id.clone()));
-            check_equal(index + 1, &text, Some(document), there)?;
+            if device.profile.may_write(collection, &text) {
+                check_equal(index + 1, &text, Some(document), there)?;
+            } else if there.is_none_or(|there| !document.vector().leq(there.vector())) {
+                let text = format!("{text} of the server has not reached device {}", index + 1);
+                return Err(Failure::new("convergence", text));
+            }
         }
-        check_device(index + 1, device, local, server)?;
+        let site = world.processes[index + 1].peer_key.site();
+        check_device(index + 1, device, site, local, server)?;
     }
     Ok(())
 }
@@ -104,30 +123,29 @@ fn is_evicted_on_server(collection: &str, id: &str) -> bool {
     collection == "misc" && id.starts_with('e')
 }
 
-/// What a device shows is what the server has.
+/// What a device holds is what the server has, or its own.
 fn check_device(
     number: usize,
     device: &Device,
+    site: u64,
     local: &Documents,
     server: &Documents,
 ) -> Result<(), Failure> {
     for ((collection, id), document) in &local.documents {
         let text = text_of(id);
-        if !document.is_visible() || is_evicted_on_server(collection, &text) {
+        let may_read = device.profile.may_read(collection, &text);
+        if !may_read && document.vector().iter().any(|dot| !is_of(dot, site)) {
+            let text = format!("device {number} holds {text}, which it may not read");
+            return Err(Failure::new("permission", text));
+        }
+        if !document.is_visible()
+            || is_evicted_on_server(collection, &text)
+            || !device.profile.may_write(collection, &text)
+        {
             continue;
         }
         let there = server.documents.get(&(collection.clone(), id.clone()));
-        if collection.as_ref() == "secret" {
-            if device.is_restricted() && there.is_some() && text.starts_with(&format!("s{number}-"))
-            {
-                return Err(Failure::new(
-                    "permission",
-                    format!("{text} of a restricted device is on the server"),
-                ));
-            }
-            continue;
-        }
-        if device.asks_for(collection, document) {
+        if may_read && device.asks_for(collection, document) {
             check_equal(number, &text, there, Some(document))?;
         }
         let is_known = there.is_some_and(|there| document.vector().leq(there.vector()));
@@ -136,12 +154,37 @@ fn check_device(
             return Err(Failure::new("convergence", text));
         }
         let is_deleted = there.is_some_and(|there| !there.is_visible());
-        if is_deleted && device.has_collection(collection) {
+        if may_read && is_deleted && device.has_collection(collection) {
             let text = format!("{text} is deleted, and device {number} shows it");
             return Err(Failure::new("deleted value came back", text));
         }
     }
     Ok(())
+}
+
+/// The server holds no edit of a device that may not write the document.
+pub(crate) fn only_writers_wrote(world: &World, server: &Documents) -> Result<(), Failure> {
+    for ((collection, id), document) in &server.documents {
+        let id = text_of(id);
+        for dot in document.vector().iter() {
+            let mut authors = (1..)
+                .zip(&world.devices)
+                .filter(|(number, _)| is_of(dot, world.processes[*number].peer_key.site()));
+            let is_foreign = authors.clone().next().is_some()
+                && !authors.any(|(_, device)| device.profile.may_write(collection, &id));
+            if is_foreign {
+                let text =
+                    format!("{collection} {id} has {dot:?}, of a device that may not write it");
+                return Err(Failure::new("permission", text));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether an event is of the store with this site, or of nobody, as those of INITIAL documents are.
+fn is_of(dot: Dot, site: u64) -> bool {
+    dot.hlc == Hlc(1) || dot.actor.0[..8] == site.to_be_bytes()
 }
 
 fn check_equal(

@@ -6,16 +6,18 @@ use bigpeer_core::rng::Rng;
 use bigpeer_core::time::Instant;
 use bigpeer_core::value::{Object, Value};
 
-use super::documents::KEPT;
+use std::collections::BTreeSet;
+
+use super::documents::{CARS, KEPT, collection_of};
 use super::statement::{Pen, Read, Statement};
-use super::{BLIND_KEY, KEY, RESTRICTED_KEY};
-use crate::check::Failure;
-use crate::check::ledger::{End, Ledger, OpId, SERVER_SITE, SiteId, WriterId, judge_whole};
+use crate::check::ledger::{Effect, End, Ledger, OpId, SERVER_SITE, SiteId, WriterId, judge_whole};
+use crate::check::{Failure, answers};
 use crate::coverage::Seen;
+use crate::profile::Profile;
 use crate::world::api::{self, Answer};
 use crate::world::clock::MS;
 use crate::world::network::{ConnectionId, Owner};
-use crate::world::process::{APP, SERVER};
+use crate::world::process::{APP, ProcessId, SERVER};
 use crate::world::{Event, World};
 
 /// One client: it asks one thing at a time.
@@ -28,6 +30,8 @@ pub(crate) struct Client {
     rng: Rng,
     body: Vec<u8>,
     last_txn: u64,
+    /// What its key may do.
+    profile: Profile,
 }
 
 /// What waits for an answer.
@@ -36,14 +40,18 @@ pub(crate) struct Asked {
     pub(crate) op: OpId,
     pub(crate) statement: Statement,
     pub(crate) asked_ns: u64,
+    /// With which rights it was asked.
+    pub(crate) profile: Profile,
+    /// The documents of `cars` that its place held when it was asked.
+    pub(crate) held: BTreeSet<String>,
     /// The greatest transaction that anybody had been served when it was asked.
     pub(crate) newest_txn: u64,
 }
 
 impl Client {
-    pub(crate) fn new(ledger: &mut Ledger, rng: Rng) -> Self {
+    pub(crate) fn new(ledger: &mut Ledger, profile: Profile, rng: Rng) -> Self {
         let pen = Pen::new(ledger);
-        Self { connection: None, asked: None, pen, rng, body: Vec::new(), last_txn: 0 }
+        Self { connection: None, asked: None, pen, rng, body: Vec::new(), last_txn: 0, profile }
     }
 
     pub(crate) fn whole_writer(&self) -> WriterId {
@@ -83,12 +91,14 @@ impl World {
         let statement = Statement::for_client(&mut client.pen, is_finale, &mut client.rng);
         let now_ns = self.clock.now_ns();
         let op = self.ledger.begin(SERVER_SITE, statement.effect, statement.target.clone(), now_ns);
-        let key = match &statement {
-            Statement { is_forbidden: true, .. } => RESTRICTED_KEY,
-            Statement { is_blind: true, .. } => BLIND_KEY,
-            _ => KEY,
+        let held = self.note_held(SERVER, op, &statement);
+        let client = &mut self.clients[index];
+        let profile = match &statement {
+            Statement { is_forbidden: true, .. } => Profile::NoSecrets,
+            Statement { is_blind: true, .. } => Profile::Writer,
+            _ => client.profile,
         };
-        let token = format!("Bearer {key}");
+        let token = format!("Bearer {}", profile.key());
         let txn = client.last_txn.to_string();
         let with_txn = client.rng.one_in(4);
         let headers = [("Authorization", &*token), ("X-DITTO-TXN-ID", &*txn)];
@@ -101,7 +111,8 @@ impl World {
         };
         self.line(format!("client {index} asks {}", statement.text));
         let newest_txn = self.ledger.newest_txn();
-        self.clients[index].asked = Some(Asked { op, statement, asked_ns: now_ns, newest_txn });
+        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn };
+        self.clients[index].asked = Some(asked);
         self.clients[index].body.clear();
         if let Some(found) = self.connections.get_mut(&connection)
             && found.near.request(&request).is_ok()
@@ -166,6 +177,24 @@ impl World {
         self.clock.after(delay_ns, Event::ClientTurn(index));
     }
 
+    /// Notes what a place holds when something is asked there: its documents, and what a deletion will have seen.
+    pub(crate) fn note_held(
+        &mut self,
+        process: ProcessId,
+        op: OpId,
+        statement: &Statement,
+    ) -> BTreeSet<String> {
+        let held = self.documents(process);
+        let mut ids = BTreeSet::new();
+        for (id, document) in held.visible(CARS) {
+            if statement.effect == Effect::Delete {
+                self.ledger.note_seen(op, &id, writes_in(&document.to_object()));
+            }
+            ids.insert(id);
+        }
+        ids
+    }
+
     /// Writes an answer into the ledger, and judges what was read.
     pub(crate) fn judge_answer(&mut self, who: &str, site: SiteId, asked: &Asked, answer: &Answer) {
         let now_ns = self.clock.now_ns();
@@ -176,6 +205,12 @@ impl World {
         if asked.statement.is_blind && (!mutated.is_empty() || is_refused) {
             let text = format!("{who} may read nothing, and saw with: {}", asked.statement.text);
             self.fail(Failure::new("permission", text));
+        }
+        let text = &asked.statement.text;
+        let judged = answers::judge_told(asked.profile, text, answer)
+            .and_then(|()| answers::judge_written(asked.profile, text, &mutated));
+        if let Err(failure) = judged {
+            self.fail(failure);
         }
         match &answer.error {
             None => {
@@ -190,6 +225,12 @@ impl World {
                 }
                 if let Some(seen) = asked.statement.seen.filter(|_| !mutated.is_empty()) {
                     self.saw(seen);
+                }
+                if asked.profile == Profile::Everything
+                    && let Err(failure) =
+                        answers::judge_reach(&asked.statement, &asked.held, &mutated)
+                {
+                    self.fail(failure);
                 }
                 self.ledger.end(asked.op, End::Acknowledged(mutated), now_ns);
                 if asked.statement.is_insert {
@@ -226,11 +267,9 @@ impl World {
         let rows: Vec<Object> =
             answer.rows.iter().filter_map(|row| row.as_object().cloned()).collect();
         let result = match read {
-            Read::Point(id) if rows.len() <= 1 => {
-                self.judge_one(site, id, rows.first(), asked.asked_ns)
-            }
+            Read::Point(id) if rows.len() <= 1 => self.judge_one(site, asked, id, rows.first()),
             Read::Point(id) => Err(Failure::new("answers", format!("{id} twice in one answer"))),
-            Read::Scan => self.judge_scan(site, &rows, asked.asked_ns),
+            Read::Scan => self.judge_scan(site, asked, &rows),
             Read::Some(limit) if rows.len() > *limit => {
                 Err(Failure::new("answers", format!("{} rows for LIMIT {limit}", rows.len())))
             }
@@ -251,20 +290,25 @@ impl World {
     fn judge_one(
         &self,
         site: SiteId,
+        asked: &Asked,
         id: &str,
         row: Option<&Object>,
-        asked_ns: u64,
     ) -> Result<(), Failure> {
-        self.ledger.judge_read(site, id, row, asked_ns)
+        let is_hidden =
+            collection_of(id).is_some_and(|collection| !asked.profile.may_read(collection, id));
+        if is_hidden {
+            return Ok(());
+        }
+        self.ledger.judge_read(site, id, row, asked.asked_ns)
     }
 
-    fn judge_scan(&self, site: SiteId, rows: &[Object], asked_ns: u64) -> Result<(), Failure> {
+    fn judge_scan(&self, site: SiteId, asked: &Asked, rows: &[Object]) -> Result<(), Failure> {
         let found = |id: &str| rows.iter().find(|row| id_of(row) == Some(id));
         let ids = (0..KEPT)
             .map(|index| format!("k{index}"))
             .chain((0..24).map(|index| format!("d{index}")));
         for id in ids {
-            self.judge_one(site, &id, found(&id), asked_ns)?;
+            self.judge_one(site, asked, &id, found(&id))?;
         }
         if site != SERVER_SITE {
             return Ok(());
@@ -274,13 +318,22 @@ impl World {
             .filter(|row| id_of(row).is_some_and(|id| id.starts_with('k')))
             .cloned()
             .collect();
-        if kept.len() != KEPT as usize {
-            let text = format!("{} of {KEPT} documents that nobody deletes", kept.len());
+        let readable =
+            (0..KEPT).filter(|id| asked.profile.may_read(CARS, &format!("k{id}"))).count();
+        if kept.len() != readable {
+            let text = format!("{} of {readable} documents that nobody deletes", kept.len());
             return Err(Failure::new("acknowledged write lost", text));
         }
         let writers: Vec<WriterId> = self.clients.iter().map(Client::whole_writer).collect();
         judge_whole(&kept, &writers)
     }
+}
+
+/// The numbers of writers in a row.
+fn writes_in(row: &Object) -> BTreeSet<(WriterId, u64)> {
+    row.iter()
+        .filter_map(|(name, value)| Some((name.strip_prefix('w')?.parse().ok()?, value.as_u64()?)))
+        .collect()
 }
 
 fn id_of(row: &Object) -> Option<&str> {

@@ -7,11 +7,11 @@ use bigpeer_core::node::{ObjectMode, Request};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
 
-use super::RESTRICTED_KEY;
 use super::client::{Asked, local};
 use super::documents::GROUPS;
 use super::statement::{Pen, Statement};
 use crate::check::ledger::{End, Ledger, SiteId};
+use crate::profile::Profile;
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
@@ -48,7 +48,7 @@ pub(crate) struct Device {
     pub(crate) connection: Option<ConnectionId>,
     /// What the network lets through: to the server, from the server.
     pub(crate) blocked: [bool; 2],
-    pub(crate) credential: &'static str,
+    pub(crate) profile: Profile,
     pub(crate) interest: Interest,
     pub(crate) backup: Option<Backup>,
     /// In the last phase: whether it is its turn, and whether it has said that it is in sync.
@@ -63,13 +63,19 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    pub(crate) fn new(site: SiteId, number: usize, ledger: &mut Ledger, mut rng: Rng) -> Self {
-        let credential = if rng.one_in(4) { RESTRICTED_KEY } else { "dev" };
+    pub(crate) fn new(
+        site: SiteId,
+        number: usize,
+        profile: Profile,
+        ledger: &mut Ledger,
+        mut rng: Rng,
+    ) -> Self {
+        ledger.set_profile(site, profile);
         let mut device = Self {
             site,
             connection: None,
             blocked: [false; 2],
-            credential,
+            profile,
             interest: Interest::Everything,
             backup: None,
             is_active: false,
@@ -86,13 +92,13 @@ impl Device {
 
     /// A device with a copy of this one's disk.
     pub(crate) fn twin(&self, site: SiteId, number: usize, ledger: &mut Ledger, rng: Rng) -> Self {
-        let twin = Self::new(site, number, ledger, rng);
-        Self { credential: self.credential, ..twin }
+        Self::new(site, number, self.profile, ledger, rng)
     }
 
     /// What it does from now on is judged by itself.
     pub(crate) fn begin_site(&mut self, site: SiteId, ledger: &mut Ledger) {
         self.site = site;
+        ledger.set_profile(site, self.profile);
         self.pen = Pen::new(ledger);
     }
 
@@ -132,8 +138,9 @@ impl Device {
         collection == "misc" || (collection == "cars" && self.interest != Interest::Nothing)
     }
 
-    pub(crate) fn is_restricted(&self) -> bool {
-        self.credential == RESTRICTED_KEY
+    /// What it shows the server: whoever may do everything has the development token.
+    pub(crate) fn token(&self) -> &'static str {
+        if self.profile == Profile::Everything { "dev" } else { self.profile.key() }
     }
 }
 
@@ -154,7 +161,9 @@ impl World {
         if statement.is_v4 {
             execute.mode = ObjectMode::Register;
         }
-        let asked = Asked { op, statement, asked_ns: now_ns, newest_txn: 0 };
+        let held = self.note_held(id, op, &statement);
+        let profile = Profile::Everything;
+        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn: 0 };
         self.devices[id - 1].asked = Some(asked);
         self.ask(id, 0, Request::Execute(execute), Asker::Local { rows: Vec::new() });
     }

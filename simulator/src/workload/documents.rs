@@ -3,6 +3,19 @@
 
 use bigpeer_core::rng::Rng;
 
+/// The collection that almost everything is about.
+pub(crate) const CARS: &str = "cars";
+
+/// The collection of a document, by the first letter of its id.
+pub(crate) fn collection_of(id: &str) -> Option<&'static str> {
+    match id.as_bytes().first()? {
+        b'k' | b'd' => Some(CARS),
+        b'e' | b'f' => Some("misc"),
+        b's' => Some("secret"),
+        _ => None,
+    }
+}
+
 /// How many documents are never deleted.
 pub(crate) const KEPT: u64 = 5;
 

@@ -173,7 +173,7 @@ fn set_and_move(pen: &mut Pen, rng: &mut Rng) -> Statement {
 }
 
 /// All documents that are never deleted, in one statement.
-fn set_together(pen: &mut Pen) -> Statement {
+pub(crate) fn set_together(pen: &mut Pen) -> Statement {
     let (writer, number) = (pen.whole, pen.next());
     let text = format!("UPDATE cars SET w{writer} = {number} WHERE kind = 'k'");
     let effect = Effect::Set { writer, number };

@@ -26,6 +26,7 @@ use bytes::Bytes;
 use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
 use crate::coverage::{Coverage, Seen};
+use crate::shape::{DeviceShape, Shape};
 use crate::trace::Trace;
 use crate::workload::client::Client;
 use crate::workload::device::Device;
@@ -156,17 +157,17 @@ impl World {
             limits: NodeLimits::default(),
         };
         world.limits = limits(&mut shape);
-        let partitions = [1, 2, 4, 8][shape.below(4) as usize];
-        world.add_process(false, partitions);
-        for _ in 0..1 + shape.below(4) {
-            let partitions = 1 + shape.below(2) as u16;
+        let drawn = Shape::draw(&mut shape);
+        world.add_process(false, drawn.server_partitions);
+        world.processes[SERVER].threads = drawn.server_threads;
+        for DeviceShape { partitions, profile } in drawn.devices {
             let id = world.add_process(true, partitions);
             let site = world.ledger.add_site();
-            let device = Device::new(site, id, &mut world.ledger, shape.split());
+            let device = Device::new(site, id, profile, &mut world.ledger, shape.split());
             world.devices.push(device);
         }
-        for _ in 0..1 + shape.below(4) {
-            let client = Client::new(&mut world.ledger, shape.split());
+        for profile in drawn.clients {
+            let client = Client::new(&mut world.ledger, profile, shape.split());
             world.clients.push(client);
         }
         world
@@ -180,6 +181,7 @@ impl World {
         let process = Process {
             is_device,
             partitions,
+            threads: is_device.then_some(1),
             peer_key: PeerKey(key),
             store: StoreId(Uuid(self.rng.bytes16())),
             disk: VirtualDisk::new(&disk_seed),

@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::clock::{MS, SECOND, US};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, World, api};
+use crate::check::wire::Wire;
 
 /// Names a connection, and the session on it at both ends.
 pub(crate) type ConnectionId = u64;
@@ -49,6 +50,8 @@ pub(crate) struct Connection {
     eof_sent: [bool; 2],
     /// Messages that wait for credit, by direction.
     pub(super) waiting: [VecDeque<Bytes>; 2],
+    /// What its session tells about documents.
+    pub(super) wire: Wire,
     pub(super) has_far_session: bool,
     pub(super) has_near_session: bool,
     delay_ns: u64,
@@ -64,7 +67,7 @@ impl World {
         let mut near = ClientConnection::new(config.clone(), None, now).expect("there is no TLS");
         let far = ServerConnection::new(config, None, now).expect("there is no TLS");
         if let Owner::Device(device) = owner {
-            let token = format!("Bearer {}", self.devices[device - 1].credential);
+            let token = format!("Bearer {}", self.devices[device - 1].token());
             let request = WebSocketRequest {
                 target: "/_ditto",
                 host: "server",
@@ -83,6 +86,7 @@ impl World {
             busy: [false; 2],
             eof_sent: [false; 2],
             waiting: [VecDeque::new(), VecDeque::new()],
+            wire: Wire::default(),
             has_far_session: false,
             has_near_session: false,
             delay_ns: 100 * US + self.delays.below(10 * MS),

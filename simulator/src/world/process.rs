@@ -33,6 +33,8 @@ pub(super) const JOURNAL: u16 = u16::MAX;
 pub(crate) struct Process {
     pub(crate) is_device: bool,
     pub(crate) partitions: u16,
+    /// Threads; none to draw them anew at each start.
+    pub(crate) threads: Option<u16>,
     pub(crate) peer_key: PeerKey,
     pub(crate) store: StoreId,
     pub(crate) disk: VirtualDisk,
@@ -90,10 +92,8 @@ impl World {
         seed[..16].copy_from_slice(&self.rng.bytes16());
         seed[16..].copy_from_slice(&self.rng.bytes16());
         let boot_id = BootId(self.rng.uuid());
-        let threads = match self.processes[id].is_device {
-            true => 1,
-            false => 1 + self.rng.below(4) as u16,
-        };
+        let drawn = 1 + self.rng.below(4) as u16;
+        let threads = self.processes[id].threads.unwrap_or(drawn);
         let segment_bytes = [4 << 10, 16 << 10, 64 << 10][self.rng.below(3) as usize];
         let process = &mut self.processes[id];
         process.boot += 1;

@@ -4,9 +4,10 @@ use bigpeer_core::node::{RackInput, SessionId, SessionInput, SessionOpen, Sessio
 use bigpeer_core::sync::FrameFacts;
 use bytes::Bytes;
 
-use super::network::{ConnectionId, Side};
+use super::network::{ConnectionId, Owner, Side};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, Failure, World};
+use crate::check::wire::Told;
 use crate::coverage::Seen;
 
 impl World {
@@ -111,7 +112,24 @@ impl World {
         }
     }
 
+    /// The server tells a peer nothing about documents that its credential may not read.
+    fn judge_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        if process != SERVER {
+            return connection.wire.device_says(frame);
+        }
+        let told = connection.wire.server_says(frame);
+        let Owner::Device(device) = connection.owner else { return };
+        let profile = self.devices[device - 1].profile;
+        let leak = told.into_iter().find(|told| !profile.may_read(&told.collection, &told.id));
+        if let Some(Told { collection, id, what }) = leak {
+            let text = format!("{collection} {id} {what}, to device {device} with {profile:?}");
+            self.fail(Failure::new("permission", text));
+        }
+    }
+
     fn note_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
+        self.judge_frame(process, id, frame);
         let facts = FrameFacts::of(frame);
         let counts = [
             (Seen::ReplaySync, u32::from(facts.replays)),

@@ -23,6 +23,7 @@ impl Ledger {
             .filter(|operation| operation.effect == Effect::Contend)
             .filter(|operation| matches!(operation.status, Status::Acknowledged { .. }))
             .filter(|operation| operation.reached.contains(document))
+            .filter(|operation| self.counts_at_server(operation, document))
             .map(|operation| operation.submitted_ns)
             .max();
         let Some(written_ns) = newest else { return Ok(()) };

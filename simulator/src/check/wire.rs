@@ -1,0 +1,188 @@
+//! What a session tells a peer about documents, read from the frames of both sides.
+//!
+//! Answers name documents by their place in what the other side has sent, so a judge must see both directions.
+
+use std::collections::BTreeMap;
+
+use bigpeer_core::sync::wire::{Ack, Frame, Need, Offer, decode, decode_payload};
+use bigpeer_core::sync::{DocKey, ItemBody, Outcome, Part, UpdateItem};
+use bytes::Bytes;
+
+use super::text_of;
+
+/// One session, as an onlooker reads it.
+#[derive(Debug, Default)]
+pub(crate) struct Wire {
+    device: Half,
+    server: Half,
+}
+
+/// What one side has said so far.
+#[derive(Debug, Default)]
+struct Half {
+    /// Offered documents by part, round and batch, with what of them was asked for.
+    offers: BTreeMap<(Part, u64, u64), Offered>,
+    payload: Vec<u8>,
+    /// What the newest whole update says.
+    update: Vec<UpdateItem>,
+}
+
+#[derive(Debug)]
+struct Offered {
+    keys: Vec<DocKey>,
+    is_wanted: Vec<bool>,
+}
+
+/// Something about one document that the server has told a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) collection: String,
+    pub(crate) id: String,
+    /// As a phrase that follows the id.
+    pub(crate) what: &'static str,
+}
+
+impl Wire {
+    /// Reads a frame of the device's; nothing of it is a secret from the server.
+    pub(crate) fn device_says(&mut self, frame: &[u8]) {
+        let Ok(Some(frame)) = decode(frame) else { return };
+        self.device.note(frame);
+    }
+
+    /// Reads a frame of the server's: everything about documents in it.
+    pub(crate) fn server_says(&mut self, frame: &[u8]) -> Vec<Told> {
+        let Ok(Some(frame)) = decode(frame) else { return Vec::new() };
+        let told = match &frame {
+            Frame::Offer(offer) => {
+                offer.items.iter().map(|item| told(&item.key, "is offered")).collect()
+            }
+            Frame::Need(need) if need.part == Part::Provide => self.device.answered(need),
+            Frame::Ack(ack) => self.device.acknowledged(ack),
+            _ => Vec::new(),
+        };
+        match self.server.note(frame) {
+            Some(items) => told.into_iter().chain(items.iter().map(sent)).collect(),
+            None => told,
+        }
+    }
+}
+
+impl Half {
+    /// The items of an update that is whole with this frame.
+    fn note(&mut self, frame: Frame) -> Option<&[UpdateItem]> {
+        match frame {
+            Frame::Offer(Offer { part, round, batch, items }) => {
+                self.offers.retain(|(_, of, _), _| *of + 1 >= round);
+                let is_wanted = vec![false; items.len()];
+                let keys = items.into_iter().map(|item| item.key).collect();
+                self.offers.insert((part, round, batch), Offered { keys, is_wanted });
+            }
+            Frame::UpdBegin(_) => self.payload.clear(),
+            Frame::UpdChunk(chunk) => self.payload.extend_from_slice(&chunk.payload),
+            Frame::UpdEnd(_) => {
+                let payload = Bytes::from(std::mem::take(&mut self.payload));
+                self.update = decode_payload(payload).unwrap_or_default();
+                return Some(&self.update);
+            }
+            _ => {}
+        }
+        None
+    }
+
+    /// What the answer to a batch of ours tells: a vector, or, once it is complete, that both hold the same.
+    fn answered(&mut self, need: &Need) -> Vec<Told> {
+        let Some(offered) = self.offers.get_mut(&(need.part, need.round, need.batch)) else {
+            return Vec::new();
+        };
+        let mut all = Vec::new();
+        for (place, vector) in &need.items {
+            let Some(key) = offered.keys.get(*place as usize) else { continue };
+            offered.is_wanted[*place as usize] = true;
+            if vector.is_some() {
+                all.push(told(key, "is wanted with a vector"));
+            }
+        }
+        if need.last {
+            let places = offered.keys.iter().zip(&offered.is_wanted);
+            let same = places.filter(|(_, is_wanted)| !**is_wanted);
+            all.extend(same.map(|(key, _)| told(key, "is called the same, or answered")));
+        }
+        all
+    }
+
+    /// What the outcomes of our newest update tell, beside a refusal.
+    fn acknowledged(&self, ack: &Ack) -> Vec<Told> {
+        let outcome = |(place, outcome): &(u32, Outcome)| {
+            let item = self.update.get(*place as usize)?;
+            let is_left = matches!(item.body, ItemBody::Left { .. });
+            let what = match outcome {
+                Outcome::NeedBase { vector: Some(_) } => "is answered with a vector",
+                Outcome::NeedBase { .. } if is_left => "is held, says the answer to `Left`",
+                Outcome::Deleted { .. } => "is deleted, says an acknowledgement",
+                Outcome::Evicted => "is evicted, says an acknowledgement",
+                _ => return None,
+            };
+            Some(told(&item.key, what))
+        };
+        ack.outcomes.iter().filter_map(outcome).collect()
+    }
+}
+
+fn sent(item: &UpdateItem) -> Told {
+    told(
+        &item.key,
+        match item.body {
+            ItemBody::Delta { .. } => "is sent",
+            ItemBody::Tombstone { .. } => "is sent as a deletion",
+            ItemBody::Left { .. } => "is said to have left",
+            ItemBody::Evicted => "is said to be evicted",
+        },
+    )
+}
+
+fn told(key: &DocKey, what: &'static str) -> Told {
+    Told { collection: key.collection.clone(), id: text_of(&key.id), what }
+}
+
+#[cfg(test)]
+mod tests {
+    use bigpeer_core::sync::Digest;
+    use bigpeer_core::sync::wire::{UpdBegin, UpdChunk, UpdEnd, encode, encode_payload};
+    use bigpeer_core::value::canonical::encode_text_id;
+
+    use super::*;
+
+    fn key(id: &str) -> DocKey {
+        let id = encode_text_id(id).expect("the id is short");
+        DocKey { collection: "cars".into(), id }
+    }
+
+    fn update(items: &[UpdateItem]) -> Vec<Bytes> {
+        let payload = encode_payload(items);
+        let (item_count, payload_bytes) = (items.len() as u32, payload.len() as u64);
+        [
+            Frame::UpdBegin(UpdBegin { update: 1, upto: None, item_count, payload_bytes }),
+            Frame::UpdChunk(UpdChunk { update: 1, seq: 0, payload }),
+            Frame::UpdEnd(UpdEnd { update: 1, hash: [0; 16] }),
+        ]
+        .iter()
+        .map(encode)
+        .collect()
+    }
+
+    #[test]
+    fn an_update_and_an_acknowledgement_name_their_documents() {
+        let mut wire = Wire::default();
+        let left =
+            UpdateItem { key: key("d1"), body: ItemBody::Left { digest: Digest::default() } };
+        let told: Vec<Told> =
+            update(&[left.clone()]).iter().flat_map(|frame| wire.server_says(frame)).collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!((&*told[0].id, told[0].what), ("d1", "is said to have left"));
+
+        update(&[left]).iter().for_each(|frame| wire.device_says(frame));
+        let outcomes = vec![(0, Outcome::NeedBase { vector: None })];
+        let ack = Frame::Ack(Ack { update: 1, last: true, outcomes });
+        assert_eq!(wire.server_says(&encode(&ack)).len(), 1);
+    }
+}

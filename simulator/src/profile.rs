@@ -1,0 +1,129 @@
+//! What the credentials of a run may do: permission profiles, as data and as a model that knows no code of the core.
+
+/// The rights of one credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Profile {
+    /// Reads and writes everything.
+    Everything,
+    /// Reads everything, writes `cars` and `misc`.
+    NoSecrets,
+    /// Reads some documents and writes others: both, one of the two, or neither, by the id.
+    Overlapping,
+    /// Reads `cars` and `misc`, writes nothing.
+    Reader,
+    /// Writes `cars` and `misc`, reads nothing.
+    Writer,
+    /// Neither reads nor writes.
+    Nothing,
+}
+
+impl Profile {
+    /// All of them.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Everything,
+        Self::NoSecrets,
+        Self::Overlapping,
+        Self::Reader,
+        Self::Writer,
+        Self::Nothing,
+    ];
+
+    /// The text of the key that has these rights.
+    pub(crate) const fn key(self) -> &'static str {
+        match self {
+            Self::Everything => "abcdefghij-everything",
+            Self::NoSecrets => "restricted-some",
+            Self::Overlapping => "overlapping-halves",
+            Self::Reader => "onlyreading-key",
+            Self::Writer => "onlywriting-key",
+            Self::Nothing => "nothing-at-all-key",
+        }
+    }
+
+    /// The permission object of the key.
+    pub(crate) const fn permissions(self) -> &'static str {
+        match self {
+            Self::Everything => r#"{"read":{"everything":true},"write":{"everything":true}}"#,
+            Self::NoSecrets => {
+                r#"{"read":{"everything":true},"write":{"everything":false,
+                    "queriesByCollection":{"cars":["true"],"misc":["true"]}}}"#
+            }
+            Self::Overlapping => {
+                r#"{"read":{"everything":false,"queriesByCollection":{
+                        "cars":["_id < 'd15'","_id > 'k1'"],"misc":["true"]}},
+                    "write":{"everything":false,"queriesByCollection":{
+                        "cars":["_id >= 'd12' && _id < 'k3'"],"misc":["true"]}}}"#
+            }
+            Self::Reader => {
+                r#"{"read":{"everything":false,
+                        "queriesByCollection":{"cars":["true"],"misc":["true"]}},
+                    "write":{"everything":false}}"#
+            }
+            Self::Writer => {
+                r#"{"read":{"everything":false},
+                    "write":{"everything":false,
+                        "queriesByCollection":{"cars":["true"],"misc":["true"]}}}"#
+            }
+            Self::Nothing => r#"{"read":{"everything":false},"write":{"everything":false}}"#,
+        }
+    }
+
+    /// Whether the holder of the key may read a document.
+    pub(crate) fn may_read(self, collection: &str, id: &str) -> bool {
+        match self {
+            Self::Everything | Self::NoSecrets => true,
+            Self::Overlapping if collection == "cars" => id < "d15" || id > "k1",
+            Self::Overlapping => collection == "misc",
+            Self::Reader => matches!(collection, "cars" | "misc"),
+            Self::Writer | Self::Nothing => false,
+        }
+    }
+
+    /// Whether the holder of the key may write a document.
+    pub(crate) fn may_write(self, collection: &str, id: &str) -> bool {
+        match self {
+            Self::Everything => true,
+            Self::NoSecrets | Self::Writer => matches!(collection, "cars" | "misc"),
+            Self::Overlapping if collection == "cars" => id >= "d12" && id < "k3",
+            Self::Overlapping => collection == "misc",
+            Self::Reader | Self::Nothing => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bigpeer_core::auth::Permissions;
+    use bigpeer_core::value::canonical::encode_text_id;
+    use bigpeer_core::value::json;
+
+    use super::*;
+
+    #[test]
+    fn the_model_says_what_the_permission_objects_say() {
+        for profile in Profile::ALL {
+            let text = profile.permissions().as_bytes();
+            let value = json::parse(text, json::Limits::default()).expect("it is JSON");
+            let permissions = Permissions::from_value(&value).expect("it is a permission");
+            for (collection, id) in ["d0", "d12", "d15", "d2", "k0", "k2", "k3"]
+                .map(|id| ("cars", id))
+                .into_iter()
+                .chain([("misc", "e1"), ("secret", "s1")])
+            {
+                let key = encode_text_id(id).expect("the id is short");
+                let (read, write) = (&permissions.read, &permissions.write);
+                let name = format!("{profile:?} {id}");
+                assert_eq!(
+                    read.covers(collection, &key),
+                    profile.may_read(collection, id),
+                    "{name}"
+                );
+                assert_eq!(
+                    write.covers(collection, &key),
+                    profile.may_write(collection, id),
+                    "{name}"
+                );
+            }
+        }
+    }
+}
