@@ -91,6 +91,65 @@ impl Profile {
     }
 }
 
+/// The rights of one credential over a run: they may change.
+#[derive(Clone, Debug)]
+pub(crate) struct Rights {
+    pub(crate) now: Profile,
+    /// What it was before, oldest first.
+    former: Vec<Profile>,
+    /// Until when the former ones may still be in force.
+    until_ns: u64,
+}
+
+impl Rights {
+    pub(crate) fn new(now: Profile) -> Self {
+        Self { now, former: Vec::new(), until_ns: 0 }
+    }
+
+    /// The credential is given other rights, which are in force at the latest at `until_ns`.
+    pub(crate) fn change(&mut self, to: Profile, until_ns: u64) {
+        self.former.push(self.now);
+        self.now = to;
+        self.until_ns = until_ns;
+    }
+
+    /// The server has said that the change is made.
+    pub(crate) fn settle(&mut self, until_ns: u64) {
+        self.until_ns = until_ns;
+    }
+
+    fn ever(&self) -> impl Iterator<Item = Profile> + '_ {
+        self.former.iter().copied().chain([self.now])
+    }
+
+    /// Whether anything about the document may be told at that moment.
+    pub(crate) fn may_be_told(&self, collection: &str, id: &str, now_ns: u64) -> bool {
+        let is_changing = now_ns < self.until_ns;
+        let newest = self.former.last().filter(|_| is_changing).copied();
+        newest.into_iter().chain([self.now]).any(|profile| profile.may_read(collection, id))
+    }
+
+    /// Whether the document must come, and anything of it may be there.
+    pub(crate) fn must_read(&self, collection: &str, id: &str) -> bool {
+        self.now.may_read(collection, id)
+    }
+
+    /// Whether the document may be there, from a time when it was allowed.
+    pub(crate) fn may_hold(&self, collection: &str, id: &str) -> bool {
+        self.ever().any(|profile| profile.may_read(collection, id))
+    }
+
+    /// Whether the server must have what is written there.
+    pub(crate) fn must_write(&self, collection: &str, id: &str) -> bool {
+        self.now.may_write(collection, id)
+    }
+
+    /// Whether the server may have what was written there, from a time when it was allowed.
+    pub(crate) fn may_have_written(&self, collection: &str, id: &str) -> bool {
+        self.ever().any(|profile| profile.may_write(collection, id))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bigpeer_core::auth::Permissions;

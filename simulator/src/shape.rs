@@ -36,7 +36,10 @@ impl Shape {
             _ => (8, None),
         };
         let devices = (0..1 + rng.below(4))
-            .map(|_| DeviceShape { partitions: 1 + rng.below(2) as u16, profile: rights(rng) })
+            .map(|_| DeviceShape {
+                partitions: 1 + rng.below(2) as u16,
+                profile: if DEVICES_OF_FEW_RIGHTS { rights(rng) } else { writer(rng) },
+            })
             .collect();
         let clients = (0..1 + rng.below(4))
             .map(|_| if CLIENTS_OF_FEW_RIGHTS { rights(rng) } else { Profile::Everything })
@@ -52,6 +55,15 @@ fn rights(rng: &mut Rng) -> Profile {
     }
     Profile::ALL[rng.below(Profile::ALL.len() as u64) as usize]
 }
+
+/// Three of four may do everything, the others write some collections.
+fn writer(rng: &mut Rng) -> Profile {
+    if rng.one_in(4) { Profile::NoSecrets } else { Profile::Everything }
+}
+
+/// Whether devices have narrow keys as well. Off while an answer to a peer is made from documents that it may not
+/// read, and while an acknowledgement writes what its sender may not.
+const DEVICES_OF_FEW_RIGHTS: bool = false;
 
 /// Whether clients of the server have narrow keys as well. Off while a mutation judges its condition with
 /// documents in view that its key may not read, and names them in its refusal.

@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigpeer_core::value::{Object, Value};
 
 use super::{Documents, Failure};
-use crate::profile::Profile;
+use crate::profile::Rights;
 use crate::workload::documents::CARS;
 
 /// A place where statements run one after the other in the order of their answers: the server, or a device.
@@ -95,7 +95,7 @@ pub(crate) struct Ledger {
     /// What deletions have seen.
     seen: BTreeMap<OpId, dead::Seen>,
     /// What places other than the server may write there.
-    profiles: BTreeMap<SiteId, Profile>,
+    rights: BTreeMap<SiteId, Rights>,
     writers: usize,
     sites: usize,
     newest_txn: u64,
@@ -109,13 +109,20 @@ impl Ledger {
     }
 
     /// What the server takes from a place; everything, unless it is said.
-    pub(crate) fn set_profile(&mut self, site: SiteId, profile: Profile) {
-        self.profiles.insert(site, profile);
+    pub(crate) fn set_rights(&mut self, site: SiteId, rights: Rights) {
+        self.rights.insert(site, rights);
     }
 
     /// Whether the server has to take what an operation did to a document.
     fn counts_at_server(&self, operation: &Operation, document: &str) -> bool {
-        self.profiles.get(&operation.site).is_none_or(|profile| profile.may_write(CARS, document))
+        self.rights.get(&operation.site).is_none_or(|rights| rights.must_write(CARS, document))
+    }
+
+    /// Whether the server may have taken it.
+    fn may_be_at_server(&self, operation: &Operation, document: &str) -> bool {
+        self.rights
+            .get(&operation.site)
+            .is_none_or(|rights| rights.may_have_written(CARS, document))
     }
 
     /// A writer with a field that nobody else writes.
@@ -299,7 +306,7 @@ impl Ledger {
                 return Err(Failure::new("foreign value", text));
             }
             if site.is_none() {
-                if !self.counts_at_server(operation, document) {
+                if !self.may_be_at_server(operation, document) {
                     let text = format!("{document}.{name} is {number}, of somebody who may not");
                     return Err(Failure::new("permission", text));
                 }
@@ -344,12 +351,13 @@ impl Ledger {
         let (mut least, mut most) = (0, 0);
         for id in &self.increments {
             let operation = &self.operations[*id];
-            if !self.counts_at_server(operation, document) {
+            if !self.may_be_at_server(operation, document) {
                 continue;
             }
+            let is_owed = self.counts_at_server(operation, document);
             match operation.status {
                 Status::Acknowledged { .. } if operation.reached.contains(document) => {
-                    least += 1;
+                    least += i64::from(is_owed);
                     most += 1;
                 }
                 Status::Pending | Status::Unknown | Status::RolledBack { .. }

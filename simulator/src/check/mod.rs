@@ -2,6 +2,7 @@
 
 pub(crate) mod answers;
 pub(crate) mod ledger;
+pub(crate) mod promise;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;
@@ -91,21 +92,25 @@ pub(crate) fn text_of(id: &DocId) -> String {
 
 /// Devices and server hold equal bytes of what the devices ask for and may read and write, and nothing that is
 /// deleted.
-pub(crate) fn converged(world: &World, held: &[Documents]) -> Result<(), Failure> {
+pub(crate) fn converged(
+    world: &World,
+    held: &[Documents],
+    is_judged: impl Fn(&Device) -> bool,
+) -> Result<(), Failure> {
     let server = &held[SERVER];
-    for (index, device) in world.devices.iter().enumerate() {
+    for (index, device) in world.devices.iter().enumerate().filter(|(_, it)| is_judged(it)) {
         let local = &held[index + 1];
         for ((collection, id), document) in &server.documents {
             let text = text_of(id);
             if !document.is_visible()
-                || !device.asks_for(collection, document)
-                || !device.profile.may_read(collection, &text)
+                || !device.interest.asks_for(collection, &text, document)
+                || !device.rights.must_read(collection, &text)
                 || is_evicted_on_server(collection, &text)
             {
                 continue;
             }
             let there = local.documents.get(&(collection.clone(), id.clone()));
-            if device.profile.may_write(collection, &text) {
+            if device.rights.must_write(collection, &text) {
                 check_equal(index + 1, &text, Some(document), there)?;
             } else if there.is_none_or(|there| !document.vector().leq(there.vector())) {
                 let text = format!("{text} of the server has not reached device {}", index + 1);
@@ -133,19 +138,20 @@ fn check_device(
 ) -> Result<(), Failure> {
     for ((collection, id), document) in &local.documents {
         let text = text_of(id);
-        let may_read = device.profile.may_read(collection, &text);
-        if !may_read && document.vector().iter().any(|dot| !is_of(dot, site)) {
+        let may_read = device.rights.must_read(collection, &text);
+        let may_hold = device.rights.may_hold(collection, &text);
+        if !may_hold && document.vector().iter().any(|dot| !is_of(dot, site)) {
             let text = format!("device {number} holds {text}, which it may not read");
             return Err(Failure::new("permission", text));
         }
         if !document.is_visible()
             || is_evicted_on_server(collection, &text)
-            || !device.profile.may_write(collection, &text)
+            || !device.rights.must_write(collection, &text)
         {
             continue;
         }
         let there = server.documents.get(&(collection.clone(), id.clone()));
-        if may_read && device.asks_for(collection, document) {
+        if may_read && device.interest.asks_for(collection, &text, document) {
             check_equal(number, &text, there, Some(document))?;
         }
         let is_known = there.is_some_and(|there| document.vector().leq(there.vector()));
@@ -154,7 +160,7 @@ fn check_device(
             return Err(Failure::new("convergence", text));
         }
         let is_deleted = there.is_some_and(|there| !there.is_visible());
-        if may_read && is_deleted && device.has_collection(collection) {
+        if may_read && is_deleted && device.interest.has_collection(collection) {
             let text = format!("{text} is deleted, and device {number} shows it");
             return Err(Failure::new("deleted value came back", text));
         }
@@ -166,12 +172,13 @@ fn check_device(
 pub(crate) fn only_writers_wrote(world: &World, server: &Documents) -> Result<(), Failure> {
     for ((collection, id), document) in &server.documents {
         let id = text_of(id);
-        for dot in document.vector().iter() {
+        // INITIAL documents have no author.
+        for dot in document.vector().iter().filter(|dot| dot.hlc > Hlc(1)) {
             let mut authors = (1..)
                 .zip(&world.devices)
                 .filter(|(number, _)| is_of(dot, world.processes[*number].peer_key.site()));
             let is_foreign = authors.clone().next().is_some()
-                && !authors.any(|(_, device)| device.profile.may_write(collection, &id));
+                && !authors.any(|(_, device)| device.rights.may_have_written(collection, &id));
             if is_foreign {
                 let text =
                     format!("{collection} {id} has {dot:?}, of a device that may not write it");

@@ -310,7 +310,7 @@ impl World {
         for id in ids {
             self.judge_one(site, asked, &id, found(&id))?;
         }
-        if site != SERVER_SITE {
+        if site != SERVER_SITE && !self.is_whole_at(site) {
             return Ok(());
         }
         let kept: Vec<Object> = rows

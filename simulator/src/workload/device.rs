@@ -8,10 +8,10 @@ use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
 
 use super::client::{Asked, local};
-use super::documents::GROUPS;
+use super::documents::{CARS, GROUPS, KEPT};
 use super::statement::{Pen, Statement};
 use crate::check::ledger::{End, Ledger, SiteId};
-use crate::profile::Profile;
+use crate::profile::{Profile, Rights};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
@@ -27,8 +27,30 @@ pub(crate) enum Interest {
     Group(u64),
     /// The groups below this one.
     Below(u64),
+    /// Those whose id begins with these letters.
+    Prefix(&'static str),
     /// Nothing of `cars`.
     Nothing,
+}
+
+impl Interest {
+    /// True when a document is asked for.
+    pub(crate) fn asks_for(&self, collection: &str, id: &str, document: &Document) -> bool {
+        let group = document.to_object().get("grp").and_then(Value::as_u64);
+        match self {
+            _ if collection != CARS => collection == "misc",
+            Self::Everything => true,
+            Self::Group(wanted) => group == Some(*wanted),
+            Self::Below(limit) => group.is_some_and(|group| group < *limit),
+            Self::Prefix(prefix) => id.starts_with(prefix),
+            Self::Nothing => false,
+        }
+    }
+
+    /// True when documents of a collection are asked for.
+    pub(crate) fn has_collection(&self, collection: &str) -> bool {
+        collection == "misc" || (collection == CARS && *self != Self::Nothing)
+    }
 }
 
 /// A copy of a device's disk.
@@ -48,7 +70,9 @@ pub(crate) struct Device {
     pub(crate) connection: Option<ConnectionId>,
     /// What the network lets through: to the server, from the server.
     pub(crate) blocked: [bool; 2],
-    pub(crate) profile: Profile,
+    pub(crate) rights: Rights,
+    /// A reconciliation has begun and not been seen to end: transactions may be here in part.
+    pub(crate) is_partial: bool,
     pub(crate) interest: Interest,
     pub(crate) backup: Option<Backup>,
     /// In the last phase: whether it is its turn, and whether it has said that it is in sync.
@@ -66,16 +90,17 @@ impl Device {
     pub(crate) fn new(
         site: SiteId,
         number: usize,
-        profile: Profile,
+        rights: Rights,
         ledger: &mut Ledger,
         mut rng: Rng,
     ) -> Self {
-        ledger.set_profile(site, profile);
+        ledger.set_rights(site, rights.clone());
         let mut device = Self {
             site,
             connection: None,
             blocked: [false; 2],
-            profile,
+            rights,
+            is_partial: true,
             interest: Interest::Everything,
             backup: None,
             is_active: false,
@@ -92,55 +117,50 @@ impl Device {
 
     /// A device with a copy of this one's disk.
     pub(crate) fn twin(&self, site: SiteId, number: usize, ledger: &mut Ledger, rng: Rng) -> Self {
-        Self::new(site, number, self.profile, ledger, rng)
+        Self::new(site, number, self.rights.clone(), ledger, rng)
     }
 
     /// What it does from now on is judged by itself.
     pub(crate) fn begin_site(&mut self, site: SiteId, ledger: &mut Ledger) {
         self.site = site;
-        ledger.set_profile(site, self.profile);
+        ledger.set_rights(site, self.rights.clone());
+        self.is_partial = true;
         self.pen = Pen::new(ledger);
     }
 
     pub(crate) fn choose_interest(&mut self, rng: &mut Rng) {
-        self.interest = match rng.below(8) {
+        self.interest = match rng.below(9) {
             0..=2 => Interest::Everything,
             3..=4 => Interest::Group(rng.below(GROUPS)),
+            8 => Interest::Prefix(PREFIXES[rng.below(PREFIXES.len() as u64) as usize]),
             5..=6 => Interest::Below(1 + rng.below(GROUPS - 1)),
             _ => Interest::Nothing,
         };
     }
 
     pub(crate) fn queries(&self) -> Vec<(Box<str>, Object)> {
-        let mut texts = vec!["SELECT * FROM misc".to_owned()];
-        match self.interest {
-            Interest::Everything => texts.push("SELECT * FROM cars".into()),
-            Interest::Group(group) => texts.push(format!("SELECT * FROM cars WHERE grp = {group}")),
-            Interest::Below(group) => texts.push(format!("SELECT * FROM cars WHERE grp < {group}")),
-            Interest::Nothing => {}
-        }
-        texts.into_iter().map(|text| (text.into(), Object::default())).collect()
-    }
-
-    /// True when it asks for this document.
-    pub(crate) fn asks_for(&self, collection: &str, document: &Document) -> bool {
-        let group = document.to_object().get("grp").and_then(Value::as_u64);
-        match self.interest {
-            _ if collection != "cars" => collection == "misc",
-            Interest::Everything => true,
-            Interest::Group(wanted) => group == Some(wanted),
-            Interest::Below(limit) => group.is_some_and(|group| group < limit),
-            Interest::Nothing => false,
-        }
-    }
-
-    pub(crate) fn has_collection(&self, collection: &str) -> bool {
-        collection == "misc" || (collection == "cars" && self.interest != Interest::Nothing)
+        let mut args = Object::default();
+        let cars = match self.interest {
+            Interest::Everything => "SELECT * FROM cars".to_owned(),
+            // Half of the devices bind arguments.
+            Interest::Group(group) if self.number % 2 == 0 => {
+                args.insert("group", Value::from(group));
+                "SELECT * FROM cars WHERE grp = :group".to_owned()
+            }
+            Interest::Group(group) => format!("SELECT * FROM cars WHERE grp = {group}"),
+            Interest::Below(2) if self.number % 2 == 0 => {
+                "SELECT * FROM cars WHERE grp IN (0, 1)".to_owned()
+            }
+            Interest::Below(group) => format!("SELECT * FROM cars WHERE grp < {group}"),
+            Interest::Prefix(prefix) => format!("SELECT * FROM cars WHERE _id LIKE '{prefix}%'"),
+            Interest::Nothing => return vec![("SELECT * FROM misc".into(), args)],
+        };
+        vec![("SELECT * FROM misc".into(), Object::default()), (cars.into(), args)]
     }
 
     /// What it shows the server: whoever may do everything has the development token.
     pub(crate) fn token(&self) -> &'static str {
-        if self.profile == Profile::Everything { "dev" } else { self.profile.key() }
+        if self.rights.now == Profile::Everything { "dev" } else { self.rights.now.key() }
     }
 }
 
@@ -184,6 +204,16 @@ impl World {
         }
     }
 
+    /// Whether a device takes all of `cars`, update by update, so that it has each transaction whole or not at all.
+    pub(crate) fn is_whole_at(&self, site: SiteId) -> bool {
+        self.devices.iter().any(|device| {
+            device.site == site
+                && device.interest == Interest::Everything
+                && (0..KEPT).all(|id| device.rights.must_read(CARS, &format!("k{id}")))
+                && !device.is_partial
+        })
+    }
+
     /// Connects a device that should be connected, or tries again later.
     pub(crate) fn device_connects(&mut self, id: ProcessId) {
         if self.devices[id - 1].connection.is_some() || !self.wants_connection(id) {
@@ -206,3 +236,6 @@ impl World {
         }
     }
 }
+
+/// What ids that are asked for begin with.
+const PREFIXES: [&str; 3] = ["d1", "k", "d"];

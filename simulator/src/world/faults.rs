@@ -176,6 +176,7 @@ impl World {
         let rng = self.split();
         let twin = self.devices[device - 1].twin(site, id, &mut self.ledger, rng);
         self.devices.push(twin);
+        self.clock.after(SECOND, Event::Probe(id));
         self.clock.after(MS, Event::Start(id));
     }
 
@@ -186,9 +187,12 @@ impl World {
         let text = format!("device {device} asks for {:?}", self.devices[device - 1].interest);
         self.line(text);
         let queries = self.devices[device - 1].queries();
+        self.devices[device - 1].is_partial = true;
         if let Some(id) = self.devices[device - 1].connection
             && self.connections.get(&id).is_some_and(|c| c.owner == Owner::Device(device))
         {
+            let connection = self.connections.get_mut(&id).expect("it was just seen");
+            connection.promises.iter_mut().for_each(|promise| promise.is_void = true);
             self.session(device, 0, id, bigpeer_core::node::SessionInput::Subscribe(queries));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
 use bigpeer_core::disk_sim::FaultOdds;
 use bigpeer_core::ident::{PeerKey, Txn};
-use bigpeer_core::node::{Outcome, Rack, Request, SessionInput};
+use bigpeer_core::node::{Outcome, Rack, Request};
 use bigpeer_core::time::WallMs;
 use bigpeer_core::value::json;
 
@@ -26,6 +26,8 @@ pub(crate) enum Phase {
     Working,
     /// Faults have stopped. Devices sync, one round after the other.
     Syncing(u32),
+    /// Everybody agrees and stays connected: so many commits were made since.
+    Living(u32),
     /// The server has lost power once more and comes back.
     Reopening,
     /// Nothing was wrong.
@@ -73,6 +75,7 @@ impl World {
         for device in 1..=self.devices.len() {
             let delay_ns = self.delays.below(50 * MS);
             self.clock.after(delay_ns, Event::DeviceTurn(device));
+            self.clock.after(delay_ns, Event::Probe(device));
             self.clock.after(delay_ns, Event::Connect(device));
         }
         self.clock.after(100 * MS, Event::Fault);
@@ -159,7 +162,7 @@ impl World {
                         self.clock.after(delay_ns, Event::Connect(*id));
                     }
                     (true, Some(connection)) if self.devices[id - 1].ready == Some(connection) => {
-                        self.session(*id, 0, connection, SessionInput::Probe);
+                        self.probe(*id);
                     }
                     (true, Some(_)) => {}
                     (false, Some(connection)) => self.cut(connection),
@@ -186,7 +189,7 @@ impl World {
         }
         self.devices[process - 1].ready = Some(connection);
         if matches!(self.phase, Phase::Syncing(_)) && self.devices[process - 1].is_active {
-            self.session(process, 0, connection, SessionInput::Probe);
+            self.probe(process);
         }
     }
 
@@ -194,14 +197,19 @@ impl World {
     pub(crate) fn wants_connection(&self, device: ProcessId) -> bool {
         match self.phase {
             Phase::Working => true,
-            Phase::Syncing(_) => self.devices[device - 1].is_active,
+            Phase::Syncing(_) | Phase::Living(_) => self.devices[device - 1].is_active,
             Phase::SettingUp(_) | Phase::Reopening | Phase::Over => false,
         }
     }
 
-    pub(crate) fn on_synced(&mut self, process: ProcessId, connection: ConnectionId) {
+    pub(crate) fn on_synced(
+        &mut self,
+        process: ProcessId,
+        connection: ConnectionId,
+        asked_in: Option<u32>,
+    ) {
         let Phase::Syncing(round) = self.phase else { return };
-        if process == SERVER || self.devices[process - 1].connection != Some(connection) {
+        if asked_in != Some(round) || self.devices[process - 1].connection != Some(connection) {
             return;
         }
         self.devices[process - 1].is_synced = true;
@@ -231,10 +239,10 @@ impl World {
         }
     }
 
-    /// Everybody is in sync: judge, then take the power from the server.
+    /// Everybody is in sync: judge, and then see whether it stays so by itself.
     pub(crate) fn on_check(&mut self) {
         let held: Vec<Documents> = (0..self.processes.len()).map(|id| self.documents(id)).collect();
-        if let Err(failure) = crate::check::converged(self, &held) {
+        if let Err(failure) = crate::check::converged(self, &held, |_| true) {
             return self.fail(failure);
         }
         if let Err(failure) = crate::check::only_writers_wrote(self, &held[SERVER]) {
@@ -246,6 +254,11 @@ impl World {
         if let Err(failure) = self.check_quiet() {
             return self.fail(failure);
         }
+        self.begin_living();
+    }
+
+    /// The last thing that goes wrong.
+    pub(super) fn cut_power_at_last(&mut self, held: Vec<Documents>) {
         self.before_cut = held.into_iter().next();
         self.phase = Phase::Reopening;
         for device in &mut self.devices {

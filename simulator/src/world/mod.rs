@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod faults;
 mod final_phase;
 mod journal;
+mod living;
 pub(crate) mod network;
 pub(crate) mod process;
 mod sessions;
@@ -26,6 +27,7 @@ use bytes::Bytes;
 use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
 use crate::coverage::{Coverage, Seen};
+use crate::profile::Rights;
 use crate::shape::{DeviceShape, Shape};
 use crate::trace::Trace;
 use crate::workload::client::Client;
@@ -38,18 +40,61 @@ use process::{Process, ProcessId, SERVER};
 /// Something that happens at a moment of virtual time.
 #[derive(Debug)]
 pub(crate) enum Event {
-    Mail { process: ProcessId, boot: u64, from: Option<u16>, thread: u16, input: RackInput },
-    Append { process: ProcessId, boot: u64, thread: u16, append: Append },
-    SnapshotPart { process: ProcessId, boot: u64, partition: PartitionId, part: Option<Bytes> },
-    Disk { process: ProcessId, boot: u64, op: DiskOp, is_read: bool },
-    Wake { process: ProcessId, boot: u64, thread: u16 },
-    Ready { process: ProcessId, boot: u64 },
-    Restart { process: ProcessId, boot: u64 },
-    CrashAtWork { process: ProcessId, boot: u64 },
+    Mail {
+        process: ProcessId,
+        boot: u64,
+        from: Option<u16>,
+        thread: u16,
+        input: RackInput,
+    },
+    Append {
+        process: ProcessId,
+        boot: u64,
+        thread: u16,
+        append: Append,
+    },
+    SnapshotPart {
+        process: ProcessId,
+        boot: u64,
+        partition: PartitionId,
+        part: Option<Bytes>,
+    },
+    Disk {
+        process: ProcessId,
+        boot: u64,
+        op: DiskOp,
+        is_read: bool,
+    },
+    Wake {
+        process: ProcessId,
+        boot: u64,
+        thread: u16,
+    },
+    Ready {
+        process: ProcessId,
+        boot: u64,
+    },
+    Restart {
+        process: ProcessId,
+        boot: u64,
+    },
+    CrashAtWork {
+        process: ProcessId,
+        boot: u64,
+    },
     Start(ProcessId),
-    Bytes { connection: ConnectionId, to: Side, bytes: Vec<u8> },
-    End { connection: ConnectionId, to: Side },
-    Cut { connection: ConnectionId },
+    Bytes {
+        connection: ConnectionId,
+        to: Side,
+        bytes: Vec<u8>,
+    },
+    End {
+        connection: ConnectionId,
+        to: Side,
+    },
+    Cut {
+        connection: ConnectionId,
+    },
     Pump(ConnectionId),
     ConnectionWake(ConnectionId),
     ClientTurn(usize),
@@ -61,6 +106,11 @@ pub(crate) enum Event {
     FreeDisk(ProcessId),
     PhaseEnds(u32),
     Check,
+    /// A device asks whether it is in sync.
+    Probe(ProcessId),
+    /// The server commits something once all is well.
+    Live,
+    LiveOnDevices(u32),
 }
 
 /// Who waits for the answer to a request.
@@ -163,7 +213,8 @@ impl World {
         for DeviceShape { partitions, profile } in drawn.devices {
             let id = world.add_process(true, partitions);
             let site = world.ledger.add_site();
-            let device = Device::new(site, id, profile, &mut world.ledger, shape.split());
+            let device =
+                Device::new(site, id, Rights::new(profile), &mut world.ledger, shape.split());
             world.devices.push(device);
         }
         for profile in drawn.clients {
@@ -286,6 +337,9 @@ impl World {
             Event::FreeDisk(process) => self.processes[process].disk.set_capacity(u64::MAX),
             Event::PhaseEnds(phase) => self.on_phase_ends(phase),
             Event::Check => self.on_check(),
+            Event::Probe(device) => self.device_probes(device),
+            Event::Live => self.on_live(),
+            Event::LiveOnDevices(step) => self.live_on_devices(step),
         }
     }
 

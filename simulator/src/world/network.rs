@@ -14,6 +14,7 @@ use bytes::Bytes;
 use super::clock::{MS, SECOND, US};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, World, api};
+use crate::check::promise::Promise;
 use crate::check::wire::Wire;
 
 /// Names a connection, and the session on it at both ends.
@@ -52,6 +53,8 @@ pub(crate) struct Connection {
     pub(super) waiting: [VecDeque<Bytes>; 2],
     /// What its session tells about documents.
     pub(super) wire: Wire,
+    /// What its device was promised and has not heard of yet, oldest first.
+    pub(super) promises: VecDeque<Promise>,
     pub(super) has_far_session: bool,
     pub(super) has_near_session: bool,
     delay_ns: u64,
@@ -87,6 +90,7 @@ impl World {
             eof_sent: [false; 2],
             waiting: [VecDeque::new(), VecDeque::new()],
             wire: Wire::default(),
+            promises: VecDeque::new(),
             has_far_session: false,
             has_near_session: false,
             delay_ns: 100 * US + self.delays.below(10 * MS),

@@ -4,9 +4,12 @@ use bigpeer_core::node::{RackInput, SessionId, SessionInput, SessionOpen, Sessio
 use bigpeer_core::sync::FrameFacts;
 use bytes::Bytes;
 
+use super::clock::{MS, SECOND};
+use super::final_phase::Phase;
 use super::network::{ConnectionId, Owner, Side};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, Failure, World};
+use crate::check::promise::Promise;
 use crate::check::wire::Told;
 use crate::coverage::Seen;
 
@@ -104,11 +107,72 @@ impl World {
             }
             SessionReport::Synced => {
                 self.coverage.saw(Seen::Synced);
-                self.on_synced(process, session.0);
+                self.keep_promise(process, session.0);
             }
             SessionReport::Rejected { .. }
             | SessionReport::Restricted { .. }
             | SessionReport::Replaced => {}
+        }
+    }
+
+    /// A device asks whether both sides agree: what each holds now, the other must have when the answer comes.
+    pub(crate) fn probe(&mut self, device: ProcessId) {
+        let Some(id) = self.devices[device - 1].connection else { return };
+        let promise = Promise {
+            local: self.documents(device),
+            server: self.documents(SERVER),
+            interest: self.devices[device - 1].interest.clone(),
+            round: match self.phase {
+                Phase::Syncing(round) => Some(round),
+                _ => None,
+            },
+            is_void: !self.is_ready(SERVER),
+        };
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        connection.promises.push_back(promise);
+        self.session(device, 0, id, SessionInput::Probe);
+    }
+
+    /// While it works, a device asks now and then.
+    pub(crate) fn device_probes(&mut self, device: ProcessId) {
+        if !self.is_working() {
+            return;
+        }
+        let pause_ns = 500 * MS + self.delays.below(2 * SECOND);
+        self.clock.after(pause_ns, Event::Probe(device));
+        let Some(id) = self.devices[device - 1].ready else { return };
+        let is_idle = self.connections.get(&id).is_some_and(|it| it.promises.is_empty());
+        if is_idle && self.devices[device - 1].connection == Some(id) && self.is_ready(device) {
+            self.probe(device);
+        }
+    }
+
+    /// The answer is yes: judge it.
+    fn keep_promise(&mut self, device: ProcessId, id: ConnectionId) {
+        let Some(connection) = self.connections.get_mut(&id) else { return };
+        let Some(promise) = connection.promises.pop_front() else { return };
+        if promise.is_void || !self.is_ready(SERVER) {
+            return self.on_synced(device, id, promise.round);
+        }
+        let (local, server) = (self.documents(device), self.documents(SERVER));
+        let site = self.processes[device].peer_key.site();
+        let judged = promise.judge(device, &self.devices[device - 1], site, &local, &server);
+        if let Err(failure) = judged {
+            return self.fail(failure);
+        }
+        self.devices[device - 1].is_partial = false;
+        self.on_synced(device, id, promise.round);
+    }
+
+    /// A reconciliation has no order, and an item that lacks its base comes later than its transaction.
+    fn note_partial(&mut self, device: ProcessId, from: ProcessId, facts: &FrameFacts) {
+        let is_partial = if from == SERVER {
+            facts.reconciles
+        } else {
+            facts.need_base + facts.rejected + facts.deleted + facts.evicted > 0
+        };
+        if is_partial {
+            self.devices[device - 1].is_partial = true;
         }
     }
 
@@ -120,10 +184,12 @@ impl World {
         }
         let told = connection.wire.server_says(frame);
         let Owner::Device(device) = connection.owner else { return };
-        let profile = self.devices[device - 1].profile;
-        let leak = told.into_iter().find(|told| !profile.may_read(&told.collection, &told.id));
+        let rights = &self.devices[device - 1].rights;
+        let now_ns = self.clock.now_ns();
+        let is_leak = |told: &Told| !rights.may_be_told(&told.collection, &told.id, now_ns);
+        let leak = told.into_iter().find(is_leak);
         if let Some(Told { collection, id, what }) = leak {
-            let text = format!("{collection} {id} {what}, to device {device} with {profile:?}");
+            let text = format!("{collection} {id} {what}, to device {device} with {rights:?}");
             self.fail(Failure::new("permission", text));
         }
     }
@@ -131,6 +197,9 @@ impl World {
     fn note_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
         self.judge_frame(process, id, frame);
         let facts = FrameFacts::of(frame);
+        if let Some(Owner::Device(device)) = self.connections.get(&id).map(|it| it.owner) {
+            self.note_partial(device, process, &facts);
+        }
         let counts = [
             (Seen::ReplaySync, u32::from(facts.replays)),
             (Seen::Reconciliation, u32::from(facts.reconciles)),
