@@ -75,6 +75,22 @@ pub enum Plant {
     PassingErrorFatal,
     /// After a sync that found no space, what it had covered is not written again.
     RefusedSyncTrusted,
+    /// What was touched is sent to a peer whether or not it may read it.
+    ReadRuleIgnoredInNews,
+    /// Documents are offered to a peer whether or not it may read them.
+    ReadRuleIgnoredInOffers,
+    /// What a peer holds is answered from documents that it may not read.
+    ReadRuleIgnoredInAnswers,
+    /// Edits from beyond the greatest clock that is allowed are taken.
+    ClockCheckSkipped,
+    /// A session that begins to wait for a touch does not look whether there was one meanwhile.
+    WakeUpLost,
+    /// The position of a reconciliation is read when its scan ends.
+    PositionReadLate,
+    /// Versions that an open group is still to be read at are dropped.
+    FoldedUnderGroup,
+    /// Each part of a group that is too large for one update carries the position of the whole.
+    PositionWithEveryPart,
 }
 
 impl Plant {
@@ -115,6 +131,14 @@ impl Plant {
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,
         Self::RefusedSyncTrusted,
+        Self::ReadRuleIgnoredInNews,
+        Self::ReadRuleIgnoredInOffers,
+        Self::ReadRuleIgnoredInAnswers,
+        Self::ClockCheckSkipped,
+        Self::WakeUpLost,
+        Self::PositionReadLate,
+        Self::FoldedUnderGroup,
+        Self::PositionWithEveryPart,
     ];
 }
 

@@ -421,6 +421,7 @@ impl Node {
         let sessions = self.sync.sessions.values();
         let watches =
             sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));
+        let watches = watches.filter(|_| !is_planted(Plant::FoldedUnderGroup));
         watches.chain(calls).min()
     }
 

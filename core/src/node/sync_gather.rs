@@ -240,7 +240,8 @@ impl Node {
         let partitions = self.config.partitions;
         let Some(hosted) = self.sync.sessions.get_mut(&session) else { return };
         let Some(state) = hosted.scans.get_mut(&scan) else { return };
-        let started_at = state.started_at;
+        let started_at =
+            if is_planted(Plant::PositionReadLate) { now.durable } else { state.started_at };
         let mut done = false;
         if next.is_some() {
             state.after = next;

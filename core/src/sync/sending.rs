@@ -347,7 +347,8 @@ impl Sending {
                     live.upto = None;
                 }
                 if !items.is_empty() {
-                    self.launch(items, upto.filter(|_| is_last).map(|txn| table.position(txn)));
+                    let is_placed = is_last || is_planted(Plant::PositionWithEveryPart);
+                    self.launch(items, upto.filter(|_| is_placed).map(|txn| table.position(txn)));
                 } else if let Some(upto) = upto {
                     self.settled = upto;
                     self.advance(table);
