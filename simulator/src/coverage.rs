@@ -52,6 +52,9 @@ pub(crate) enum Seen {
     ServerEvict,
     Initial,
     Synced,
+    Lie,
+    LiarShown,
+    RightsChanged,
 }
 
 /// Counts by what was seen.

@@ -106,16 +106,21 @@ impl Rights {
         Self { now, former: Vec::new(), until_ns: 0 }
     }
 
-    /// The credential is given other rights, which are in force at the latest at `until_ns`.
-    pub(crate) fn change(&mut self, to: Profile, until_ns: u64) {
+    /// The credential is given other rights; until it is settled the former ones may be in force as well.
+    pub(crate) fn change(&mut self, to: Profile) {
         self.former.push(self.now);
         self.now = to;
+        self.until_ns = u64::MAX;
+    }
+
+    /// The server has said that the change is made: it is in force everywhere at that moment.
+    pub(crate) fn settle(&mut self, until_ns: u64) {
         self.until_ns = until_ns;
     }
 
-    /// The server has said that the change is made.
-    pub(crate) fn settle(&mut self, until_ns: u64) {
-        self.until_ns = until_ns;
+    /// What it was made with.
+    pub(crate) fn first(&self) -> Profile {
+        self.former.first().copied().unwrap_or(self.now)
     }
 
     fn ever(&self) -> impl Iterator<Item = Profile> + '_ {
@@ -148,6 +153,11 @@ impl Rights {
     pub(crate) fn may_have_written(&self, collection: &str, id: &str) -> bool {
         self.ever().any(|profile| profile.may_write(collection, id))
     }
+}
+
+/// The text and the name of the key that one device has for itself.
+pub(crate) fn own_key(number: usize) -> (String, String) {
+    (format!("own{number:07}-key"), format!("device {number}"))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 
 use bigpeer_core::rng::Rng;
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crate::profile::Profile;
 
 /// Who there is.
@@ -14,6 +16,8 @@ pub(crate) struct Shape {
     /// Threads of the server; none to draw them anew at each start.
     pub(crate) server_threads: Option<u16>,
     pub(crate) devices: Vec<DeviceShape>,
+    /// The rights of a peer that lies, where there is one.
+    pub(crate) hostile: Option<Profile>,
     /// The rights of each client of the server.
     pub(crate) clients: Vec<Profile>,
 }
@@ -38,13 +42,17 @@ impl Shape {
         let devices = (0..1 + rng.below(4))
             .map(|_| DeviceShape {
                 partitions: 1 + rng.below(2) as u16,
-                profile: if DEVICES_OF_FEW_RIGHTS { rights(rng) } else { writer(rng) },
+                profile: if is_met(Hole::DevicesOfFewRights) { rights(rng) } else { writer(rng) },
             })
             .collect();
-        let clients = (0..1 + rng.below(4))
-            .map(|_| if CLIENTS_OF_FEW_RIGHTS { rights(rng) } else { Profile::Everything })
-            .collect();
-        Self { server_partitions, server_threads, devices, clients }
+        let clients =
+            (0..1 + rng.below(4))
+                .map(|_| {
+                    if is_met(Hole::ClientsOfFewRights) { rights(rng) } else { Profile::Everything }
+                })
+                .collect();
+        let hostile = (rng.one_in(3) && is_met(Hole::HostilePeers)).then(|| rights(rng));
+        Self { server_partitions, server_threads, devices, hostile, clients }
     }
 }
 
@@ -61,10 +69,51 @@ fn writer(rng: &mut Rng) -> Profile {
     if rng.one_in(4) { Profile::NoSecrets } else { Profile::Everything }
 }
 
-/// Whether devices have narrow keys as well. Off while an answer to a peer is made from documents that it may not
-/// read, and while an acknowledgement writes what its sender may not.
-const DEVICES_OF_FEW_RIGHTS: bool = false;
+/// Holes that are known and open. The world or judge that meets one waits, so that seeds which fail say something
+/// new; `--open NAME` runs it all the same. Whoever mends a hole takes it out of here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hole {
+    /// Devices with narrow keys. Mended by the one judge of what peers send; out of the list once a thousand seeds
+    /// have passed with it.
+    DevicesOfFewRights,
+    /// Clients with narrow keys: a mutation judges its condition with documents in view that its key may not read,
+    /// and names them in its refusal.
+    ClientsOfFewRights,
+    /// Devices that ask while they work whether they are in sync: the question makes the host collect twice, the
+    /// answer to the first closes the group of the second, and "synced" is said of commits that were never told.
+    SyncedTooEarly,
+    /// A peer that lies. Mended by the one judge of what peers send; out of the list once a thousand seeds have
+    /// passed with it.
+    HostilePeers,
+    /// A credential that is narrowed or widened while its session lives.
+    RightsThatChange,
+    /// The record of an edit of one field lists the whole vector that it builds on, which has an entry for each
+    /// start of each device that ever wrote the document.
+    EditsGrowWithStarts,
+}
 
-/// Whether clients of the server have narrow keys as well. Off while a mutation judges its condition with
-/// documents in view that its key may not read, and names them in its refusal.
-const CLIENTS_OF_FEW_RIGHTS: bool = false;
+/// Whether this run meets a hole.
+pub(crate) fn is_met(hole: Hole) -> bool {
+    MET.load(Ordering::Relaxed) & 1 << hole as u32 != 0 || !OPEN.contains(&hole)
+}
+
+/// From now on the open hole of this name is met, or all of them; false when there is none of that name.
+pub(crate) fn meet(name: &str) -> bool {
+    let named = OPEN.iter().filter(|hole| name == "all" || format!("{hole:?}") == name);
+    let bits = named.fold(0, |bits, hole| bits | 1 << *hole as u32);
+    MET.fetch_or(bits, Ordering::Relaxed);
+    bits != 0
+}
+
+/// Those that are open.
+pub(crate) const OPEN: &[Hole] = &[
+    Hole::DevicesOfFewRights,
+    Hole::ClientsOfFewRights,
+    Hole::SyncedTooEarly,
+    Hole::HostilePeers,
+    Hole::RightsThatChange,
+    Hole::EditsGrowWithStarts,
+];
+
+/// Open holes that are met all the same, one bit each.
+static MET: AtomicU32 = AtomicU32::new(0);

@@ -95,7 +95,7 @@ pub(crate) struct Ledger {
     /// What deletions have seen.
     seen: BTreeMap<OpId, dead::Seen>,
     /// What places other than the server may write there.
-    rights: BTreeMap<SiteId, Rights>,
+    rights: BTreeMap<SiteId, (usize, Rights)>,
     writers: usize,
     sites: usize,
     newest_txn: u64,
@@ -109,20 +109,25 @@ impl Ledger {
     }
 
     /// What the server takes from a place; everything, unless it is said.
-    pub(crate) fn set_rights(&mut self, site: SiteId, rights: Rights) {
-        self.rights.insert(site, rights);
+    pub(crate) fn set_rights(&mut self, site: SiteId, key: usize, rights: Rights) {
+        self.rights.insert(site, (key, rights));
+    }
+
+    /// The rights of a key change, and with them those of every place that has it.
+    pub(crate) fn change_rights(&mut self, key: usize, change: impl Fn(&mut Rights)) {
+        self.rights.values_mut().filter(|(of, _)| *of == key).for_each(|(_, it)| change(it));
     }
 
     /// Whether the server has to take what an operation did to a document.
     fn counts_at_server(&self, operation: &Operation, document: &str) -> bool {
-        self.rights.get(&operation.site).is_none_or(|rights| rights.must_write(CARS, document))
+        self.rights.get(&operation.site).is_none_or(|(_, rights)| rights.must_write(CARS, document))
     }
 
     /// Whether the server may have taken it.
     fn may_be_at_server(&self, operation: &Operation, document: &str) -> bool {
         self.rights
             .get(&operation.site)
-            .is_none_or(|rights| rights.may_have_written(CARS, document))
+            .is_none_or(|(_, rights)| rights.may_have_written(CARS, document))
     }
 
     /// A writer with a field that nobody else writes.
@@ -314,7 +319,7 @@ impl Ledger {
             }
             // Elsewhere the deletion may not have arrived.
             if site.is_none_or(|site| site == operation.site) {
-                self.judge_not_deleted(document, *id, name, asked_ns)?;
+                self.judge_not_deleted(document, site, *id, name, asked_ns)?;
             }
         }
         Ok(())
@@ -323,6 +328,7 @@ impl Ledger {
     fn judge_not_deleted(
         &self,
         document: &str,
+        judged_at: Option<SiteId>,
         id: OpId,
         name: &str,
         asked_ns: u64,
@@ -333,6 +339,7 @@ impl Ledger {
             let delete = &self.operations[*delete];
             let Status::Acknowledged { ended_ns: deleted_ns } = delete.status else { continue };
             let had_seen = delete.effect == Effect::Delete
+                && (judged_at.is_some() || self.counts_at_server(delete, document))
                 && deleted_ns <= asked_ns
                 && delete.site == operation.site
                 && delete.submitted_ns >= ended_ns;

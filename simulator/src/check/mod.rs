@@ -17,6 +17,7 @@ use bigpeer_core::time::Hlc;
 use bigpeer_core::value::{Object, Value};
 
 use crate::workload::device::Device;
+use crate::workload::hostile::LIE;
 use crate::world::World;
 use crate::world::process::{APP, SERVER};
 
@@ -168,6 +169,27 @@ fn check_device(
     Ok(())
 }
 
+/// Nothing is there that a peer that lies has made up, except where it may write.
+pub(crate) fn no_lie_is_told(world: &World, held: &[Documents]) -> Result<(), Failure> {
+    for hostile in &world.hostile {
+        for ((collection, id), document) in held.iter().flat_map(|held| &held.documents) {
+            let id = text_of(id);
+            let is_lie = document.to_object().get(LIE).is_some()
+                || document.vector().iter().any(|dot| dot.hlc > Hlc(FUTURE))
+                || document
+                    .vector()
+                    .iter()
+                    .any(|dot| is_of(dot, hostile.peer_key.site()) && dot.hlc > Hlc(1));
+            if is_lie && !hostile.profile.may_write(collection, &id) {
+                let text =
+                    format!("{collection} {id} is a lie of a peer with {:?}", hostile.profile);
+                return Err(Failure::new("permission", text));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The server holds no edit of a device that may not write the document.
 pub(crate) fn only_writers_wrote(world: &World, server: &Documents) -> Result<(), Failure> {
     for ((collection, id), document) in &server.documents {
@@ -188,6 +210,9 @@ pub(crate) fn only_writers_wrote(world: &World, server: &Documents) -> Result<()
     }
     Ok(())
 }
+
+/// A clock value that no honest store comes to: a thousand years from now.
+const FUTURE: u64 = 33_000_000_000_000 << 16;
 
 /// Whether an event is of the store with this site, or of nobody, as those of INITIAL documents are.
 fn is_of(dot: Dot, site: u64) -> bool {

@@ -54,11 +54,15 @@ impl Promise {
                         !there.is_visible() || self.interest.asks_for(collection, &text, there)
                     })
             } else {
+                // What was made again since may have left instead.
                 self.interest.has_collection(collection)
                     && here.is_some_and(|here| here.is_visible())
+                    && there.is_some_and(|there| !there.is_visible())
             };
             if is_owed && here.is_none_or(|here| !before.vector().leq(here.vector())) {
-                return lie(format!("{text} of the server is not at the device"));
+                let here = here.map(|here| here.vector());
+                let before = before.vector();
+                return lie(format!("{text} of the server, {before:?}, is not here: {here:?}"));
             }
         }
         Ok(())

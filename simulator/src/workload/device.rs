@@ -11,7 +11,7 @@ use super::client::{Asked, local};
 use super::documents::{CARS, GROUPS, KEPT};
 use super::statement::{Pen, Statement};
 use crate::check::ledger::{End, Ledger, SiteId};
-use crate::profile::{Profile, Rights};
+use crate::profile::{Profile, Rights, own_key};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
@@ -71,6 +71,8 @@ pub(crate) struct Device {
     /// What the network lets through: to the server, from the server.
     pub(crate) blocked: [bool; 2],
     pub(crate) rights: Rights,
+    /// Whose key it has: the number of the first device that had it.
+    pub(crate) key: usize,
     /// A reconciliation has begun and not been seen to end: transactions may be here in part.
     pub(crate) is_partial: bool,
     pub(crate) interest: Interest,
@@ -94,12 +96,13 @@ impl Device {
         ledger: &mut Ledger,
         mut rng: Rng,
     ) -> Self {
-        ledger.set_rights(site, rights.clone());
+        ledger.set_rights(site, number, rights.clone());
         let mut device = Self {
             site,
             connection: None,
             blocked: [false; 2],
             rights,
+            key: number,
             is_partial: true,
             interest: Interest::Everything,
             backup: None,
@@ -117,13 +120,15 @@ impl Device {
 
     /// A device with a copy of this one's disk.
     pub(crate) fn twin(&self, site: SiteId, number: usize, ledger: &mut Ledger, rng: Rng) -> Self {
-        Self::new(site, number, self.rights.clone(), ledger, rng)
+        let twin = Self::new(site, number, self.rights.clone(), ledger, rng);
+        ledger.set_rights(site, self.key, self.rights.clone());
+        Self { key: self.key, ..twin }
     }
 
     /// What it does from now on is judged by itself.
     pub(crate) fn begin_site(&mut self, site: SiteId, ledger: &mut Ledger) {
         self.site = site;
-        ledger.set_rights(site, self.rights.clone());
+        ledger.set_rights(site, self.key, self.rights.clone());
         self.is_partial = true;
         self.pen = Pen::new(ledger);
     }
@@ -158,9 +163,14 @@ impl Device {
         vec![("SELECT * FROM misc".into(), Object::default()), (cars.into(), args)]
     }
 
-    /// What it shows the server: whoever may do everything has the development token.
-    pub(crate) fn token(&self) -> &'static str {
-        if self.rights.now == Profile::Everything { "dev" } else { self.rights.now.key() }
+    /// What it shows the server: half of those that may do everything have the development token, whose rights
+    /// never change.
+    pub(crate) fn token(&self) -> String {
+        if self.has_own_key() { own_key(self.key).0 } else { "dev".into() }
+    }
+
+    pub(crate) fn has_own_key(&self) -> bool {
+        self.key % 2 == 1 || self.rights.first() != Profile::Everything
     }
 }
 

@@ -14,7 +14,7 @@ use super::network::ConnectionId;
 use super::process::{APP, ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::{Documents, Failure};
-use crate::profile::Profile;
+use crate::profile::{Profile, own_key};
 use crate::workload::{client, documents};
 
 /// Where a run stands.
@@ -37,14 +37,24 @@ pub(crate) enum Phase {
 impl World {
     pub(crate) fn set_up(&mut self) {
         let Phase::SettingUp(step) = self.phase else { return };
+        let own_keys = KEYS + self.devices.len() as u32;
         let op = match step {
             0 => CatalogOp::PutApp {
                 app: APP,
                 name: "shop".into(),
                 development_token: Some(hash("dev")),
             },
-            1..=KEYS => CatalogOp::PutKey { app: APP, key: key(Profile::ALL[step as usize - 1]) },
-            FIRST_INSERT => {
+            1..=KEYS => {
+                let profile = Profile::ALL[step as usize - 1];
+                let key = key(&format!("{profile:?}"), profile.key(), profile);
+                CatalogOp::PutKey { app: APP, key }
+            }
+            step if step <= own_keys => {
+                let device = &self.devices[(step - KEYS) as usize - 1];
+                let (text, name) = own_key(device.key);
+                CatalogOp::PutKey { app: APP, key: key(&name, &text, device.rights.now) }
+            }
+            step if step == own_keys + 1 => {
                 let execute =
                     client::local(&documents::first_insert(), self.deadline(SERVER, SECOND));
                 self.ask(SERVER, 0, Request::Execute(execute), Asker::Setup);
@@ -78,6 +88,10 @@ impl World {
             self.clock.after(delay_ns, Event::Probe(device));
             self.clock.after(delay_ns, Event::Connect(device));
         }
+        for index in 0..self.hostile.len() {
+            self.clock.after(SECOND, Event::HostileTurn(index));
+        }
+        self.clock.after(2 * SECOND, Event::Rekey);
         self.clock.after(100 * MS, Event::Fault);
         self.clock.after(WORK_NS - FINALE_NS, Event::Finale);
         self.clock.after(WORK_NS, Event::PhaseEnds(1));
@@ -101,6 +115,10 @@ impl World {
         match (phase, self.phase) {
             (0, Phase::SettingUp(_)) => {
                 self.fail(Failure::new("progress", "the set-up does not end".into()));
+            }
+            // The operator sees it through first.
+            (1, Phase::Working) if self.rekeying.is_some() => {
+                self.clock.after(300 * MS, Event::PhaseEnds(1));
             }
             (1, Phase::Working) => self.heal(),
             (2, Phase::Syncing(round)) => {
@@ -245,6 +263,9 @@ impl World {
         if let Err(failure) = crate::check::converged(self, &held, |_| true) {
             return self.fail(failure);
         }
+        if let Err(failure) = crate::check::no_lie_is_told(self, &held) {
+            return self.fail(failure);
+        }
         if let Err(failure) = crate::check::only_writers_wrote(self, &held[SERVER]) {
             return self.fail(failure);
         }
@@ -316,7 +337,7 @@ impl World {
 
     /// A session was closed by one of our own: sometimes that is nobody's fault, sometimes a bug.
     pub(crate) fn judge_close(&mut self, process: ProcessId, reason: &str) {
-        const HARMLESS: [&str; 7] = [
+        const HARMLESS: [&str; 11] = [
             // The same identity has connected again.
             "closed here: Replaced",
             "closed by the remote: Replaced",
@@ -324,6 +345,11 @@ impl World {
             "outcome is unknown",
             "nothing was written",
             "closed by the remote: Unavailable",
+            // The rights of its credential have changed.
+            "the API key is not valid for this app",
+            "the credential ",
+            "closed here: PermissionChanged",
+            "closed by the remote: PermissionChanged",
             // A direction was blocked for longer than silence is borne.
             "nothing heard for 75 s",
             "closed by the remote: Timeout nothing heard",
@@ -335,16 +361,16 @@ impl World {
     }
 }
 
-/// The key of a profile, named after it.
-fn key(profile: Profile) -> ApiKey {
+/// A key with the rights of a profile.
+pub(super) fn key(name: &str, text: &str, profile: Profile) -> ApiKey {
     let value = json::parse(profile.permissions().as_bytes(), json::Limits::default());
     let value = value.expect("the permissions of a profile are JSON");
     let permissions = Permissions::from_value(&value).expect("a profile is a permission");
     ApiKey {
-        name: format!("{profile:?}").into(),
+        name: name.into(),
         description: None,
-        prefix: key_prefix(profile.key()).into(),
-        hash: hash(profile.key()),
+        prefix: key_prefix(text).into(),
+        hash: hash(text),
         expires: WallMs(u64::MAX),
         permissions: std::sync::Arc::new(permissions),
     }
@@ -352,9 +378,6 @@ fn key(profile: Profile) -> ApiKey {
 
 /// Steps of the set-up that make keys.
 const KEYS: u32 = Profile::ALL.len() as u32;
-
-/// The step that inserts the first documents.
-const FIRST_INSERT: u32 = KEYS + 1;
 
 /// How long clients and devices work.
 const WORK_NS: u64 = 12 * SECOND;

@@ -9,6 +9,7 @@ use super::final_phase::Phase;
 use super::process::{ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::Failure;
+use crate::shape::{Hole, is_met};
 use crate::workload::client;
 use crate::workload::documents::KEPT;
 
@@ -71,7 +72,7 @@ impl World {
 
     /// The record of an edit of one field is about that field, however often devices and server have started.
     pub(super) fn judge_record(&mut self, process: ProcessId, record: &[u8]) {
-        if !ONE_FIELD_EDITS_STAY_SMALL || !matches!(self.phase, Phase::Living(_)) {
+        if !is_met(Hole::EditsGrowWithStarts) || !matches!(self.phase, Phase::Living(_)) {
             return;
         }
         let Ok(transaction) = Transaction::decode(record) else { return };
@@ -94,7 +95,3 @@ const WITHIN_NS: u64 = 5 * SECOND;
 
 /// What a log group takes at least.
 const RECORD_BYTES_MAX: usize = 512;
-
-/// Whether the record of an edit is judged by its size. Off while it lists the whole vector that it builds on,
-/// which has one entry for each start of each device that ever wrote the document.
-const ONE_FIELD_EDITS_STAY_SMALL: bool = false;

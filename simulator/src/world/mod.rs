@@ -8,10 +8,12 @@ pub(crate) mod api;
 pub(crate) mod clock;
 mod faults;
 mod final_phase;
+mod hostile;
 mod journal;
 mod living;
 pub(crate) mod network;
 pub(crate) mod process;
+mod rekey;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -32,6 +34,7 @@ use crate::shape::{DeviceShape, Shape};
 use crate::trace::Trace;
 use crate::workload::client::Client;
 use crate::workload::device::Device;
+use crate::workload::hostile::Hostile;
 use clock::{Clock, MS, SECOND, US};
 use final_phase::Phase;
 use network::{Connection, ConnectionId, Owner, Side};
@@ -111,6 +114,9 @@ pub(crate) enum Event {
     /// The server commits something once all is well.
     Live,
     LiveOnDevices(u32),
+    HostileTurn(usize),
+    /// A credential is given other rights, or the change goes on.
+    Rekey,
 }
 
 /// Who waits for the answer to a request.
@@ -122,6 +128,8 @@ pub(crate) enum Asker {
     Local { rows: Vec<u8> },
     /// The operator, at the beginning.
     Setup,
+    /// The operator, who changes the rights of a credential.
+    Rekey,
 }
 
 /// One run. See the module.
@@ -144,6 +152,9 @@ pub(crate) struct World {
     armed: BTreeSet<ConnectionId>,
     pub(crate) clients: Vec<Client>,
     pub(crate) devices: Vec<Device>,
+    pub(crate) hostile: Vec<Hostile>,
+    /// A change of rights that the server has not made yet.
+    pub(crate) rekeying: Option<rekey::Rekeying>,
     pub(crate) ledger: Ledger,
     pub(crate) phase: Phase,
     work_ends_ns: u64,
@@ -197,6 +208,8 @@ impl World {
             armed: BTreeSet::new(),
             clients: Vec::new(),
             devices: Vec::new(),
+            hostile: Vec::new(),
+            rekeying: None,
             ledger: Ledger::default(),
             phase: Phase::SettingUp(0),
             work_ends_ns: u64::MAX,
@@ -216,6 +229,9 @@ impl World {
             let device =
                 Device::new(site, id, Rights::new(profile), &mut world.ledger, shape.split());
             world.devices.push(device);
+        }
+        if let Some(profile) = drawn.hostile {
+            world.hostile.push(Hostile::new(profile, shape.split()));
         }
         for profile in drawn.clients {
             let client = Client::new(&mut world.ledger, profile, shape.split());
@@ -339,6 +355,8 @@ impl World {
             Event::Check => self.on_check(),
             Event::Probe(device) => self.device_probes(device),
             Event::Live => self.on_live(),
+            Event::HostileTurn(index) => self.hostile_turn(index),
+            Event::Rekey => self.rekey(),
             Event::LiveOnDevices(step) => self.live_on_devices(step),
         }
     }
@@ -418,6 +436,7 @@ impl World {
                     self.on_local_answer(process, api::local(&rows, &outcome));
                 }
                 Some(Asker::Setup) => self.on_setup_answer(&outcome),
+                Some(Asker::Rekey) => self.on_rekey_answer(&outcome),
                 None => {
                     self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
@@ -429,6 +448,7 @@ impl World {
     fn on_vanished(&mut self, process: ProcessId, asker: Asker) {
         match asker {
             Asker::Http { .. } | Asker::Setup => {}
+            Asker::Rekey => self.on_rekey_vanished(),
             Asker::Local { .. } => self.on_local_vanished(process),
         }
     }

@@ -34,6 +34,8 @@ pub(crate) enum Side {
 pub(crate) enum Owner {
     Client(usize),
     Device(ProcessId),
+    /// A peer that lies.
+    Hostile(usize),
 }
 
 /// One connection with both its machines.
@@ -69,8 +71,13 @@ impl World {
         let now = self.instant();
         let mut near = ClientConnection::new(config.clone(), None, now).expect("there is no TLS");
         let far = ServerConnection::new(config, None, now).expect("there is no TLS");
-        if let Owner::Device(device) = owner {
-            let token = format!("Bearer {}", self.devices[device - 1].token());
+        let token = match owner {
+            Owner::Client(_) => None,
+            Owner::Device(device) => Some(self.devices[device - 1].token()),
+            Owner::Hostile(index) => Some(self.hostile[index].profile.key().to_owned()),
+        };
+        if let Some(token) = token {
+            let token = format!("Bearer {token}");
             let request = WebSocketRequest {
                 target: "/_ditto",
                 host: "server",
@@ -158,7 +165,7 @@ impl World {
     /// True while the direction of a device's connection lets nothing through.
     fn is_blocked(&self, owner: Owner, to: Side) -> bool {
         match owner {
-            Owner::Client(_) => false,
+            Owner::Client(_) | Owner::Hostile(_) => false,
             Owner::Device(device) => self.devices[device - 1].blocked[to as usize],
         }
     }
@@ -327,6 +334,7 @@ impl World {
             (Owner::Device(_), NetEvent::WebSocketClosed { .. } | NetEvent::Closed { .. }) => {
                 self.lose_near(id);
             }
+            (Owner::Hostile(index), event) => self.on_hostile_event(index, id, event),
             (Owner::Device(_), _) => {}
         }
     }
@@ -403,6 +411,7 @@ impl World {
         let had_session = std::mem::take(&mut connection.has_near_session);
         match connection.owner {
             Owner::Client(client) => self.on_client_lost(client, id),
+            Owner::Hostile(index) => self.on_hostile_lost(index, id),
             Owner::Device(device) => {
                 if had_session {
                     self.session(device, 0, id, SessionInput::Closed);

@@ -12,6 +12,8 @@ use super::{Event, Failure, World};
 use crate::check::promise::Promise;
 use crate::check::wire::Told;
 use crate::coverage::Seen;
+use crate::profile::Rights;
+use crate::shape::{Hole, is_met};
 
 impl World {
     pub(super) fn open_session(&mut self, device: ProcessId, id: ConnectionId) {
@@ -81,7 +83,10 @@ impl World {
         if reason.contains("eplaced") {
             self.coverage.saw(Seen::ReplacedSession);
         }
-        self.judge_close(process, reason);
+        let owner = self.connections.get(&id).map(|connection| connection.owner);
+        if !matches!(owner, Some(Owner::Hostile(_))) {
+            self.judge_close(process, reason);
+        }
         let now = self.instant();
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if process == SERVER {
@@ -135,7 +140,7 @@ impl World {
 
     /// While it works, a device asks now and then.
     pub(crate) fn device_probes(&mut self, device: ProcessId) {
-        if !self.is_working() {
+        if !self.is_working() || !is_met(Hole::SyncedTooEarly) {
             return;
         }
         let pause_ns = 500 * MS + self.delays.below(2 * SECOND);
@@ -151,7 +156,7 @@ impl World {
     fn keep_promise(&mut self, device: ProcessId, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(promise) = connection.promises.pop_front() else { return };
-        if promise.is_void || !self.is_ready(SERVER) {
+        if promise.is_void || !self.is_ready(SERVER) || !is_met(Hole::SyncedTooEarly) {
             return self.on_synced(device, id, promise.round);
         }
         let (local, server) = (self.documents(device), self.documents(SERVER));
@@ -183,13 +188,20 @@ impl World {
             return connection.wire.device_says(frame);
         }
         let told = connection.wire.server_says(frame);
-        let Owner::Device(device) = connection.owner else { return };
-        let rights = &self.devices[device - 1].rights;
         let now_ns = self.clock.now_ns();
+        let (rights, peer) = match connection.owner {
+            Owner::Client(_) => return,
+            Owner::Device(device) => {
+                (self.devices[device - 1].rights.clone(), format!("device {device}"))
+            }
+            Owner::Hostile(index) => {
+                (Rights::new(self.hostile[index].profile), "the peer that lies".to_owned())
+            }
+        };
         let is_leak = |told: &Told| !rights.may_be_told(&told.collection, &told.id, now_ns);
         let leak = told.into_iter().find(is_leak);
         if let Some(Told { collection, id, what }) = leak {
-            let text = format!("{collection} {id} {what}, to device {device} with {rights:?}");
+            let text = format!("{collection} {id} {what}, to {peer} with {rights:?}");
             self.fail(Failure::new("permission", text));
         }
     }
