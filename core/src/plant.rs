@@ -94,7 +94,7 @@ pub enum Plant {
 }
 
 impl Plant {
-    /// All of them.
+    /// Those that the simulator finds.
     pub const ALL: &[Self] = &[
         Self::AckBeforeSync,
         Self::WrongSync,
@@ -117,28 +117,32 @@ impl Plant {
         Self::SnapshotIgnored,
         Self::LockIgnored,
         Self::PartitionSkipped,
-        Self::LateAnswerTaken,
-        Self::JudgementTold,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,
         Self::MutationSeesUnreadable,
         Self::PermissionNotHashed,
-        Self::PermissionKept,
-        Self::ReplacedKept,
-        Self::StrangersKept,
+        Self::ReadRuleIgnoredInNews,
+        Self::ReadRuleIgnoredInOffers,
+        Self::ReadRuleIgnoredInAnswers,
+    ];
+
+    /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
+    pub const UNSEEN: &[Self] = &[
         Self::RetainedWhenFull,
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,
         Self::RefusedSyncTrusted,
-        Self::ReadRuleIgnoredInNews,
-        Self::ReadRuleIgnoredInOffers,
-        Self::ReadRuleIgnoredInAnswers,
+        Self::PermissionKept,
+        Self::ReplacedKept,
+        Self::StrangersKept,
         Self::ClockCheckSkipped,
         Self::WakeUpLost,
         Self::PositionReadLate,
         Self::FoldedUnderGroup,
         Self::PositionWithEveryPart,
+        Self::LateAnswerTaken,
+        Self::JudgementTold,
     ];
 }
 

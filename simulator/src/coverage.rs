@@ -142,4 +142,6 @@ const ALL: &[Seen] = &[
     Seen::ServerEvict,
     Seen::Initial,
     Seen::Synced,
+    Seen::Lie,
+    Seen::LiarShown,
 ];

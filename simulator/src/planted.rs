@@ -18,13 +18,17 @@ mod hunt {
 
     /// Runs each planted bug against seeds until one finds it.
     pub(crate) fn run(threads: usize, only: Option<&str>) -> bool {
-        let wanted: Vec<Plant> = Plant::ALL
-            .iter()
-            .copied()
-            .filter(|plant| only.is_none_or(|only| format!("{plant:?}") == only))
-            .collect();
+        let wanted: Vec<Plant> = match only {
+            None => Plant::ALL.to_vec(),
+            Some(name) => Plant::ALL
+                .iter()
+                .chain(Plant::UNSEEN)
+                .copied()
+                .filter(|plant| format!("{plant:?}") == name)
+                .collect(),
+        };
         if wanted.is_empty() {
-            println!("there is no such bug; there are {:?}", Plant::ALL);
+            println!("there is no such bug; there are {:?} and {:?}", Plant::ALL, Plant::UNSEEN);
             return false;
         }
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));

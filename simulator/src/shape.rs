@@ -40,18 +40,10 @@ impl Shape {
             _ => (8, None),
         };
         let devices = (0..1 + rng.below(4))
-            .map(|_| DeviceShape {
-                partitions: 1 + rng.below(2) as u16,
-                profile: if is_met(Hole::DevicesOfFewRights) { rights(rng) } else { writer(rng) },
-            })
+            .map(|_| DeviceShape { partitions: 1 + rng.below(2) as u16, profile: rights(rng) })
             .collect();
-        let clients =
-            (0..1 + rng.below(4))
-                .map(|_| {
-                    if is_met(Hole::ClientsOfFewRights) { rights(rng) } else { Profile::Everything }
-                })
-                .collect();
-        let hostile = (rng.one_in(3) && is_met(Hole::HostilePeers)).then(|| rights(rng));
+        let clients = (0..1 + rng.below(4)).map(|_| rights(rng)).collect();
+        let hostile = rng.one_in(3).then(|| rights(rng));
         Self { server_partitions, server_threads, devices, hostile, clients }
     }
 }
@@ -64,28 +56,15 @@ fn rights(rng: &mut Rng) -> Profile {
     Profile::ALL[rng.below(Profile::ALL.len() as u64) as usize]
 }
 
-/// Three of four may do everything, the others write some collections.
-fn writer(rng: &mut Rng) -> Profile {
-    if rng.one_in(4) { Profile::NoSecrets } else { Profile::Everything }
-}
-
 /// Holes that are known and open. The world or judge that meets one waits, so that seeds which fail say something
 /// new; `--open NAME` runs it all the same. Whoever mends a hole takes it out of here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hole {
-    /// Devices with narrow keys. Mended by the one judge of what peers send; out of the list once a thousand seeds
-    /// have passed with it.
-    DevicesOfFewRights,
-    /// Clients with narrow keys: a mutation judges its condition with documents in view that its key may not read,
-    /// and names them in its refusal.
-    ClientsOfFewRights,
-    /// Devices that ask while they work whether they are in sync: the question makes the host collect twice, the
-    /// answer to the first closes the group of the second, and "synced" is said of commits that were never told.
+    /// Devices that ask while they work whether they are in sync: some seeds hear "synced" of a commit that has not
+    /// come. Whether the sender or the judge is at fault is not known yet.
     SyncedTooEarly,
-    /// A peer that lies. Mended by the one judge of what peers send; out of the list once a thousand seeds have
-    /// passed with it.
-    HostilePeers,
-    /// A credential that is narrowed or widened while its session lives.
+    /// A credential that is narrowed or widened while its session lives: in three of a hundred worlds an edit of a
+    /// device does not reach the server after the last change. Seed 118 is one.
     RightsThatChange,
     /// The record of an edit of one field lists the whole vector that it builds on, which has an entry for each
     /// start of each device that ever wrote the document.
@@ -106,14 +85,8 @@ pub(crate) fn meet(name: &str) -> bool {
 }
 
 /// Those that are open.
-pub(crate) const OPEN: &[Hole] = &[
-    Hole::DevicesOfFewRights,
-    Hole::ClientsOfFewRights,
-    Hole::SyncedTooEarly,
-    Hole::HostilePeers,
-    Hole::RightsThatChange,
-    Hole::EditsGrowWithStarts,
-];
+pub(crate) const OPEN: &[Hole] =
+    &[Hole::SyncedTooEarly, Hole::RightsThatChange, Hole::EditsGrowWithStarts];
 
 /// Open holes that are met all the same, one bit each.
 static MET: AtomicU32 = AtomicU32::new(0);
