@@ -72,7 +72,7 @@ impl Profile {
     pub(crate) fn may_read(self, collection: &str, id: &str) -> bool {
         match self {
             Self::Everything | Self::NoSecrets => true,
-            Self::Overlapping if collection == "cars" => id < "d15" || id > "k1",
+            Self::Overlapping if collection == "cars" => !("d15"..="k1").contains(&id),
             Self::Overlapping => collection == "misc",
             Self::Reader => matches!(collection, "cars" | "misc"),
             Self::Writer | Self::Nothing => false,
@@ -84,7 +84,7 @@ impl Profile {
         match self {
             Self::Everything => true,
             Self::NoSecrets | Self::Writer => matches!(collection, "cars" | "misc"),
-            Self::Overlapping if collection == "cars" => id >= "d12" && id < "k3",
+            Self::Overlapping if collection == "cars" => ("d12".."k3").contains(&id),
             Self::Overlapping => collection == "misc",
             Self::Reader | Self::Nothing => false,
         }

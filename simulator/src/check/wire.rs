@@ -175,8 +175,10 @@ mod tests {
         let mut wire = Wire::default();
         let left =
             UpdateItem { key: key("d1"), body: ItemBody::Left { digest: Digest::default() } };
-        let told: Vec<Told> =
-            update(&[left.clone()]).iter().flat_map(|frame| wire.server_says(frame)).collect();
+        let told: Vec<Told> = update(std::slice::from_ref(&left))
+            .iter()
+            .flat_map(|frame| wire.server_says(frame))
+            .collect();
         assert_eq!(told.len(), 1);
         assert_eq!((&*told[0].id, told[0].what), ("d1", "is said to have left"));
 

@@ -148,12 +148,12 @@ impl Device {
         let cars = match self.interest {
             Interest::Everything => "SELECT * FROM cars".to_owned(),
             // Half of the devices bind arguments.
-            Interest::Group(group) if self.number % 2 == 0 => {
+            Interest::Group(group) if self.number.is_multiple_of(2) => {
                 args.insert("group", Value::from(group));
                 "SELECT * FROM cars WHERE grp = :group".to_owned()
             }
             Interest::Group(group) => format!("SELECT * FROM cars WHERE grp = {group}"),
-            Interest::Below(2) if self.number % 2 == 0 => {
+            Interest::Below(2) if self.number.is_multiple_of(2) => {
                 "SELECT * FROM cars WHERE grp IN (0, 1)".to_owned()
             }
             Interest::Below(group) => format!("SELECT * FROM cars WHERE grp < {group}"),

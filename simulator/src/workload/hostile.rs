@@ -310,7 +310,7 @@ impl Hostile {
         let dot = Dot { hlc, actor: self.actor() };
         let mut edit = Edit::new(&Document::new(), dot);
         edit.insert();
-        let path = Path::from_steps(&[LIE]).expect("one short step is a path");
+        let path = Path::from_steps([LIE]).expect("one short step is a path");
         let text = if self.rng.one_in(20) { "lie".repeat(40_000) } else { "lie".to_owned() };
         edit.set_register(&path, Value::from(&*text)).expect("the path is not the root");
         if is_deletion {
