@@ -1,0 +1,259 @@
+//! The copy of the workspace with all drawn mutants in it, and its build.
+//!
+//! The copy lies in `target/mutants` and is written only where it differs, so that a second run builds little. It is
+//! built beside the planted bugs, with which it shares what others have written.
+//! A change that does not compile (a value moved twice, a type that has no `-`) is taken out, and another is drawn.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::draw::Draw;
+use crate::find::Site;
+
+/// Asks for the number of the mutant that is made, in every crate that has mutants.
+const SWITCH: &str = r#"//! Chooses one mutant at the start of the process.
+#![allow(missing_docs, clippy::all)]
+use std::sync::OnceLock;
+
+static CHOSEN: OnceLock<usize> = OnceLock::new();
+
+#[inline]
+pub fn is(number: usize) -> bool {
+    let chosen = || std::env::var("BIGPEER_MUTANT").ok().and_then(|n| n.parse().ok()).unwrap_or(0);
+    *CHOSEN.get_or_init(chosen) == number
+}
+"#;
+
+/// A number that runs below zero is found where it happens.
+const PROFILES: &str = r#"
+[profile.release.package.bigpeer-core]
+overflow-checks = true
+debug-assertions = true
+
+[profile.release.package.bigpeer-connection]
+overflow-checks = true
+debug-assertions = true
+"#;
+
+/// The crates that have mutants, by the folders of their sources.
+const CRATES: [(&str, &str); 2] =
+    [("core/src", "bigpeer-core"), ("server/connection/src", "bigpeer-connection")];
+
+pub(crate) struct Tree {
+    root: PathBuf,
+    target: PathBuf,
+    /// Everything that git knows of, from the root.
+    files: Vec<PathBuf>,
+    workspace: PathBuf,
+}
+
+/// One failed build: the numbers of the mutants that do not compile.
+type Broken = BTreeSet<usize>;
+
+/// In each rewritten file, the bytes of each mutant.
+type Places = BTreeMap<PathBuf, Vec<(Range<usize>, usize)>>;
+
+impl Tree {
+    /// Copies the workspace.
+    pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
+        let root = workspace.join("target/mutants");
+        let target = workspace.join("target/planted");
+        let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(workspace).output();
+        let listed = listed.map_err(|error| format!("git ls-files: {error}"))?;
+        let text = String::from_utf8(listed.stdout).map_err(|_| "a file's name is no text")?;
+        let files = text.split_terminator('\0').map(PathBuf::from);
+        let files: Vec<_> = files.filter(|file| workspace.join(file).is_file()).collect();
+        if files.is_empty() {
+            return Err("git lists no files: the copy is made of what git knows".into());
+        }
+        let tree = Self { root, target, files, workspace: workspace.to_owned() };
+        for file in &tree.files {
+            let mut bytes = read(&tree.workspace.join(file))?;
+            if file == Path::new("Cargo.toml") {
+                bytes.extend_from_slice(PROFILES.as_bytes());
+            }
+            // The sources of mutants are written with their mutants in them.
+            if !CRATES.iter().any(|(folder, _)| file.starts_with(folder)) {
+                write(&tree.root.join(file), &bytes)?;
+            }
+        }
+        Ok(tree)
+    }
+
+    /// Writes the mutants and builds tests and simulator, and draws others for those that do not compile.
+    pub(crate) fn build<'a>(
+        &self,
+        sites: &'a [Site],
+        mutants: &mut BTreeMap<usize, &'a Site>,
+        draw: &mut Draw,
+    ) -> Result<(), String> {
+        for _ in 0..BUILDS_MAX {
+            let places = self.write(mutants)?;
+            let Some(broken) = self.compile(&places)? else { return Ok(()) };
+            println!("{} do not compile, and others are drawn", broken.len());
+            for number in broken {
+                mutants.remove(&number);
+                if let Some(site) = draw.take(sites, mutants) {
+                    mutants.insert(number, site);
+                }
+            }
+        }
+        Err(format!("after {BUILDS_MAX} builds some mutants still do not compile"))
+    }
+
+    fn write(&self, mutants: &BTreeMap<usize, &Site>) -> Result<Places, String> {
+        let mut places = Places::new();
+        for (folder, _) in CRATES {
+            write(&self.root.join(folder).join("mutant.rs"), SWITCH.as_bytes())?;
+            for file in self.files.iter().filter(|file| file.starts_with(folder)) {
+                let bytes = read(&self.workspace.join(file))?;
+                let mut text = String::from_utf8(bytes)
+                    .map_err(|_| format!("{} is no text", file.display()))?;
+                let found = places.entry(file.clone()).or_default();
+                rewrite(file, &mut text, mutants, found);
+                if file.ends_with("src/lib.rs") {
+                    text.push_str("\n#[doc(hidden)]\npub mod mutant;\n");
+                }
+                write(&self.root.join(file), text.as_bytes())?;
+            }
+        }
+        Ok(places)
+    }
+
+    /// The mutants that do not compile; none when all do.
+    fn compile(&self, places: &Places) -> Result<Option<Broken>, String> {
+        let mut broken = Broken::new();
+        let mut errors = Vec::new();
+        for message in self.cargo(&["check", "--tests", "--keep-going"])? {
+            let message = &message["message"];
+            if message["level"] != "error" {
+                continue;
+            }
+            let found = numbers(message, places);
+            if found.is_empty() && message["spans"].as_array().is_some_and(|all| !all.is_empty()) {
+                errors.push(message["rendered"].as_str().unwrap_or_default().to_owned());
+            }
+            broken.extend(found);
+        }
+        if broken.is_empty() && !errors.is_empty() {
+            return Err(format!("the copy does not compile:\n{}", errors.join("\n")));
+        }
+        Ok(Some(broken).filter(|broken| !broken.is_empty()))
+    }
+
+    /// Builds the unit tests of the crates; their programs by the folder of the sources.
+    pub(crate) fn unit_tests(&self) -> Result<Vec<(&'static str, PathBuf)>, String> {
+        let mut programs = Vec::new();
+        for message in self.cargo(&["test", "--no-run", "--lib"])? {
+            let Some(program) = message["executable"].as_str() else { continue };
+            let source = message["target"]["src_path"].as_str().unwrap_or_default();
+            let of = CRATES
+                .iter()
+                .find(|(folder, _)| Path::new(source).starts_with(self.root.join(folder)));
+            if let Some((folder, _)) = of {
+                programs.push((*folder, PathBuf::from(program)));
+            }
+        }
+        if programs.len() == CRATES.len() { Ok(programs) } else { Err(FAILED_BUILD.into()) }
+    }
+
+    /// Builds the simulator.
+    pub(crate) fn simulator(&self) -> Result<PathBuf, String> {
+        let built = self.run_cargo(&["build", "-p", "bigpeer-simulator"])?;
+        let program = built.iter().rev().find_map(|message| message["executable"].as_str());
+        program.map(PathBuf::from).ok_or_else(|| FAILED_BUILD.into())
+    }
+
+    /// The folder of a crate in the copy.
+    pub(crate) fn folder(&self, sources: &str) -> PathBuf {
+        self.root.join(sources).parent().expect("sources lie in their crate").to_owned()
+    }
+
+    fn cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
+        let mut all = words.to_vec();
+        for (_, name) in CRATES {
+            all.extend(["-p", name]);
+        }
+        self.run_cargo(&all)
+    }
+
+    /// What cargo says, message by message. Without link-time optimization: it would only make the build longer.
+    fn run_cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
+        let output = Command::new("cargo")
+            .args(words)
+            .args(["--release", "--locked", "--message-format=json"])
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
+            .current_dir(&self.root)
+            .stderr(Stdio::inherit())
+            .output()
+            .map_err(|error| format!("cargo: {error}"))?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
+    }
+}
+
+/// Puts the mutants of one file into its text, from its end to its beginning, and notes where each came to lie.
+fn rewrite(
+    file: &Path,
+    text: &mut String,
+    mutants: &BTreeMap<usize, &Site>,
+    found: &mut Vec<(Range<usize>, usize)>,
+) {
+    let mut here: Vec<_> = mutants.iter().filter(|(_, site)| site.file == file).collect();
+    here.sort_by_key(|(_, site)| site.range.start);
+    let (mut new, mut last) = (String::with_capacity(text.len()), 0);
+    for (number, site) in here {
+        new.push_str(&text[last..site.range.start]);
+        let start = new.len();
+        new.push_str(&site.text(&format!("crate::mutant::is({number})")));
+        found.push((start..new.len(), *number));
+        last = site.range.end;
+    }
+    new.push_str(&text[last..]);
+    *text = new;
+}
+
+/// The mutants that an error points into.
+fn numbers(message: &Value, places: &Places) -> Broken {
+    let mut broken = Broken::new();
+    let children = message["children"].as_array().into_iter().flatten();
+    let messages = children.chain(std::iter::once(message));
+    for span in messages.flat_map(|message| message["spans"].as_array().into_iter().flatten()) {
+        let file = Path::new(span["file_name"].as_str().unwrap_or_default());
+        let (Some(start), Some(end)) = (span["byte_start"].as_u64(), span["byte_end"].as_u64())
+        else {
+            continue;
+        };
+        let span = start as usize..end as usize;
+        let here = places.get(file).into_iter().flatten();
+        let hit = here.filter(|(range, _)| range.start < span.end && span.start < range.end);
+        broken.extend(hit.map(|(_, number)| *number));
+    }
+    broken
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+/// Writes a file unless it holds these bytes: its time is what cargo looks at.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
+    if std::fs::read(path).is_ok_and(|held| held == bytes) {
+        return Ok(());
+    }
+    let folder = path.parent().expect("a file lies in a folder");
+    let failed = |error| format!("{}: {error}", path.display());
+    std::fs::create_dir_all(folder).map_err(failed)?;
+    std::fs::write(path, bytes).map_err(failed)
+}
+
+/// Each build takes out what does not compile; what is drawn instead may not either.
+const BUILDS_MAX: usize = 12;
+
+const FAILED_BUILD: &str = "the copy did not build; cargo has said why";
