@@ -62,7 +62,7 @@ pub struct ServeOptions {
     /// A name under which the admin listener answers, beside IP addresses and localhost; may be repeated
     #[arg(long, value_name = "NAME", env = "BIGPEER_ADMIN_HOST", value_delimiter = ',')]
     pub admin_host: Vec<String>,
-    /// An origin whose pages may open the sync WebSocket, such as https://app.example; may be repeated, * is any
+    /// An origin whose pages may open the sync WebSocket, such as `https://app.example`; may be repeated, * is any
     #[arg(
         long,
         value_name = "ORIGIN",
