@@ -2,7 +2,7 @@
 //! told from a directory of somebody else.
 //!
 //! The server and the device library open their directories with these functions. What stands in the files is theirs;
-//! [`format`] is the part of it that both share.
+//! [`mod@format`] is the part of it that both share.
 
 pub mod contents;
 pub mod files;
