@@ -1,8 +1,11 @@
-//! Judges one mutant: the unit tests of its crate first, then simulated worlds.
+//! Judges one mutant by the unit tests of its crate and by simulated worlds, and stops at the first that fails.
 
 use std::fmt;
+use std::io::{BufRead, BufReader};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::find::Site;
@@ -48,7 +51,7 @@ impl Judge {
         for (sources, program) in tree.unit_tests()? {
             let folder = tree.folder(sources);
             let began = Instant::now();
-            let ended = run(&program, &["-q"], &folder, 0, BASELINE_MAX)?;
+            let ended = run(&program, &[], &folder, 0, BASELINE_MAX)?;
             passes(&ended, "the unit tests")?;
             tests.push((sources, program, folder, began.elapsed()));
         }
@@ -60,51 +63,78 @@ impl Judge {
         Ok(Self { tests, simulator, seeds, seeds_time: began.elapsed() })
     }
 
+    /// The tests nearest to the mutant and a few worlds find most mutants at once; what they miss meets all the rest.
     pub(crate) fn judge(&self, number: usize, site: &Site) -> Result<Verdict, String> {
-        for (sources, program, folder, time) in &self.tests {
-            if !site.file.starts_with(sources) {
-                continue;
-            }
-            match run(program, &["-q"], folder, number, *time * SLOWER_MAX + GRACE)? {
-                None => return Ok(Verdict::FoundByTime("unit tests")),
-                Some(ended) if !ended.is_good => {
-                    return Ok(Verdict::FoundByTest(first_failed(&ended.text)));
-                }
-                Some(_) => {}
-            }
-        }
-        self.simulate(number)
-    }
-
-    /// A few seeds first: most of what the simulator finds it finds at once.
-    fn simulate(&self, number: usize) -> Result<Verdict, String> {
-        let mut from = 0;
-        for until in [4, 20, self.seeds] {
-            let until = until.min(self.seeds);
-            if from == until {
-                continue;
-            }
-            let range = format!("{from}..{until}");
-            let time = self.seeds_time * SLOWER_MAX + GRACE;
-            match run(&self.simulator, &["--seeds", &range], Path::new("."), number, time)? {
-                None => return Ok(Verdict::FoundByTime("simulator")),
-                Some(ended) if !ended.is_good => {
-                    return Ok(Verdict::FoundBySimulator(first_seed(&ended.text)));
-                }
-                Some(_) => from = until,
+        let near = modules(&site.file);
+        let near = near.iter().map(|module| self.test(number, site, Some(module)));
+        let few = FEW_SEEDS.min(self.seeds);
+        let near = near.chain(std::iter::once_with(|| self.simulate(number, 0..few)));
+        let all = std::iter::once_with(|| self.test(number, site, None));
+        let all = all.chain(std::iter::once_with(|| self.simulate(number, few..self.seeds)));
+        for verdict in near.chain(all) {
+            match verdict? {
+                Verdict::Survived => {}
+                found => return Ok(found),
             }
         }
         Ok(Verdict::Survived)
     }
+
+    /// Runs the unit tests of the mutant's crate, those of one module or all.
+    fn test(&self, number: usize, site: &Site, module: Option<&str>) -> Result<Verdict, String> {
+        let here = self.tests.iter().filter(|(sources, ..)| site.file.starts_with(sources));
+        for (_, program, folder, time) in here {
+            let filter: Vec<_> = module.into_iter().collect();
+            match run(program, &filter, folder, number, *time * SLOWER_MAX + GRACE)? {
+                None => return Ok(Verdict::FoundByTime("unit tests")),
+                Some(ended) if !ended.is_good => return Ok(Verdict::FoundByTest(ended.failed)),
+                Some(_) => {}
+            }
+        }
+        Ok(Verdict::Survived)
+    }
+
+    fn simulate(&self, number: usize, seeds: Range<u64>) -> Result<Verdict, String> {
+        if seeds.is_empty() {
+            return Ok(Verdict::Survived);
+        }
+        let range = format!("{}..{}", seeds.start, seeds.end);
+        let time = self.seeds_time * SLOWER_MAX + GRACE;
+        let ended = run(&self.simulator, &["--seeds", &range], Path::new("."), number, time)?;
+        Ok(match ended {
+            None => Verdict::FoundByTime("simulator"),
+            Some(ended) if !ended.is_good => Verdict::FoundBySimulator(ended.failed),
+            Some(_) => Verdict::Survived,
+        })
+    }
+}
+
+/// The modules of tests that lie nearest to a file, nearest first: its own, then the folder's above it.
+fn modules(file: &Path) -> Vec<String> {
+    let inside = file.iter().skip_while(|part| *part != "src").skip(1);
+    let mut path: Vec<_> = inside.filter_map(|part| part.to_str()).collect();
+    let mut modules = Vec::new();
+    if let Some(last) = path.last_mut() {
+        *last = last.trim_end_matches(".rs");
+    }
+    if path.last() == Some(&"mod") {
+        path.pop();
+    }
+    while !path.is_empty() {
+        modules.push(format!("{}::", path.join("::")));
+        path.pop();
+    }
+    modules
 }
 
 struct Ended {
     is_good: bool,
-    text: String,
+    /// The first test that failed, or the first world with its rule.
+    failed: String,
 }
 
-/// Runs a program with one mutant; none when it did not end in time. Its memory is bounded: a loop that lost its
-/// end often allocates.
+/// Runs a program with one mutant until it ends or says that something failed; none when it did neither in time.
+/// Its memory is bounded: a loop that lost its end often allocates.
 fn run(
     program: &Path,
     words: &[&str],
@@ -113,8 +143,6 @@ fn run(
     time: Duration,
 ) -> Result<Option<Ended>, String> {
     let failed = |error| format!("{}: {error}", program.display());
-    let output = std::env::temp_dir().join(format!("bigpeer-mutant-{}", std::process::id()));
-    let file = std::fs::File::create(&output).map_err(failed)?;
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
         .arg(program)
@@ -122,47 +150,52 @@ fn run(
         .env("BIGPEER_MUTANT", number.to_string())
         .current_dir(folder)
         .stdin(Stdio::null())
-        .stdout(file)
+        .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    let began = Instant::now();
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            break Some(status);
+    let output = child.stdout.take().expect("it was asked for");
+    let (sender, said) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
+            if let Some(what) = failure(&String::from_utf8_lossy(&line)) {
+                // The other end is gone once it has heard of one.
+                let _ = sender.send(what);
+            }
         }
-        if began.elapsed() > time {
-            child.kill().map_err(failed)?;
-            child.wait().map_err(failed)?;
-            break None;
+    });
+    // Ends with the first failure, with the time, or when the program has closed its output: it is ending.
+    let heard = said.recv_timeout(time);
+    if heard != Err(RecvTimeoutError::Disconnected) {
+        child.kill().map_err(failed)?;
+    }
+    let status = child.wait().map_err(failed)?;
+    reader.join().expect("the reader only reads");
+    Ok(match heard {
+        Ok(failed) => Some(Ended { is_good: false, failed }),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => {
+            let failed = format!("{} ended badly", program.display());
+            Some(Ended { is_good: status.success(), failed })
         }
-        std::thread::sleep(PAUSE);
-    };
-    let text = String::from_utf8_lossy(&std::fs::read(&output).map_err(failed)?).into_owned();
-    std::fs::remove_file(&output).map_err(failed)?;
-    Ok(status.map(|status| Ended { is_good: status.success(), text }))
+    })
+}
+
+/// A failure in a line of output: the name of a test, or a seed with its rule.
+fn failure(line: &str) -> Option<String> {
+    if let Some(test) = line.strip_prefix("test ") {
+        return Some(test.strip_suffix(" ... FAILED")?.to_owned());
+    }
+    let seed = line.starts_with("seed ").then_some(line)?;
+    Some(seed.split_once(']').map_or(seed, |(rule, _)| rule).to_owned())
 }
 
 fn passes(ended: &Option<Ended>, judge: &str) -> Result<(), String> {
     match ended {
         Some(ended) if ended.is_good => Ok(()),
-        Some(ended) => Err(format!("{judge} fail without any mutant:\n{}", ended.text)),
+        Some(ended) => Err(format!("{judge} fail without any mutant: {}", ended.failed)),
         None => Err(format!("{judge} did not end within {BASELINE_MAX:?} without any mutant")),
     }
-}
-
-/// The name of the first test in the list of those that failed.
-fn first_failed(text: &str) -> String {
-    let listed = text.rsplit_once("failures:\n").map_or("", |(_, list)| list);
-    let name = listed.lines().map(str::trim).find(|line| !line.is_empty());
-    name.unwrap_or("the unit tests ended badly").to_owned()
-}
-
-/// The first failed seed with its rule.
-fn first_seed(text: &str) -> String {
-    let line = text.lines().find(|line| line.starts_with("seed "));
-    let line = line.unwrap_or("the simulator ended badly");
-    line.split_once(']').map_or(line, |(rule, _)| rule).to_owned()
 }
 
 /// A mutant may make things slower without being wrong.
@@ -170,4 +203,26 @@ const SLOWER_MAX: u32 = 4;
 const GRACE: Duration = Duration::from_secs(20);
 const BASELINE_MAX: Duration = Duration::from_secs(1_800);
 const MEMORY_KIB: u64 = 8 << 20;
-const PAUSE: Duration = Duration::from_millis(10);
+/// Most of what worlds find they find among the first.
+const FEW_SEEDS: u64 = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_tests_come_first() {
+        assert_eq!(
+            modules(Path::new("core/src/store/apply/fold.rs")),
+            ["store::apply::fold::", "store::apply::", "store::"]
+        );
+        assert_eq!(modules(Path::new("core/src/node/mod.rs")), ["node::"]);
+    }
+
+    #[test]
+    fn the_first_failure_is_heard_in_what_programs_print() {
+        assert_eq!(failure("test a::b ... FAILED"), Some("a::b".into()));
+        assert_eq!(failure("test a::b ... ok"), None);
+        assert_eq!(failure("seed 7: [model] x"), Some("seed 7: [model".into()));
+    }
+}
