@@ -3,7 +3,8 @@
 //! `tests/run` runs each of them short, on one driver drawn by the day, so that a week meets every driver;
 //! `tests/run hostile` runs them in full, on all drivers. A theme asserts counts in both; times are printed.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::fmt;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::suite::{DRIVERS_DEFAULT, Driver, drivers};
 
@@ -38,6 +39,59 @@ pub fn hostile_drivers() -> Vec<Driver> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the epoch is past");
     let day = since.as_secs() / SECONDS_PER_DAY;
     vec![all[(day % all.len() as u64) as usize]]
+}
+
+/// The times that honest requests took beside an enemy, or without one.
+#[derive(Debug, Default)]
+pub struct Waits {
+    /// Each answered request.
+    sorted: Vec<Duration>,
+}
+
+impl Waits {
+    /// Asks again and again for so long, and measures each answer.
+    pub fn during(time: Duration, mut ask: impl FnMut()) -> Self {
+        let begun = Instant::now();
+        let mut sorted = Vec::new();
+        while begun.elapsed() < time {
+            let asked = Instant::now();
+            ask();
+            sorted.push(asked.elapsed());
+        }
+        sorted.sort_unstable();
+        Self { sorted }
+    }
+
+    /// The number of answers.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.sorted.len()
+    }
+
+    /// The time within which so many of a thousand were answered; zero if nothing was.
+    #[must_use]
+    pub fn permille(&self, share: usize) -> Duration {
+        let at = (self.sorted.len() * share / 1000).min(self.sorted.len().saturating_sub(1));
+        self.sorted.get(at).copied().unwrap_or_default()
+    }
+
+    /// The p99 of these by that of others, for people to read.
+    #[must_use]
+    pub fn p99_ratio(&self, quiet: &Self) -> f64 {
+        self.permille(990).as_secs_f64() / quiet.permille(990).as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+impl fmt::Display for Waits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (median, p99) = (self.permille(500), self.permille(990));
+        write!(
+            f,
+            "{} answers, p50 {median:.1?}, p99 {p99:.1?}, max {:.1?}",
+            self.count(),
+            self.permille(1000)
+        )
+    }
 }
 
 const SECONDS_PER_DAY: u64 = 86_400;

@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bigpeer_tests::hostile::{flood_time, sized};
+use bigpeer_tests::hostile::{Waits, flood_time, sized};
 use bigpeer_tests::hostile_suite;
 use bigpeer_tests::http::{Connection, is_hang_up, request};
 use bigpeer_tests::scratch::Scratch;
@@ -38,6 +38,9 @@ const KEPT_MIB_MAX: u64 = 24;
 /// What all unfinished input may take: the server's `INPUT_BYTES_MAX`, and as much again that the allocator keeps of
 /// bodies given up while others come.
 const INPUT_MIB_MAX: u64 = 2 * 128;
+
+/// Between two pieces of a slow sender: its rate is what makes it an enemy.
+const SENDERS_PAUSE: Duration = Duration::from_millis(100);
 
 /// A server with one document.
 struct Setting {
@@ -75,17 +78,12 @@ impl Setting {
         line.and_then(|value| value.parse().ok()).unwrap_or_else(|| panic!("no {name} in {text}"))
     }
 
-    /// Reads for so long; how many were answered, and the slowest.
-    fn read_for(client: &mut Client, time: Duration) -> (usize, Duration) {
-        let (begun, mut count, mut slowest) = (Instant::now(), 0, Duration::ZERO);
-        while begun.elapsed() < time {
-            let asked = Instant::now();
+    /// Reads for so long, one read after the other.
+    fn read_for(client: &mut Client, time: Duration) -> Waits {
+        Waits::during(time, || {
             let rows = client.select("SELECT * FROM cars WHERE _id = 'kept'", &json!({}));
             assert_eq!(rows.len(), 1);
-            slowest = slowest.max(asked.elapsed());
-            count += 1;
-        }
-        (count, slowest)
+        })
     }
 
     /// Reads without and beside an enemy, and prints both; the enemy runs until it is told to stop.
@@ -108,21 +106,19 @@ impl Setting {
         });
         let most = most.load(Ordering::Relaxed) as u64;
         eprintln!(
-            "{driver}, {what}: quiet {} reads in {:?}, slowest {:?}, {before} MiB; beside it {} reads in {:?}, slowest \
-             {:?}, at most {most} MiB",
-            quiet.0,
-            flood_time() / 2,
-            quiet.1,
-            beside.0,
-            flood_time(),
-            beside.1
+            "{driver}, {what}: quiet {quiet}; beside it {beside}; p99 {:.1} x",
+            beside.p99_ratio(&quiet)
         );
-        assert!(beside.0 > 0, "honest reads are answered beside {what}");
+        assert!(beside.count() > 0, "honest reads are answered beside {what}");
         let ended = Instant::now();
         wait_until("what strangers held goes back to the system", || {
             (self.resident_mib() <= before * 12 / 10 + KEPT_MIB_MAX).then_some(())
         });
-        eprintln!("{driver}, {what}: {} MiB {:?} after", self.resident_mib(), ended.elapsed());
+        eprintln!(
+            "{driver}, {what}: {before} MiB before, at most {most} MiB, {} MiB {:.1?} after",
+            self.resident_mib(),
+            ended.elapsed()
+        );
         most.saturating_sub(before)
     }
 
@@ -181,7 +177,7 @@ fn bodies_of_strangers_are_refused_at_their_heads(driver: Driver) {
                 let _ = stream.write_all(&head);
                 held.push(stream);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(SENDERS_PAUSE);
         }
     });
     let refused = refused.load(Ordering::Relaxed);
@@ -222,7 +218,7 @@ fn slow_bodies_of_clients_share_one_bound_and_honest_ones_are_answered(driver: D
                 }
                 true
             });
-            std::thread::sleep(Duration::from_millis(10));
+            std::thread::sleep(SENDERS_PAUSE / 10);
         }
         for (mut stream, _) in streams {
             stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
@@ -264,7 +260,7 @@ fn frames_before_the_preamble_hold_8_kib(driver: Driver) {
                 let _ = stream.write_all(&FRAME_BYTES.to_le_bytes());
                 held.push(stream);
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(SENDERS_PAUSE);
         }
     });
     let closed = closed.load(Ordering::Relaxed);
