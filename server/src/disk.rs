@@ -99,7 +99,7 @@ fn is_of_checkpoints(command: &DiskCommand) -> bool {
         | DiskCommand::Delete { file }
         | DiskCommand::Read { file, .. } => file,
     };
-    name.split('/').next() == Some(CHECKPOINT_DIR)
+    directory_of(name) == CHECKPOINT_DIR
 }
 
 /// Carries out commands on the calling thread, for those who have nothing else to do meanwhile.
@@ -136,17 +136,30 @@ struct Open {
 }
 
 impl Open {
-    /// Segments are named by number: the oldest leaves first.
+    /// Of each directory the newest files stay, whose names are the greatest: the segment that is written and the next,
+    /// the checkpoint that is made. The rest would take descriptors that are kept free for these.
     fn keep(&mut self, name: &FileName, file: Arc<File>) {
-        if self.files.len() >= FILES_OPEN_MAX {
-            self.files.pop_first();
-        }
         self.files.insert(name.clone(), file);
+        let siblings =
+            || self.files.keys().filter(|other| directory_of(other) == directory_of(name));
+        if siblings().count() > FILES_OPEN_MAX {
+            let oldest = siblings().find(|&other| other != name).cloned();
+            self.files.remove(&oldest.expect("there are several"));
+        }
     }
 }
 
-/// The most files that are kept open.
-const FILES_OPEN_MAX: usize = 16;
+fn directory_of(file: &str) -> &str {
+    file.split('/').next().expect("also an empty name has a first part")
+}
+
+/// The most files of one directory that are kept open: a segment that is written, one that is ready, and a longer one
+/// that is made to take its place.
+const FILES_OPEN_MAX: usize = 3;
+
+/// The most descriptors that the disk threads take beside those of their directories: the files of the log and of the
+/// checkpoints, and one for each thread's command.
+pub const DESCRIPTORS_MAX: u64 = 2 * FILES_OPEN_MAX as u64 + 3;
 
 /// The segment that is written and the one that is ready.
 const SEGMENTS_HELD: usize = 2;
@@ -327,11 +340,45 @@ mod tests {
         done.result
     }
 
-    #[test]
-    fn commands_do_what_the_seam_says() {
-        let root = std::env::temp_dir().join(format!("bigpeer-disk-{}", std::process::id()));
+    fn scratch(name: &str) -> PathBuf {
+        let root = std::env::temp_dir().join(format!("bigpeer-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).expect("temporary");
+        root
+    }
+
+    #[test]
+    fn however_many_files_come_and_go_a_few_stay_open_and_those_are_the_newest() {
+        let root = scratch("open");
+        let worker = Worker::new(&root);
+        let execute = |command| worker.execute(command).expect("it is a plain directory");
+        for dir in ["log", CHECKPOINT_DIR] {
+            execute(DiskCommand::List { dir: dir.into() });
+        }
+        for number in 1..20 {
+            for dir in ["log", CHECKPOINT_DIR] {
+                let tmp: FileName = format!("{dir}/spare.tmp").into();
+                let to: FileName = format!("{dir}/{number:016x}.seg").into();
+                execute(DiskCommand::Create {
+                    file: tmp.clone(),
+                    len_bytes: 512,
+                    keep_free_bytes: 0,
+                });
+                execute(DiskCommand::Rename { from: tmp, to });
+                let oldest: FileName = format!("{dir}/{:016x}.seg", 1).into();
+                execute(DiskCommand::Sync { file: oldest });
+            }
+            let open = worker.open();
+            assert!(open.files.len() + 3 <= DESCRIPTORS_MAX as usize, "{:?}", open.files.keys());
+            let newest: FileName = format!("log/{number:016x}.seg").into();
+            assert!(open.files.contains_key(&newest), "the segment that is written stays");
+        }
+        fs::remove_dir_all(&root).expect("ours");
+    }
+
+    #[test]
+    fn commands_do_what_the_seam_says() {
+        let root = scratch("disk");
         let (_parker, unparker) = bigpeer_mailbox::parker(|| {});
         let pool = DiskPool::start(DiskHere::new(&root), &unparker).expect("threads");
         for dir in ["log", CHECKPOINT_DIR] {

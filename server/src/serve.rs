@@ -26,7 +26,7 @@ use crate::api::Door;
 use crate::api::gate::Gate;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
-use crate::disk::{DiskHere, DiskPool};
+use crate::disk::{self, DiskHere, DiskPool};
 use crate::driver::listen::{self, Acceptor, BindError, Bound};
 use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
@@ -301,7 +301,7 @@ fn open(
         config = config.on_volume(volume_bytes);
     }
     config.expected = directory.log_expected();
-    let now = Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
+    let now = || Now { mono: clock.mono(), wall: clock.wall(), ..Now::default() };
     let mut disk = DiskHere::new(&directory.path);
     let execute = |op, command| disk.execute(op, command);
     let sizes = LogSizes { volume_bytes, checkpoint_after };
@@ -378,10 +378,14 @@ fn input_bytes_max(threads: u16) -> usize {
     (INPUT_BYTES_MAX / usize::from(threads)).max(bodies)
 }
 
-/// The number from which on descriptors are left for the files of the log: an eighth of all, at least eight.
+/// The number from which on descriptors are left for the files of the log: an eighth of all, and never fewer than the
+/// disk's threads and the acceptor take.
 fn sockets_max(descriptors: u64) -> u64 {
-    descriptors.saturating_sub((descriptors / 8).clamp(8, DESCRIPTORS_RESERVED))
+    descriptors.saturating_sub((descriptors / 8).clamp(DESCRIPTORS_LEAST, DESCRIPTORS_RESERVED))
 }
+
+/// The disk's, one for a connection that is only accepted to be closed, and one for a certificate that is read again.
+const DESCRIPTORS_LEAST: u64 = disk::DESCRIPTORS_MAX + 2;
 
 /// What the process needs beside connections, in file descriptors.
 const DESCRIPTORS_RESERVED: u64 = 64;

@@ -33,7 +33,7 @@ pub struct LogSizes {
     pub checkpoint_after: Option<u64>,
 }
 
-/// Opens a log; `execute` carries out its disk commands.
+/// Opens a log; `execute` carries out its disk commands, and `clock` says what the time is.
 ///
 /// # Errors
 ///
@@ -42,26 +42,34 @@ pub fn open_log(
     config: LogConfig,
     partitions: u16,
     sizes: LogSizes,
-    now: Now,
+    clock: impl Fn() -> Now,
     mut execute: impl FnMut(DiskOp, DiskCommand) -> DiskDone,
 ) -> Result<OpenLog, LogError> {
-    let mut journal = Journal::open(config, partitions, now);
+    let mut journal = Journal::open(config, partitions, clock());
     if let Some(bytes) = sizes.checkpoint_after {
         journal.set_checkpoint_after(bytes);
     }
     if let Some(bytes) = sizes.volume_bytes {
         journal.set_volume(bytes);
     }
-    while let Some(output) = journal.poll_output() {
-        match output {
-            JournalOutput::Disk(op, command) => journal.handle_disk(execute(op, command), now),
-            JournalOutput::Opened(opened) => return Ok(OpenLog { journal, opened }),
-            JournalOutput::Checkpoint(event) => log_checkpoint(&event),
-            JournalOutput::Failed(error) => return Err(error),
-            _ => {}
+    loop {
+        while let Some(output) = journal.poll_output() {
+            match output {
+                JournalOutput::Disk(op, command) => {
+                    journal.handle_disk(execute(op, command), clock());
+                }
+                JournalOutput::Opened(opened) => return Ok(OpenLog { journal, opened }),
+                JournalOutput::Checkpoint(event) => log_checkpoint(&event),
+                JournalOutput::Failed(error) => return Err(error),
+                _ => {}
+            }
         }
+        // The disk was short of something, and the log asks once more.
+        let again_at = journal.poll_timeout();
+        let again_at = again_at.expect("a log that waits for nothing has opened or failed");
+        std::thread::sleep(again_at.since(clock().mono));
+        journal.handle_timeout(clock());
     }
-    unreachable!("a log that waits for nothing has opened or failed")
 }
 
 fn log_checkpoint(event: &CheckpointEvent) {

@@ -43,10 +43,16 @@ impl Server {
         config.segment_bytes = 1 << 20;
         let at = Now { mono: now, wall: WALL, ..Now::default() };
         let mut log = Some(
-            open_log(config, PARTITIONS, LogSizes::default(), at, |op, command| {
-                disk.submit(op, command);
-                disk.complete(op).expect("it was just submitted")
-            })
+            open_log(
+                config,
+                PARTITIONS,
+                LogSizes::default(),
+                || at,
+                |op, command| {
+                    disk.submit(op, command);
+                    disk.complete(op).expect("it was just submitted")
+                },
+            )
             .expect("the log is whole"),
         );
         let shards = (0..threads).map(|thread| {

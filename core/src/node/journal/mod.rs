@@ -4,6 +4,7 @@
 //! it, and tells every node that waits when the log fails. It starts from the newest checkpoint, and makes a new
 //! one whenever replaying the log would cost more; then the log is trimmed.
 
+mod again;
 mod checkpoints;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -21,6 +22,7 @@ use crate::log::{
 };
 use crate::seam::Now;
 use crate::time::Instant;
+use again::Again;
 use checkpoints::{Assembly, Checkpoints, Relief, Step};
 
 /// What the owner of a journal must do or pass on.
@@ -106,6 +108,7 @@ pub struct Journal {
     found: Option<CheckpointInfo>,
     assembly: Assembly,
     checkpoints: Checkpoints,
+    again: Again,
     /// None until the newest checkpoint is known.
     log: Option<Log>,
     partitions: u16,
@@ -150,6 +153,7 @@ impl Journal {
             found: None,
             assembly: Assembly::default(),
             checkpoints: Checkpoints::new(partitions),
+            again: Again::default(),
             log: None,
             partitions,
             is_sealing: false,
@@ -185,10 +189,12 @@ impl Journal {
         let done = DiskDone { op: DiskOp(number / 2), result };
         if number % 2 == OF_LOG {
             self.log.as_mut().expect("it gave the command").handle_disk(done, now);
-        } else if self.replayed {
-            self.checkpoints.handle_disk(done, now.mono);
-        } else {
-            self.reader.handle_disk(done);
+        } else if let Some(done) = self.again.filter(done, now.mono) {
+            if self.replayed {
+                self.checkpoints.handle_disk(done, now.mono);
+            } else {
+                self.reader.handle_disk(done);
+            }
         }
         self.drain(now);
     }
@@ -225,6 +231,9 @@ impl Journal {
 
     /// A moment of [`poll_timeout`](Self::poll_timeout) is reached.
     pub fn handle_timeout(&mut self, now: Now) {
+        for (op, command) in self.again.take_due(now.mono) {
+            self.give_for_checkpoints(op, command);
+        }
         if let Some(log) = &mut self.log {
             log.handle_timeout(now);
         }
@@ -235,9 +244,9 @@ impl Journal {
     /// When to call [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let log = self.log.as_ref()?.poll_timeout();
+        let log = self.log.as_ref().and_then(Log::poll_timeout);
         let checkpoint = self.checkpoints.retry_at().filter(|_| self.may_checkpoint());
-        log.into_iter().chain(checkpoint).min()
+        [log, checkpoint, self.again.at()].into_iter().flatten().min()
     }
 
     /// Stops: what was appended becomes durable, then `Sealed` comes.
@@ -291,10 +300,7 @@ impl Journal {
 
     fn on_reader(&mut self, output: ReaderOutput, now: Now) {
         match output {
-            ReaderOutput::Disk(DiskOp(number), command) => {
-                let op = DiskOp(2 * number + OF_CHECKPOINT);
-                self.outputs.push_back(JournalOutput::Disk(op, command));
-            }
+            ReaderOutput::Disk(op, command) => self.give_for_checkpoints(op, command),
             ReaderOutput::Skipped { file, reason } => {
                 let event = CheckpointEvent::Skipped { file, reason };
                 self.outputs.push_back(JournalOutput::Checkpoint(event));
@@ -319,6 +325,11 @@ impl Journal {
             }
             ReaderOutput::Failed { file, reason } => self.fail_checkpoint(file, reason),
         }
+    }
+
+    fn give_for_checkpoints(&mut self, op: DiskOp, command: DiskCommand) {
+        self.again.note(op, &command);
+        self.outputs.push_back(JournalOutput::Disk(DiskOp(2 * op.0 + OF_CHECKPOINT), command));
     }
 
     fn open_log(&mut self, now: Now) {
@@ -392,9 +403,8 @@ impl Journal {
             Step::Ask(partition, ask) => {
                 return self.outputs.push_back(JournalOutput::Snapshot { partition, ask });
             }
-            Step::Writer(WriterOutput::Disk(DiskOp(number), command)) => {
-                let op = DiskOp(2 * number + OF_CHECKPOINT);
-                return self.outputs.push_back(JournalOutput::Disk(op, command));
+            Step::Writer(WriterOutput::Disk(op, command)) => {
+                return self.give_for_checkpoints(op, command);
             }
             // Whoever waited for what it lets go may wait in vain: another, or nothing, can help.
             Step::Ended => return self.make_room(now),

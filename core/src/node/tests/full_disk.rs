@@ -155,3 +155,25 @@ fn a_checkpoint_that_was_never_finished_takes_no_space_after_the_next_start() {
     let next = Process::on_disk(&Options { boot: 2, ..small_options() }, process.disk);
     assert!(next.disk.files().all(|(name, _)| !name.starts_with("checkpoint/")));
 }
+
+#[test]
+fn a_checkpoint_that_lacks_a_descriptor_for_a_moment_is_made_all_the_same() {
+    for kind in [CommandKind::Create, CommandKind::Write, CommandKind::Sync, CommandKind::List] {
+        let options =
+            Options { segment_bytes: 1 << 20, checkpoint_after: 20 << 10, ..small_options() };
+        let mut process = Process::server(&options);
+        let mut rounds = 0;
+        while process.checkpoints.is_empty() {
+            process.disk.fail_next(kind, DiskError::Again("no descriptor is left".into()));
+            assert_eq!(process.update(rounds, 8), None);
+            process.now.mono.ns += 20_000_000;
+            process.settle();
+            rounds += 1;
+        }
+        assert!(
+            matches!(process.checkpoints[..], [CheckpointEvent::Made { .. }]),
+            "{kind:?}: {:?}",
+            process.checkpoints
+        );
+    }
+}

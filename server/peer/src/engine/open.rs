@@ -1,7 +1,8 @@
 //! Opening: the log is read to its end before the peer takes its first command.
 
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use bigpeer_core::ident::{AppId, BootId, PartitionId, Txn, Uuid};
 use bigpeer_core::log::{LogConfig, LogOpened};
@@ -95,11 +96,18 @@ impl Engine {
             changed: Txn(0),
         };
         while !opening.advance(&disk, &mut now)? {
-            let command = parts.commands.recv().expect("the inbox is ours as well");
+            // Nobody but the disk has the inbox yet.
+            let again_at = opening.journal.poll_timeout();
+            let patience = again_at.map_or(Duration::MAX, |at| at.since(clock.mono()));
+            let command = parts.commands.recv_timeout(patience);
             now.mono = clock.mono();
-            // Nobody else has the inbox yet.
-            let Command::Disk(done) = command else { continue };
-            opening.journal.handle_disk(done, now);
+            match command {
+                Ok(Command::Disk(done)) => opening.journal.handle_disk(done, now),
+                Ok(_) => {}
+                // The disk was short of something, and the log asks once more.
+                Err(RecvTimeoutError::Timeout) => opening.journal.handle_timeout(now),
+                Err(RecvTimeoutError::Disconnected) => unreachable!("the inbox is ours as well"),
+            }
         }
         let Opening { journal, rack, changed, .. } = opening;
         parts.status.update(|status| status.changed = changed);
