@@ -209,7 +209,8 @@ class Reader:
             said = {"clock": self.varint(), "catalog": self.list(lambda: json.loads(self.text())),
                     "evictions": self.list(lambda: {"app": self.uuid(), "count": self.varint()}),
                     "remotes": self.list(lambda: {"app": self.uuid(), "peer": self.hex(32), "state": self.bytes().hex()})}
-            return said | ({} if self.is_end() else {"wall": self.varint(), "newest": self.varint()})
+            said |= {} if self.is_end() else {"wall": self.varint(), "newest": self.varint()}
+            return said | ({} if self.is_end() else {"issued": self.varint()})
         said = {"app": self.uuid(), "collection": self.text()}
         self.read_table()
 

@@ -91,6 +91,12 @@ pub enum Plant {
     FoldedUnderGroup,
     /// Each part of a group that is too large for one update carries the position of the whole.
     PositionWithEveryPart,
+    /// A rolled-back device takes its new epoch only after the record that takes the proof away.
+    EpochAfterProof,
+    /// A copied directory of a device authors as the one that it was copied from.
+    GuardHoldsForCopies,
+    /// A new epoch is authored under before it is kept.
+    EpochKeptLate,
 }
 
 impl Plant {

@@ -123,6 +123,12 @@ pub enum Body {
         /// The operations that did not take effect, by their index in the record.
         void: Vec<(u32, Outcome)>,
     },
+    /// The store was rolled back or cloned, or leaves a wrong time: the receiver authors under this epoch from here
+    /// on. The sender has said so to the driver before.
+    NewEpoch {
+        /// The epoch.
+        epoch: u64,
+    },
     /// From a session's node to an owner of documents.
     FromSession(FromSession),
     /// From an owner of documents to a session's node.

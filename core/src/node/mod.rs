@@ -251,6 +251,15 @@ pub enum Output {
     },
     /// The next part of a snapshot, or its end.
     Snapshot(Option<Bytes>),
+    /// All partitions author under another epoch from here on. A driver that lets a device go on with its epoch over
+    /// starts keeps this one durably *before* it carries out any later output, of which the first append under the
+    /// new epoch, and the record that takes away the proof of the rollback, are the ones that matter: or a crash in
+    /// between would bring back an epoch under which somebody else authors. A server has another one at each start
+    /// and keeps none.
+    NewEpoch {
+        /// In place of [`NodeConfig::epoch`] at the next start.
+        epoch: u64,
+    },
 }
 
 /// One partition's state machine. See the module's text for the calling order.
@@ -572,7 +581,8 @@ impl Node {
         }
     }
 
-    /// In the log is what this node's actor issued before it was restarted, if it goes on with that actor.
+    /// In the log is what this node's actor issued before it was restarted, if it goes on with that actor. As with
+    /// what is merged, one document from a time far ahead does not take the clock there.
     fn note_issued(&mut self, transaction: &Transaction) {
         if is_planted(Plant::ClockNotRestored) {
             return;
@@ -583,7 +593,7 @@ impl Node {
                 && let Some(author) = delta.author().filter(|author| author.actor == actor)
             {
                 self.issued = self.issued.max(author.hlc);
-                self.clock.receive(author.hlc);
+                self.note_clock(author.hlc);
             }
         }
     }
@@ -649,6 +659,7 @@ impl Node {
             Body::Mutated { call, result } => self.on_mutated(call, result),
             Body::Catalog { call, op } => self.on_catalog_change(from, call, &op),
             Body::Applied { id, void } => self.on_applied(id, void, now),
+            Body::NewEpoch { epoch } => self.config.epoch = epoch,
             Body::FromSession(body) => self.on_from_session(from, body),
             Body::ToSession(body) => self.on_to_session(from, body, now),
         }

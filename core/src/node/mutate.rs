@@ -117,9 +117,11 @@ impl Node {
         let tick = self.clock.tick(now.wall).map_err(|error| clock_error(&error))?;
         let actor = self.actor();
         let mut authored = Vec::with_capacity(keys.len());
+        let mut forgets_own = false;
         for key in keys {
             let (id, document) = (&key.id, self.newest(key));
             self.check_may_forget(mutation, id, key)?;
+            forgets_own |= document.vector().get(actor) > tick;
             let hlc = self.clock_for(mutation, key, &document, tick)?;
             self.issued = self.issued.max(hlc);
             let dot = Dot { hlc, actor };
@@ -140,6 +142,11 @@ impl Node {
                 ));
             }
             authored.push(Authored { key: key.clone(), change, document: Arc::new(document) });
+        }
+        // What is written anew under an id that was evicted has to be above all that this actor wrote there, and a
+        // device keeps no marker that tells.
+        if forgets_own && self.config.is_device && matches!(mutation.kind, MutationKind::Evict(_)) {
+            self.renew_epoch();
         }
         Ok(authored)
     }
@@ -320,6 +327,10 @@ fn author_one(
     if !document.is_visible() || !filter.check_matches(&row).map_err(|error| dql_error(&error))? {
         return Ok(None);
     }
+    if matches!(mutation.kind, MutationKind::Evict(_)) {
+        // It writes nothing: its dot need not be above what the document has seen.
+        return Ok(Some((InFlight::Evict, Document::new())));
+    }
     let mut edit = Edit::new(document, dot);
     match &mutation.kind {
         MutationKind::Update { update, .. } => {
@@ -328,8 +339,8 @@ fn author_one(
                 apply_field_op(&mut edit, op).map_err(|error| edit_error(id, &error))?;
             }
         }
-        MutationKind::Evict(_) => return Ok(Some((InFlight::Evict, Document::new()))),
-        MutationKind::Delete(_) | MutationKind::Insert { .. } => edit.delete(false),
+        MutationKind::Delete(_) => edit.delete(false),
+        MutationKind::Evict(_) | MutationKind::Insert { .. } => unreachable!("it has returned"),
     }
     Ok(finish(edit))
 }

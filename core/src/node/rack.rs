@@ -174,6 +174,11 @@ pub enum RackOutput {
         /// The next part of its snapshot, or its end.
         part: Option<Bytes>,
     },
+    /// See [`Output::NewEpoch`].
+    NewEpoch {
+        /// The epoch.
+        epoch: u64,
+    },
     /// A durable record or checkpoint cannot be read: the process must stop and say so.
     Damaged {
         /// Its position.
@@ -357,6 +362,7 @@ impl Rack {
                 }
                 Output::Changed { app, upto } => RackOutput::Changed { app, upto },
                 Output::Snapshot(part) => RackOutput::Snapshot { partition, part },
+                Output::NewEpoch { epoch } => RackOutput::NewEpoch { epoch },
             };
             self.outputs.push_back(output);
         }

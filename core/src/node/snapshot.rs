@@ -7,6 +7,7 @@
 //!           eviction count, (app (16), evictions (varint)),
 //!           remote count, (app (16), peer key (32), state (length first)),
 //!           greatest wall clock (varint), greatest clock of a document (varint); a part may end before these
+//!           greatest clock that was issued here (varint); a part may end before this
 //!   kind 2: a part of the store
 //! ```
 
@@ -116,6 +117,7 @@ impl Node {
         }
         to.varint(self.clock_wall_max.0);
         to.varint(self.newest.0);
+        to.varint(self.issued.0);
         to.into_bytes().into()
     }
 
@@ -137,8 +139,6 @@ impl Node {
     fn restore_head(&mut self, from: &mut Reader<'_>) -> Result<(), RestoreError> {
         let clock = Hlc(from.varint("clock")?);
         self.clock.receive(clock);
-        // What the log told of our own actor may be trimmed; nothing that it issued is above this.
-        self.issued = self.issued.max(clock);
         for _ in 0..from.count("catalog operations", 1)? {
             self.catalog.apply(CatalogOp::decode(from.bytes("catalog operation")?)?);
         }
@@ -157,6 +157,11 @@ impl Node {
             self.clock_wall_max = self.clock_wall_max.max(wall);
             self.newest = self.newest.max(Hlc(from.varint("greatest clock")?));
         }
+        // What the log told of our own actor may be trimmed. An edit of a document from a time far ahead is above
+        // the clock.
+        let is_told = from.finish().is_err();
+        let issued = if is_told { Hlc(from.varint("greatest issued clock")?) } else { clock };
+        self.issued = self.issued.max(issued);
         Ok(from.finish()?)
     }
 }

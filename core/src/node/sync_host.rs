@@ -170,6 +170,8 @@ pub(crate) struct Hosted {
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     was_ready: bool,
     was_restricted: bool,
+    /// A new epoch was taken because of what it found.
+    is_renewed: bool,
 }
 
 /// A session that is over, and whom it must leave.

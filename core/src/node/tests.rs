@@ -5,6 +5,7 @@ mod cost;
 mod credentials;
 mod flow;
 mod full_disk;
+mod identity;
 mod judge;
 mod permission;
 mod refused;
@@ -47,6 +48,8 @@ struct Process {
     checkpoints: Vec<CheckpointEvent>,
     /// Records that were handed to the log.
     appended: Vec<Bytes>,
+    /// New epochs, each with the count of records that were handed to the log before.
+    epochs: Vec<(u64, usize)>,
 }
 
 struct Options {
@@ -56,6 +59,8 @@ struct Options {
     cold: bool,
     device: bool,
     boot: u8,
+    /// None for one of the boot alone.
+    epoch: Option<u64>,
     segment_bytes: u64,
     retain_bytes: u64,
     checkpoint_after: u64,
@@ -71,6 +76,7 @@ impl Default for Options {
             cold: false,
             device: false,
             boot: 1,
+            epoch: None,
             segment_bytes: 1 << 20,
             retain_bytes: 0,
             checkpoint_after: u64::MAX,
@@ -112,6 +118,7 @@ impl Process {
             reports: Vec::new(),
             checkpoints: Vec::new(),
             appended: Vec::new(),
+            epochs: Vec::new(),
         };
         process.open(options, seed, boot);
         process
@@ -154,7 +161,7 @@ impl Process {
             partitions: options.partitions,
             boot,
             site: peer_key.site(),
-            epoch: u64::from(options.boot) << 32,
+            epoch: options.epoch.unwrap_or(u64::from(options.boot) << 32),
             seed,
             pretend_cold: options.cold,
             limits: options.limits,
@@ -287,6 +294,7 @@ impl Process {
             RackOutput::Snapshot { partition, part } => {
                 self.journal.snapshot_part(partition, part.as_ref(), self.now);
             }
+            RackOutput::NewEpoch { epoch } => self.epochs.push((epoch, self.appended.len())),
             RackOutput::Damaged { txn, cause } => panic!("record {txn} is damaged: {cause}"),
         }
     }

@@ -133,6 +133,7 @@ impl Process {
             Output::Reply { .. }
             | Output::SessionReport { .. }
             | Output::Changed { .. }
+            | Output::NewEpoch { .. }
             | Output::Snapshot(None) => {}
             Output::Snapshot(Some(part)) => {
                 self.parts.push(part);

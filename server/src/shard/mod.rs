@@ -304,7 +304,10 @@ impl Shard {
             }
             RackOutput::Frame { session, frame } => self.on_frame(session, frame),
             RackOutput::CloseSession { session, reason } => self.on_close_session(session, &reason),
-            RackOutput::SessionReport { .. } | RackOutput::Changed { .. } => {}
+            // A server has another epoch at each start, and keeps none.
+            RackOutput::SessionReport { .. }
+            | RackOutput::Changed { .. }
+            | RackOutput::NewEpoch { .. } => {}
             RackOutput::Snapshot { partition, part } => {
                 self.post(0, Mail::SnapshotPart { partition, part });
             }

@@ -19,7 +19,7 @@ impl Node {
                 self.save_remote(id, AppendAnswer::Saved(command), nonces, now);
             }
             HostCommand::NewEpoch { id: command, stale, .. } => {
-                self.renew_epoch();
+                self.renew_epoch_for(id);
                 let changes = if stale { self.forget_cursor(id) } else { Vec::new() };
                 self.append_for(id, Vec::new(), changes, AppendAnswer::Renewed(command), now);
             }

@@ -41,6 +41,7 @@ impl Node {
             scans: BTreeMap::new(),
             was_ready: false,
             was_restricted: false,
+            is_renewed: false,
         };
         self.sync.sessions.insert(id, hosted);
     }
@@ -95,7 +96,7 @@ impl Node {
             boots: identity.boots.clone(),
             actor: self.actor(),
             peer_key: identity.peer_key,
-            hlc: self.clock.last(),
+            hlc: self.issued,
             device_name: identity.name.to_string(),
             tombstone_ttl_hours: TOMBSTONE_TTL_HOURS,
             evict_generation,

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use super::{AppendAnswer, Leaving, SessionAppend, SessionId};
 use crate::document::Delta;
-use crate::ident::{Actor, AppId, PeerKey, StoreId, Txn, TxnId};
+use crate::ident::{Actor, AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction, remote_slot};
-use crate::node::Node;
 use crate::node::append::Then;
+use crate::node::message::Body;
 use crate::node::request::RequestError;
 use crate::node::sync_ask::{Ask, GatherId};
 use crate::node::sync_gather::{Gather, JudgedFor};
 use crate::node::sync_wire::{RecordChange, encode_changes};
+use crate::node::{Node, Output};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::sync::{
@@ -104,6 +105,11 @@ impl Node {
         nonces: Nonces,
         now: Now,
     ) {
+        // This record takes away the proof that the store was rolled back. Were the epoch renewed only once the session
+        // is open, a crash in between would leave a store that knows nothing of it and authors as before.
+        if nonces.is_stale && self.config.is_device && !is_planted(Plant::EpochAfterProof) {
+            self.renew_epoch_for(id);
+        }
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         let record = &mut hosted.record;
         let mut changes = Vec::new();
@@ -137,11 +143,32 @@ impl Node {
         cursor.map(|_| RecordChange::Cursor(None)).into_iter().collect()
     }
 
-    /// Takes a new epoch for this partition's actor. Every start takes one anyway, so that what an older copy of
-    /// this store has authored can never share a dot with what is authored here; what the remote says it has seen
-    /// of the older actor needs no answer, and must not move our clock.
+    /// Takes a new epoch because of what a session found, once for each session.
+    pub(super) fn renew_epoch_for(&mut self, id: SessionId) {
+        let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        if !std::mem::replace(&mut hosted.is_renewed, true) {
+            self.renew_epoch();
+        }
+    }
+
+    /// Takes a new epoch, so that what an older copy of this store has authored, or another one, can never share a
+    /// dot with what is authored here; what the remote says it has seen of the older actor needs no answer, and must
+    /// not move our clock. Of a device all partitions take it: they were copied together. A server has had a new
+    /// epoch since its start, and what a peer claims is no reason to give its other partitions one more.
+    ///
+    /// The driver hears of it before any append that follows, of whichever partition.
     pub(crate) fn renew_epoch(&mut self) {
-        self.config.epoch = self.rng.next_u64();
+        let epoch = self.rng.next_u64();
+        self.config.epoch = epoch;
+
+        self.outputs.push_back(Output::NewEpoch { epoch });
+        if !self.config.is_device {
+            return;
+        }
+        let own = self.config.partition;
+        for to in (0..self.config.partitions).map(PartitionId).filter(|to| *to != own) {
+            self.send(to, Body::NewEpoch { epoch });
+        }
     }
 
     /// Keeps how items ended. A tombstone with which the remote has answered is judged first: it is the remote's

@@ -180,7 +180,9 @@ impl ServerEngine {
             }
             RackOutput::Frame { session, frame } => self.frames.push((session, frame)),
             RackOutput::CloseSession { session, .. } => self.closed.push(session),
-            RackOutput::SessionReport { .. } | RackOutput::Changed { .. } => {}
+            RackOutput::SessionReport { .. }
+            | RackOutput::Changed { .. }
+            | RackOutput::NewEpoch { .. } => {}
             RackOutput::Snapshot { partition, part } => {
                 self.journal.snapshot_part(partition, part.as_ref(), self.now);
             }
