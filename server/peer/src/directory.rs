@@ -5,6 +5,8 @@
 //! DIR/identity    who this store is, with its private key
 //! DIR/log/        the transaction log
 //! DIR/FORMAT      `bigpeer-peer 1`, `app UUID`, and the ids of store and log; the last that is made
+//! DIR/guard       a file that nobody touches, and
+//! DIR/actor       the epoch that this store authors under: see `fork_guard`
 //! ```
 //!
 //! All of it is its owner's alone: modes 0700 and 0600.
@@ -20,6 +22,7 @@ use bigpeer_host::format::{FORMAT, Finished, Named};
 use bigpeer_host::lock::{DirLock, LockError};
 
 use crate::error::PeerError;
+use crate::fork_guard::{ACTOR, GUARD};
 use crate::identity::Identity;
 
 /// An open directory. Dropping it lets another process in.
@@ -112,7 +115,7 @@ pub enum DirectoryError {
 pub const FORMAT_VERSION: u32 = 1;
 
 /// The mode of files: their owner's alone.
-const FILE_MODE: u32 = 0o600;
+pub(crate) const FILE_MODE: u32 = 0o600;
 
 impl Directory {
     /// Opens the directory, and begins one where nothing is. [`Directory::finish`] ends it, once the log is open.
@@ -182,7 +185,7 @@ impl Directory {
 
 /// Nothing but what an opening leaves that did not come to its end.
 fn check_unfinished(path: &Path) -> Result<(), DirectoryError> {
-    match contents::look(path, &[]).map_err(io_error("list", path))? {
+    match contents::look(path, &[GUARD, ACTOR]).map_err(io_error("list", path))? {
         Contents::Empty | Contents::Unfinished => Ok(()),
         Contents::Foreign(found) => Err(DirectoryError::Foreign { path: path.to_owned(), found }),
     }
@@ -253,7 +256,10 @@ fn lock_error(path: &Path) -> impl FnOnce(LockError) -> DirectoryError {
     }
 }
 
-fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> DirectoryError {
+pub(crate) fn io_error(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(io::Error) -> DirectoryError {
     let path = path.to_owned();
     move |error| DirectoryError::Io { action, path, error }
 }

@@ -48,6 +48,7 @@ mod disk;
 mod endpoint;
 mod engine;
 mod error;
+mod fork_guard;
 mod identity;
 mod observer;
 mod peer;

@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::command::{COMMANDS_MAX, Command, Inbox};
 use crate::directory::Directory;
 use crate::disk::Disk;
+use crate::fork_guard::ForkGuard;
 use crate::status::StatusCell;
 use crate::wake::{Readiness, Sleeper};
 
@@ -54,6 +55,7 @@ pub(crate) struct Engine {
     phase: Phase,
     // The disk's thread has ended before the directory is given free.
     disk: Disk,
+    guard: ForkGuard,
     _directory: Directory,
 }
 
@@ -149,9 +151,9 @@ impl Engine {
         self.drain();
     }
 
-    /// Carries outputs to where they belong until there are none.
+    /// Carries outputs to where they belong until there are none, or nothing more may be done.
     fn drain(&mut self) {
-        loop {
+        while !matches!(self.phase, Phase::Ended) {
             if let Some(output) = self.journal.poll_output() {
                 self.on_journal(output);
             } else if let Some(output) = self.rack.poll_output() {
@@ -185,7 +187,10 @@ impl Engine {
                     self.phase = Phase::Ended;
                 }
             }
-            JournalOutput::Sealed => self.phase = Phase::Ended,
+            JournalOutput::Sealed => {
+                self.guard.close(self.now.durable);
+                self.phase = Phase::Ended;
+            }
             JournalOutput::Restore { partition, at, part } => {
                 self.input(RackInput::Restore { partition, at, part });
             }
@@ -215,12 +220,22 @@ impl Engine {
                 self.journal.snapshot_part(partition, part.as_ref(), self.now);
             }
             RackOutput::Message { .. } => unreachable!("there is one thread with all partitions"),
+            RackOutput::NewEpoch { epoch } => self.keep_epoch(epoch),
             RackOutput::Damaged { txn, cause } => {
                 // What follows would build on what cannot be read.
                 let error = format!("record {txn} of the log is damaged: {cause}");
                 self.status.fail(error);
                 self.phase = Phase::Ended;
             }
+        }
+    }
+
+    /// Whatever follows, an edit under the new epoch or the end of what proves that the old one is not ours alone,
+    /// must not be durable before the new one is.
+    fn keep_epoch(&mut self, epoch: u64) {
+        if let Err(error) = self.guard.renew(epoch) {
+            self.status.fail(error.to_string());
+            self.phase = Phase::Ended;
         }
     }
 

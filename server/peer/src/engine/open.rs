@@ -24,6 +24,7 @@ use crate::directory::Directory;
 use crate::disk::Disk;
 use crate::endpoint::Endpoint;
 use crate::error::PeerError;
+use crate::fork_guard::ForkGuard;
 use crate::random;
 use crate::status::StatusCell;
 use crate::volume::volume;
@@ -51,7 +52,8 @@ pub(crate) struct OpenParts {
     pub(crate) status: Arc<StatusCell>,
 }
 
-/// What is new at every start: no two starts share a boot, an epoch or a stream of randomness.
+/// What is new at every start: no two starts share a boot or a stream of randomness. The epoch is for a start whose
+/// fork guard does not hold.
 #[derive(Clone, Copy, Debug)]
 struct Fresh {
     boot: BootId,
@@ -90,6 +92,7 @@ impl Engine {
         let mut opening = Opening {
             journal,
             rack: None,
+            guard: None,
             fresh,
             directory: &mut directory,
             name,
@@ -109,7 +112,7 @@ impl Engine {
                 Err(RecvTimeoutError::Disconnected) => unreachable!("the inbox is ours as well"),
             }
         }
-        let Opening { journal, rack, changed, .. } = opening;
+        let Opening { journal, rack, guard, changed, .. } = opening;
         parts.status.update(|status| status.changed = changed);
 
         let mut rng = Rng::new(&fresh.seed, "peer");
@@ -129,6 +132,7 @@ impl Engine {
             status: parts.status,
             phase: Phase::Running,
             disk,
+            guard: guard.expect("it was opened with the log"),
             _directory: directory,
         })
     }
@@ -138,6 +142,7 @@ impl Engine {
 struct Opening<'a> {
     journal: Journal,
     rack: Option<Rack>,
+    guard: Option<ForkGuard>,
     fresh: Fresh,
     directory: &'a mut Directory,
     name: Box<str>,
@@ -154,7 +159,13 @@ impl Opening<'_> {
                 JournalOutput::Disk(op, command) => disk.submit(op, command),
                 JournalOutput::Opened(opened) => {
                     self.directory.finish(opened.log_id)?;
-                    self.rack = Some(make_rack(self.fresh, self.directory, &self.name, &opened));
+                    // Recorded before anything can be authored.
+                    let (boots, drawn) = (opened.boots.entries(), self.fresh.epoch);
+                    let path = &self.directory.path;
+                    let guard = ForkGuard::open(path, boots, opened.durable, drawn);
+                    let fresh = Fresh { epoch: guard.epoch(), ..self.fresh };
+                    self.rack = Some(make_rack(fresh, self.directory, &self.name, &opened));
+                    self.guard = Some(guard);
                 }
                 JournalOutput::Committed { first, records, upto } => {
                     now.durable = upto;

@@ -1,0 +1,295 @@
+//! The fork guard: whether a directory is still the only place in which its actor authors, in the state in which it
+//! last did.
+//!
+//! Each actor that has ever written a document stays in its vector, so a peer does not take a new one at each start. It
+//! goes on with its epoch while three things hold, and draws another one otherwise:
+//!
+//! - The directory is where it was. `DIR/guard` is a file that nobody touches once it is made. What the system says
+//!   about it (device, inode, moment of the last change), about `DIR/log` (inode) and about the machine (its id, and its
+//!   present boot) is recorded. A copy has other inodes, a file that was put back over itself a later change, a snapshot
+//!   that is mounted elsewhere another device, and a clone of the machine, or one that was put back to an earlier image,
+//!   another boot.
+//! - The log was not put back by itself. The record names the boot that wrote it and how far the log had come. No other
+//!   boot may have come since, and the log may not end earlier.
+//! - No session has found by its nonces or cursors that the store was rolled back. Then core says so, and the new epoch
+//!   is recorded before anything else is done.
+//!
+//! `DIR/actor` is that record:
+//!
+//! ```text
+//! epoch <16 hexadecimal digits>
+//! guard <what the system said, 64 hexadecimal digits>
+//! boot <UUID>
+//! durable <the last position that the log had called durable>
+//! ```
+//!
+//! That the machine's boot is part of it costs one actor for each boot of the machine that writes. What a rolled-back
+//! store writes before its next session is not authored again, so a rollback has to show before the first edit, and a
+//! disk put back to an earlier image shows nothing else.
+
+use std::fs::{self, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use bigpeer_core::ident::{BootId, Txn, Uuid};
+use bigpeer_core::log::{BootEntry, LOG_DIR};
+use bigpeer_host::files::{read_small, sync_dir, write_whole};
+use sha2::{Digest, Sha256};
+
+use crate::directory::{DirectoryError, FILE_MODE, io_error};
+
+/// A file that nobody touches.
+pub(crate) const GUARD: &str = "guard";
+
+/// The record.
+pub(crate) const ACTOR: &str = "actor";
+
+/// The machine, where the system names it.
+const MACHINE_ID: &str = "/etc/machine-id";
+
+/// Another one after each boot of the machine.
+const MACHINE_BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// The guard of one directory, for one start.
+#[derive(Debug)]
+pub(crate) struct ForkGuard {
+    dir: PathBuf,
+    /// The boot of this start in the log.
+    boot: BootId,
+    /// How far the log had come when it was opened.
+    durable: Txn,
+    epoch: u64,
+    /// The record names the present epoch.
+    is_kept: bool,
+}
+
+/// What `DIR/actor` says.
+#[derive(Debug, PartialEq, Eq)]
+struct Record {
+    epoch: u64,
+    guard: String,
+    boot: BootId,
+    durable: Txn,
+}
+
+impl ForkGuard {
+    /// Decides about the epoch of this start, whose log has just been opened: `drawn` when the guard does not hold.
+    ///
+    /// A directory that takes no files opens all the same. Then this start's epoch is recorded nowhere, and what is
+    /// recorded names a boot that is not the last any more: the next start draws another.
+    ///
+    /// `boots` are those of the log, that of this start last.
+    pub(crate) fn open(dir: &Path, boots: &[BootEntry], durable: Txn, drawn: u64) -> Self {
+        let [before @ .., this] = boots else {
+            unreachable!("the boot of this start is in the table")
+        };
+        let last = before.last().map(|entry| entry.boot);
+        let marks = marks(dir);
+        let holds = |record: &Record| {
+            marks.as_ref() == Some(&record.guard)
+                && last == Some(record.boot)
+                && record.durable <= durable
+        };
+        let kept = read(dir).filter(holds).map(|record| record.epoch);
+        let mut guard = Self {
+            dir: dir.to_owned(),
+            boot: this.boot,
+            durable,
+            epoch: kept.unwrap_or(drawn),
+            is_kept: false,
+        };
+        guard.is_kept = guard.write().is_ok();
+        guard
+    }
+
+    /// The epoch that this store authors under.
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Another epoch begins: records it, durably, before anything is authored under it.
+    ///
+    /// # Errors
+    ///
+    /// When the record can be neither replaced nor removed: a later start would take up the retired epoch again.
+    pub(crate) fn renew(&mut self, epoch: u64) -> Result<(), DirectoryError> {
+        self.epoch = epoch;
+        self.is_kept = self.write().is_ok();
+        if self.is_kept { Ok(()) } else { self.forget() }
+    }
+
+    /// The log is closed at `durable`: should it end earlier at the next start, it was put back.
+    pub(crate) fn close(&mut self, durable: Txn) {
+        if self.is_kept && durable > self.durable {
+            self.durable = durable;
+            // What stands there already is true as well.
+            let _ = self.write();
+        }
+    }
+
+    /// The record may name an epoch that is not to be taken up again.
+    fn forget(&self) -> Result<(), DirectoryError> {
+        let name = self.dir.join(ACTOR);
+        match fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(io_error("remove", &name)(error))
+            }
+            _ => sync_dir(&self.dir).map_err(io_error("sync", &self.dir)),
+        }
+    }
+
+    fn write(&self) -> io::Result<()> {
+        if !self.dir.join(GUARD).exists() {
+            write_whole(
+                &self.dir,
+                GUARD,
+                b"Do not touch: see the documentation of bigpeer.\n",
+                FILE_MODE,
+            )?;
+        }
+        let guard = marks(&self.dir).ok_or(io::ErrorKind::Unsupported)?;
+        let (epoch, boot, durable) = (self.epoch, self.boot, self.durable);
+        let text =
+            format!("epoch {epoch:016x}\nguard {guard}\nboot {boot}\ndurable {}\n", durable.0);
+        write_whole(&self.dir, ACTOR, text.as_bytes(), FILE_MODE)
+    }
+}
+
+/// The record of an earlier start, if it can be read.
+fn read(dir: &Path) -> Option<Record> {
+    let text = read_small(&dir.join(ACTOR)).ok().flatten()?;
+    let mut lines = text.lines();
+    let epoch = u64::from_str_radix(lines.next()?.strip_prefix("epoch ")?, 16).ok()?;
+    let guard = lines.next()?.strip_prefix("guard ")?.to_owned();
+    let boot = lines.next()?.strip_prefix("boot ")?.parse::<Uuid>().ok()?;
+    let durable = lines.next()?.strip_prefix("durable ")?.parse().ok()?;
+    Some(Record { epoch, guard, boot: BootId(boot), durable: Txn(durable) })
+}
+
+/// What the system says, as one hash. `None` where it does not tell one boot of the machine from another: there a guard
+/// never holds.
+fn marks(dir: &Path) -> Option<String> {
+    let guard: Metadata = fs::metadata(dir.join(GUARD)).ok()?;
+    let log = fs::metadata(dir.join(LOG_DIR)).ok()?;
+    let boot = fs::read_to_string(MACHINE_BOOT).ok()?;
+    // A container may have none.
+    let machine = fs::read_to_string(MACHINE_ID).unwrap_or_default();
+    let mut hasher = Sha256::new();
+    for text in [machine, boot] {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    }
+    for number in [guard.dev(), guard.ino(), log.ino()] {
+        hasher.update(number.to_le_bytes());
+    }
+    hasher.update(guard.ctime().to_le_bytes());
+    hasher.update(guard.ctime_nsec().to_le_bytes());
+    Some(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Scratch;
+
+    /// What a first start draws, and every later one.
+    const FIRST: u64 = 1;
+    const DRAWN: u64 = 2;
+
+    fn boots(count: u8) -> Vec<BootEntry> {
+        let entry = |n| BootEntry { boot: BootId(Uuid([n; 16])), first: Txn(u64::from(n)) };
+        (1..=count).map(entry).collect()
+    }
+
+    /// A directory after its first start, which ended at position 100.
+    fn started(name: &str) -> Scratch {
+        let scratch = Scratch::new(name);
+        fs::create_dir(scratch.path().join(LOG_DIR)).expect("temporary");
+        let mut guard = ForkGuard::open(scratch.path(), &boots(1), Txn(0), FIRST);
+        assert_eq!(guard.epoch(), FIRST);
+        guard.close(Txn(100));
+        scratch
+    }
+
+    fn epoch_at(dir: &Path, boot: u8, durable: u64) -> u64 {
+        ForkGuard::open(dir, &boots(boot), Txn(durable), DRAWN).epoch()
+    }
+
+    #[test]
+    fn a_directory_that_nobody_touched_goes_on_with_its_epoch() {
+        let scratch = started("guard");
+        for boot in 2..10 {
+            assert_eq!(epoch_at(scratch.path(), boot, 100), FIRST);
+        }
+    }
+
+    #[test]
+    fn a_copy_draws_another_epoch_and_the_first_goes_on() {
+        let (first, copy) = (started("guard"), Scratch::new("guard-copy"));
+        fs::create_dir(copy.path().join(LOG_DIR)).expect("temporary");
+        for name in [GUARD, ACTOR] {
+            fs::copy(first.path().join(name), copy.path().join(name)).expect("temporary");
+        }
+        assert_eq!(epoch_at(copy.path(), 2, 100), DRAWN);
+        assert_eq!(epoch_at(first.path(), 2, 100), FIRST);
+        // From then on each has its own.
+        assert_eq!(ForkGuard::open(copy.path(), &boots(3), Txn(100), 9).epoch(), DRAWN);
+    }
+
+    #[test]
+    fn a_directory_that_was_put_back_over_itself_draws_another_epoch() {
+        let scratch = started("guard");
+        let guard = scratch.path().join(GUARD);
+        let bytes = fs::read(&guard).expect("it is there");
+        // The inode is the same, its last change is not.
+        fs::write(&guard, bytes).expect("temporary");
+        assert_eq!(epoch_at(scratch.path(), 2, 100), DRAWN);
+
+        let scratch = started("guard");
+        let log = scratch.path().join(LOG_DIR);
+        fs::rename(&log, scratch.path().join("aside")).expect("temporary");
+        fs::create_dir(&log).expect("temporary");
+        assert_eq!(epoch_at(scratch.path(), 2, 100), DRAWN);
+    }
+
+    #[test]
+    fn a_log_that_was_put_back_beside_its_guard_draws_another_epoch() {
+        assert_eq!(epoch_at(started("shorter").path(), 2, 99), DRAWN);
+        let scratch = started("forgotten");
+        assert_eq!(epoch_at(scratch.path(), 2, 100), FIRST);
+        // The log knows nothing of the second start.
+        let other = [boots(1), boots(9)[8..].to_vec()].concat();
+        assert_eq!(ForkGuard::open(scratch.path(), &other, Txn(100), DRAWN).epoch(), DRAWN);
+    }
+
+    #[test]
+    fn a_new_epoch_is_the_one_of_the_next_start() {
+        let scratch = started("guard");
+        let mut guard = ForkGuard::open(scratch.path(), &boots(2), Txn(100), DRAWN);
+        guard.renew(7).expect("temporary");
+        drop(guard);
+        assert_eq!(epoch_at(scratch.path(), 3, 100), 7);
+    }
+
+    #[test]
+    fn a_new_epoch_that_cannot_be_recorded_takes_the_former_record_away() {
+        let scratch = started("guard");
+        let mut guard = ForkGuard::open(scratch.path(), &boots(2), Txn(100), DRAWN);
+        // In the place of the file that would be renamed.
+        fs::create_dir(scratch.path().join("actor.new")).expect("temporary");
+        guard.renew(7).expect("it is forgotten");
+        guard.close(Txn(200));
+        assert!(!scratch.path().join(ACTOR).exists());
+        fs::remove_dir(scratch.path().join("actor.new")).expect("temporary");
+        assert_eq!(epoch_at(scratch.path(), 3, 200), DRAWN);
+    }
+
+    #[test]
+    fn a_directory_that_takes_no_files_has_another_epoch_at_each_start() {
+        let scratch = started("guard");
+        fs::create_dir(scratch.path().join("actor.new")).expect("temporary");
+        assert_eq!(epoch_at(scratch.path(), 2, 100), FIRST);
+        assert_eq!(epoch_at(scratch.path(), 3, 100), DRAWN, "nobody recorded the second start");
+    }
+}
