@@ -15,7 +15,7 @@ use crate::profile::{Profile, Rights, own_key};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
-use crate::world::process::{ProcessId, SERVER};
+use crate::world::process::{Guard, ProcessId, SERVER};
 use crate::world::{Asker, Event, World};
 
 /// What a device asks the server for.
@@ -58,6 +58,7 @@ impl Interest {
 pub(crate) struct Backup {
     pub(crate) disk: VirtualDisk,
     pub(crate) log: Option<LogId>,
+    pub(crate) guard: Option<Guard>,
     pub(crate) at_ns: u64,
     /// The last position that was durable in it.
     pub(crate) durable: Txn,
@@ -80,6 +81,8 @@ pub(crate) struct Device {
     /// In the last phase: whether it is its turn, and whether it has said that it is in sync.
     pub(crate) is_active: bool,
     pub(crate) is_synced: bool,
+    /// It was put back to an earlier image, and writes nothing before a session is past its introductions.
+    pub(crate) waits_for_session: bool,
     /// The connection whose session is past its introductions.
     pub(crate) ready: Option<ConnectionId>,
     asked: Option<Asked>,
@@ -108,6 +111,7 @@ impl Device {
             backup: None,
             is_active: false,
             is_synced: false,
+            waits_for_session: false,
             ready: None,
             asked: None,
             number,
@@ -179,6 +183,9 @@ impl World {
     pub(crate) fn device_turn(&mut self, id: ProcessId) {
         if !self.is_working() || !self.is_ready(id) || self.devices[id - 1].asked.is_some() {
             return;
+        }
+        if self.devices[id - 1].waits_for_session {
+            return self.clock.after(200 * MS, Event::DeviceTurn(id));
         }
         let (now_ns, is_finale) = (self.clock.now_ns(), self.is_finale());
         let device = &mut self.devices[id - 1];

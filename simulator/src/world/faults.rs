@@ -1,6 +1,7 @@
 //! What goes wrong while clients and devices work.
 
 use bigpeer_core::disk_sim::FaultOdds;
+use bigpeer_core::plant::{Plant, is_planted};
 
 use super::clock::{MS, SECOND};
 use super::network::Owner;
@@ -126,13 +127,17 @@ impl World {
         let (at_ns, durable) = (self.clock.now_ns(), self.processes[device].durable_mark);
         let log = self.processes[device].log;
         self.line(format!("device {device} is backed up"));
-        self.devices[device - 1].backup = Some(Backup { disk, log, at_ns, durable });
+        let guard = self.processes[device].guard;
+        self.devices[device - 1].backup = Some(Backup { disk, log, guard, at_ns, durable });
     }
 
-    /// Puts a device's backup back: what it wrote since is lost.
+    /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; or as an image,
+    /// which nothing on the device shows. Then it writes nothing before a session has told it: what it wrote as the
+    /// former actor would not be authored again.
     fn restore(&mut self, device: ProcessId) {
         let backup = self.devices[device - 1].backup.clone();
-        let Some(Backup { disk, log, at_ns, durable }) = backup else { return };
+        let Some(Backup { disk, log, guard, at_ns, durable }) = backup else { return };
+        let is_image = self.faults.one_in(2);
         if self.processes[device].running.is_some() {
             self.stop(device, false);
         }
@@ -140,6 +145,9 @@ impl World {
         self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
         self.processes[device].disk = disk;
         self.processes[device].log = log;
+        let is_kept = is_image || is_planted(Plant::GuardHoldsForCopies);
+        self.processes[device].guard = guard.filter(|_| is_kept);
+        self.devices[device - 1].waits_for_session = is_image;
         self.processes[device].durable_mark = durable;
         self.processes[device].disk.set_faults(FaultOdds::default());
         self.processes[device].disk.set_capacity(u64::MAX);
@@ -158,7 +166,7 @@ impl World {
             return;
         }
         let backup = self.devices[device - 1].backup.clone();
-        let Some(Backup { disk, log, durable, .. }) = backup else { return };
+        let Some(Backup { disk, log, guard, durable, .. }) = backup else { return };
         let partitions = self.processes[device].partitions;
         let id = self.add_process(true, partitions);
         let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
@@ -167,6 +175,7 @@ impl World {
         clone.store = store;
         clone.disk = disk;
         clone.log = log;
+        clone.guard = guard.filter(|_| is_planted(Plant::GuardHoldsForCopies));
         clone.durable_mark = durable;
         clone.disk.set_faults(FaultOdds::default());
         clone.disk.set_capacity(u64::MAX);

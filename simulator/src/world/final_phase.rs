@@ -206,6 +206,7 @@ impl World {
             return;
         }
         self.devices[process - 1].ready = Some(connection);
+        self.devices[process - 1].waits_for_session = false;
         if matches!(self.phase, Phase::Syncing(_)) && self.devices[process - 1].is_active {
             self.probe(process);
         }

@@ -132,7 +132,7 @@ impl World {
         }
         self.check_reopened(id, opened.durable);
         self.processes[id].log = Some(opened.log_id);
-        let epoch = self.rng.next_u64();
+        let epoch = self.epoch_of(id, opened);
         let process = &mut self.processes[id];
         let running = process.running.as_mut().expect("its journal speaks");
         let node = NodeConfig {

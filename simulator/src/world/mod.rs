@@ -85,6 +85,12 @@ pub(crate) enum Event {
         process: ProcessId,
         boot: u64,
     },
+    /// A device with a planted bug keeps its new epoch.
+    KeepEpoch {
+        process: ProcessId,
+        boot: u64,
+        epoch: u64,
+    },
     Start(ProcessId),
     Bytes {
         connection: ConnectionId,
@@ -255,6 +261,7 @@ impl World {
             disk_factor: [1, 1, 5, 25][self.rng.below(4) as usize],
             wall_offset_ms: self.rng.below(120_000) as i64 - 60_000,
             log: None,
+            guard: None,
             is_restored: false,
             commands_left: None,
             durable_mark: Txn(0),
@@ -333,6 +340,11 @@ impl World {
             Event::CrashAtWork { process, boot } => {
                 if self.is_boot(process, boot) {
                     self.crash_at_work(process);
+                }
+            }
+            Event::KeepEpoch { process, boot, epoch } => {
+                if self.is_boot(process, boot) {
+                    self.keep_epoch(process, epoch);
                 }
             }
             Event::Start(process) => self.start(process),

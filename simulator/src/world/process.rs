@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
-use bigpeer_core::log::{LogConfig, LogExpected};
+use bigpeer_core::log::{LogConfig, LogExpected, LogOpened};
 use bigpeer_core::node::{Journal, Rack, RackInput, RackOutput, Request, RequestId};
+use bigpeer_core::plant::{Plant, is_planted};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
 use bigpeer_core::time::{Instant, WallMs};
@@ -44,6 +45,8 @@ pub(crate) struct Process {
     pub(crate) wall_offset_ms: i64,
     /// The log that its FORMAT names, once a first start has come to its end.
     pub(crate) log: Option<LogId>,
+    /// What a device keeps beside its log about the epoch that it authors under.
+    pub(crate) guard: Option<Guard>,
     /// The next opening is of a directory that was put back from a copy.
     pub(crate) is_restored: bool,
     /// The power goes when the disk has carried out so many more commands.
@@ -53,6 +56,23 @@ pub(crate) struct Process {
     /// Counts openings, so that what was meant for an earlier one is dropped.
     pub(crate) boot: u64,
     pub(crate) running: Option<Box<Running>>,
+}
+
+/// The fork guard of a device: the epoch with which it goes on, as long as its log ends in the boot that wrote this,
+/// and no earlier than it did then. It holds over power cuts, which is more than a real one does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Guard {
+    epoch: u64,
+    boot: BootId,
+    durable: Txn,
+}
+
+impl Guard {
+    /// The epoch that a start goes on with.
+    pub(super) fn epoch(&self, opened: &LogOpened) -> Option<u64> {
+        let [.., last, _this_one] = opened.boots.entries() else { return None };
+        (last.boot == self.boot && self.durable <= opened.durable).then_some(self.epoch)
+    }
 }
 
 /// A process that runs, or opens its log.
@@ -277,10 +297,38 @@ impl World {
             }
             RackOutput::SessionReport { session, report } => self.on_report(id, session, &report),
             RackOutput::Changed { .. } => {}
+            RackOutput::NewEpoch { epoch } => {
+                self.coverage.saw(Seen::NewEpoch);
+                if !is_planted(Plant::EpochKeptLate) {
+                    return self.keep_epoch(id, epoch);
+                }
+                let boot = self.processes[id].boot;
+                self.clock.after(400 * MS, Event::KeepEpoch { process: id, boot, epoch });
+            }
             RackOutput::Damaged { txn, cause } => {
                 self.fail(Failure::new("durability", format!("record {txn} is damaged: {cause}")));
             }
         }
+    }
+
+    /// The guard of a device names this epoch from here on.
+    pub(crate) fn keep_epoch(&mut self, id: ProcessId, epoch: u64) {
+        if let Some(guard) = &mut self.processes[id].guard {
+            guard.epoch = epoch;
+        }
+    }
+
+    /// The epoch of this start of a process.
+    pub(super) fn epoch_of(&mut self, id: ProcessId, opened: &LogOpened) -> u64 {
+        let drawn = self.rng.next_u64();
+        let process = &mut self.processes[id];
+        if !process.is_device {
+            return drawn;
+        }
+        let epoch = process.guard.and_then(|guard| guard.epoch(opened)).unwrap_or(drawn);
+        let boot = opened.boots.entries().last().expect("this boot is in it").boot;
+        process.guard = Some(Guard { epoch, boot, durable: opened.durable });
+        epoch
     }
 
     /// Puts something into a mailbox.

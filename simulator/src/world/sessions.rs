@@ -216,7 +216,6 @@ impl World {
             (Seen::ReplaySync, u32::from(facts.replays)),
             (Seen::Reconciliation, u32::from(facts.reconciles)),
             (Seen::StaleNonce, u32::from(facts.stale)),
-            (Seen::NewEpoch, u32::from(facts.stale)),
             (Seen::OfferCompared, facts.offered),
             (Seen::Left, facts.left),
             (Seen::Tombstone, facts.tombstones),
