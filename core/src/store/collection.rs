@@ -20,7 +20,7 @@ pub(crate) struct Entry {
     pub(super) older: Vec<(Txn, State)>,
     /// The peer whose update made the last change.
     pub(super) origin: Option<PeerKey>,
-    /// The last change that was not made by `origin`.
+    /// The last change that was not made by `origin`; without an origin it says nothing.
     pub(super) other_changed_at: Txn,
     /// What recent changes raised in the vector, oldest first; bounded by `RAISES_MAX`.
     pub(super) raises: Vec<Raise>,
@@ -164,8 +164,8 @@ impl Entry {
             self.raises_from = self.raises[cut - 1].txn;
             self.raises.drain(..cut);
         }
-        if self.origin != origin || origin.is_none() {
-            self.other_changed_at = if origin.is_none() { txn } else { self.changed_at };
+        if self.origin != origin {
+            self.other_changed_at = self.changed_at;
         }
         self.push(txn, State::Document(document));
         self.origin = origin;
@@ -177,7 +177,6 @@ impl Entry {
         self.raises.clear();
         self.raises_from = txn;
         self.origin = None;
-        self.other_changed_at = txn;
     }
 
     /// Forgets the document as of `txn` and keeps a marker of what was seen.
@@ -186,7 +185,6 @@ impl Entry {
         self.raises.clear();
         self.raises_from = txn;
         self.origin = None;
-        self.other_changed_at = txn;
     }
 
     fn push(&mut self, txn: Txn, state: State) {

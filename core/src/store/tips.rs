@@ -160,3 +160,62 @@ fn rebuilt(committed: Option<&Arc<Document>>, in_flight: &[(TxnId, InFlight)]) -
     }
     Arc::new(document)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::document::{Edit, Path};
+    use crate::ident::{Actor, AppId, Dot, Uuid};
+    use crate::time::Hlc;
+    use crate::value::{Value, canonical};
+
+    fn with(on: &Document, hlc: u64, field: &str) -> (Arc<Delta>, Arc<Document>) {
+        let mut edit = Edit::new(on, Dot { hlc: Hlc(hlc), actor: Actor([1; 16]) });
+        let path = Path::from_steps([field]).expect("short");
+        edit.set_register(&path, Value::from(1)).expect("it fits");
+        let delta = edit.finish().expect("it writes");
+        let mut document = on.clone();
+        document.apply(&delta).expect("it was made on it");
+        (Arc::new(delta), Arc::new(document))
+    }
+
+    #[test]
+    fn documents_are_reserved_all_or_none() {
+        let keys = ["a", "b", "c"].map(|id| DocKey {
+            app: AppId::default(),
+            collection: "c".into(),
+            id: canonical::encode_text_id(id).expect("short"),
+        });
+        let (first, second) = (TxnId(Uuid([1; 16])), TxnId(Uuid([2; 16])));
+        let mut tips = Tips::default();
+        tips.reserve(&keys[..1], first);
+        tips.reserve(&keys, second);
+        assert!(!tips.is_reserved_by_another(&keys[1], Some(first)), "one of them was taken");
+        assert!(!tips.release(&keys, second));
+        assert!(tips.release(&keys, first));
+        tips.reserve(&keys, second);
+        assert!(keys.iter().all(|key| tips.is_reserved_by_another(key, Some(first))));
+    }
+
+    #[test]
+    fn a_refused_change_is_in_no_tip_and_neither_is_what_was_made_on_it() {
+        let id = canonical::encode_text_id("d").expect("short");
+        let key = DocKey { app: AppId::default(), collection: "c".into(), id };
+        let (lower, upper) = (TxnId(Uuid([1; 16])), TxnId(Uuid([2; 16])));
+        for is_refused in [false, true] {
+            let mut tips = Tips::default();
+            let (delta, first) = with(&Document::new(), 1, "lower");
+            tips.push(key.clone(), lower, InFlight::Merge(delta), first.clone(), None);
+            let (delta, second) = with(&first, 2, "upper");
+            tips.push(key.clone(), upper, InFlight::Merge(delta), second, None);
+
+            let committed = || (!is_refused).then_some(first);
+            assert!(!tips.settle(&key, lower, committed), "the other is still in flight");
+            let tip = tips.newest(&key).expect("something is in flight");
+            let fields = ["lower", "upper"].map(|name| tip.get_steps(&[name]).is_some());
+            assert_eq!(fields, [!is_refused; 2]);
+            assert!(tips.settle(&key, upper, || None), "nothing is in flight any more");
+            assert!(tips.is_empty());
+        }
+    }
+}

@@ -130,6 +130,20 @@ fn an_answer_leaves_no_more_untaken_than_its_bound() {
 }
 
 #[test]
+fn a_mutation_goes_on_without_who_asked_for_it_and_nobody_is_answered() {
+    let mut server = server();
+    let statement = Process::statement("UPDATE c SET gone = true WHERE _id = 7", "{}");
+    let request = server.submit(0, Request::Execute(statement));
+    server.racks[0].handle_input(RackInput::Cancel { request }, server.now);
+    server.settle();
+    let answer = server.replies.get(&request).and_then(|(_, outcome)| outcome.as_ref());
+    assert!(answer.is_none(), "its request is over: {answer:?}");
+    let rows = server.execute("SELECT _id FROM c WHERE gone", "{}").0;
+    assert!(matches!(rows, Value::Array(rows) if rows.len() == 1), "it was begun");
+    server.check();
+}
+
+#[test]
 fn a_key_with_many_scans_waits_for_itself() {
     let mut server = server();
     let ask = |server: &mut Process, text: &str, credential: &Credential| {

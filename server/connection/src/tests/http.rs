@@ -77,6 +77,20 @@ fn an_answer_to_head_has_the_length_and_no_body() {
 }
 
 #[test]
+fn a_status_that_has_no_body_gets_none_whole_or_in_pieces() {
+    let mut server = server();
+    server.handle_bytes(&GET.repeat(2), at(0));
+    let ids = request_ids(&events(&mut server));
+    server.respond(ids[0], Response::json(204, "body"));
+    server.respond_start(ids[1], 304, "text/plain");
+    server.respond_chunk(ids[1], Bytes::from_static(b"body")).unwrap();
+    server.respond_end(ids[1]);
+    let out = sent_text(&mut server, at(0));
+    assert!(!out.contains("body") && out.ends_with("\r\n\r\n"), "{out}");
+    assert_eq!(out.matches("\r\n\r\n").count(), 2, "{out}");
+}
+
+#[test]
 fn http_1_0_is_closed_after_its_answer_unless_it_asks_otherwise() {
     let mut once = server();
     once.handle_bytes(b"GET / HTTP/1.0\r\n\r\n", at(0));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crate::testing::{at, certificates, events, exchange, server};
 use crate::{
     ClientConnection, ClientRequest, CloseReason, Config, Event, FramedConnection, Method,
-    Response, ServerConnection, WebSocketRequest,
+    Response, ServerConnection, Timer, WebSocketRequest,
 };
 
 fn plain() -> (ClientConnection, ServerConnection) {
@@ -259,7 +259,46 @@ fn plain_http_to_a_tls_port_is_closed() {
 fn a_tls_handshake_that_never_ends_is_given_up() {
     let (_, mut server) = encrypted();
     let timeout = server.poll_timeout();
-    assert_eq!(timeout, Some((at(10), crate::Timer::Handshake)));
+    assert_eq!(timeout, Some((at(10), Timer::Handshake)));
     server.handle_timeout(at(10));
     assert!(server.is_closed());
+}
+
+#[test]
+fn a_client_waits_for_a_head_its_rest_and_a_body_each_in_their_time() {
+    let head = &b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n"[..];
+    for (received, timer, seconds) in [
+        (&b""[..], Timer::Response, 75),
+        (&head[..20], Timer::Head, 10),
+        (head, Timer::Progress, 30),
+    ] {
+        let (mut client, _) = plain();
+        assert_eq!(client.poll_timeout(), None, "nothing was asked");
+        client.request(&post(b"")).unwrap();
+        let mut sent = Vec::new();
+        client.poll_transmit(&mut sent, usize::MAX);
+        client.handle_sent(sent.len(), at(0));
+        client.handle_bytes(received, at(0));
+        assert_eq!(client.poll_timeout(), Some((at(seconds), timer)));
+        client.handle_timeout(at(seconds));
+        let ended = events(&mut client).pop();
+        let Some(Event::Closed { reason }) = ended else { panic!("{ended:?}") };
+        assert_eq!(reason, CloseReason::Timeout(timer));
+    }
+}
+
+#[test]
+fn the_end_of_a_tls_stream_is_heard_before_the_end_of_its_socket() {
+    let (mut client, mut server) = encrypted();
+    client.request(&post(b"")).unwrap();
+    exchange(&mut client, &mut server, 1000, at(0));
+    assert_eq!(crate::testing::answer_all(&mut server).len(), 1);
+    exchange(&mut client, &mut server, 1000, at(0));
+    assert_eq!(join(events(&mut client)).len(), 1);
+    let (idle, timer) = server.poll_timeout().expect("it is kept for a while");
+    assert_eq!(timer, Timer::Idle);
+    server.handle_timeout(idle);
+    client.handle_bytes(&crate::testing::sent(&mut server, idle), idle);
+    let ended = events(&mut client).pop();
+    assert!(matches!(ended, Some(Event::Closed { reason: CloseReason::PeerClosed })), "{ended:?}");
 }
