@@ -76,6 +76,22 @@ pub enum DiskCommand {
     },
 }
 
+impl DiskCommand {
+    /// The file or directory that the command is about; of a rename the former name.
+    #[must_use]
+    pub const fn file(&self) -> &FileName {
+        match self {
+            Self::List { dir } | Self::SyncDir { dir } => dir,
+            Self::Create { file, .. }
+            | Self::Write { file, .. }
+            | Self::Sync { file }
+            | Self::Rename { from: file, .. }
+            | Self::Delete { file }
+            | Self::Read { file, .. } => file,
+        }
+    }
+}
+
 /// What came of a command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DiskReply {
@@ -98,7 +114,7 @@ pub enum DiskError {
     /// Nothing was done, for lack of something that comes back, such as a file descriptor.
     #[error("the system is short of something for the moment: {0}")]
     Again(String),
-    /// The volume takes no writes.
+    /// The volume takes no writes for the time being. Nothing of this one is durable.
     #[error("the volume is mounted read-only")]
     ReadOnly,
     /// The device refused or lost data; the state of the file is unknown.
@@ -113,7 +129,7 @@ impl DiskError {
     /// Whether the same command may succeed later, without anything having been lost meanwhile.
     #[must_use]
     pub const fn is_passing(&self) -> bool {
-        matches!(self, Self::Full | Self::Again(_))
+        matches!(self, Self::Full | Self::Again(_) | Self::ReadOnly)
     }
 }
 

@@ -90,16 +90,7 @@ impl Drop for DiskPool {
 
 /// Whether a command is about the directory of checkpoints or a file in it. A rename stays in its directory.
 fn is_of_checkpoints(command: &DiskCommand) -> bool {
-    let name = match command {
-        DiskCommand::List { dir } | DiskCommand::SyncDir { dir } => dir,
-        DiskCommand::Create { file, .. }
-        | DiskCommand::Write { file, .. }
-        | DiskCommand::Sync { file }
-        | DiskCommand::Rename { from: file, .. }
-        | DiskCommand::Delete { file }
-        | DiskCommand::Read { file, .. } => file,
-    };
-    directory_of(name) == CHECKPOINT_DIR
+    directory_of(command.file()) == CHECKPOINT_DIR
 }
 
 /// Carries out commands on the calling thread, for those who have nothing else to do meanwhile.
@@ -282,11 +273,21 @@ impl Worker {
     }
 
     fn read(&self, name: &FileName, offset_bytes: u64, len_bytes: u32) -> io::Result<DiskReply> {
-        let file = self.file(name)?;
+        let file = self.file_to_read(name)?;
         let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
         let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
         file.read_exact_at(&mut bytes, offset_bytes)?;
         Ok(DiskReply::Read(Bytes::from(bytes)))
+    }
+
+    /// A file on a read-only volume is opened for this one read: the volume may be writable when it is used next.
+    fn file_to_read(&self, name: &FileName) -> io::Result<Arc<File>> {
+        match self.file(name) {
+            Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => {
+                File::open(self.root.join(&**name)).map(Arc::new)
+            }
+            opened => opened,
+        }
     }
 
     fn file(&self, name: &FileName) -> io::Result<Arc<File>> {

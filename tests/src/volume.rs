@@ -84,6 +84,38 @@ impl Volume {
         self.mount();
     }
 
+    /// Mounts an ext4 to be read alone, or to be written again. Nobody may have a file open to write.
+    ///
+    /// # Panics
+    ///
+    /// When it is not mounted so.
+    pub fn remount(&self, is_read_only: bool) {
+        let access = if is_read_only { "remount,ro" } else { "remount,rw" };
+        tool(Command::new("mount").args(["-o", access]).arg(&self.mount));
+    }
+
+    /// Lets an ext4 find an error in itself, upon which it becomes read-only, whoever has files open.
+    ///
+    /// # Panics
+    ///
+    /// When the file system does not know how to.
+    pub fn find_error(&self) {
+        let device = self.device();
+        tool(Command::new("mount").args(["-o", "remount,errors=remount-ro"]).arg(&self.mount));
+        let trigger = format!("/sys/fs/ext4/{device}/trigger_fs_error");
+        std::fs::write(&trigger, "a test").expect("ext4 has this switch since Linux 4.17");
+    }
+
+    fn device(&self) -> String {
+        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("Linux");
+        let device = mounts.lines().find_map(|line| {
+            let (device, rest) = line.split_once(' ')?;
+            rest.starts_with(&format!("{} ", self.mount.display())).then_some(device)
+        });
+        let device = device.and_then(|device| device.strip_prefix("/dev/"));
+        device.expect("the volume is mounted from a device").to_owned()
+    }
+
     /// How many flushes the volume's device has been asked for.
     ///
     /// # Panics
@@ -91,15 +123,9 @@ impl Volume {
     /// When the kernel does not count them.
     #[must_use]
     pub fn flushes(&self) -> u64 {
-        let mounts = std::fs::read_to_string("/proc/self/mounts").expect("Linux");
-        let device = mounts.lines().find_map(|line| {
-            let (device, rest) = line.split_once(' ')?;
-            rest.starts_with(&format!("{} ", self.mount.display())).then_some(device)
-        });
-        let device = device.and_then(|device| device.strip_prefix("/dev/"));
-        let device = device.expect("the volume is mounted from a device");
+        let device = self.device();
         let stats = std::fs::read_to_string("/proc/diskstats").expect("Linux");
-        let line = stats.lines().find(|line| line.split_whitespace().nth(2) == Some(device));
+        let line = stats.lines().find(|line| line.split_whitespace().nth(2) == Some(&device));
         let line = line.expect("every block device has a line");
         // The 19th field, from Linux 5.5: flush requests completed.
         let count = line.split_whitespace().nth(18).and_then(|count| count.parse().ok());

@@ -17,6 +17,8 @@ hostile_suite!(
     updates_of_a_constant_set_never_fill_a_small_volume,
     a_full_volume_is_opened_read_and_freed_from_inside,
     a_failed_log_ends_with_the_process_and_says_so,
+    a_read_only_volume_is_opened_read_and_written_again_once_it_can_be,
+    a_volume_that_turns_read_only_is_read_on,
 );
 
 /// Documents that are written again and again.
@@ -128,6 +130,67 @@ fn a_failed_log_ends_with_the_process_and_says_so(driver: Driver) {
         };
         assert_eq!(status.code(), Some(4));
     }
+}
+
+fn a_read_only_volume_is_opened_read_and_written_again_once_it_can_be(driver: Driver) {
+    if is_left_out("a read-only volume") {
+        return;
+    }
+    let volume = Volume::ext4(64);
+    let mut server = Options::new(driver, volume.path().join("data")).start();
+    assert_eq!(insert(&mut server.client(), 1).status, 200);
+    // Killed, not stopped: what no header proves durable would be written once more.
+    server.kill();
+    volume.remount(true);
+    let mut server = server.restart();
+    assert_read_only(&server);
+    let mut client = server.client();
+    assert_eq!(client.select("SELECT COUNT(*) AS n FROM pages", &json!({})), [json!({"n": 1})]);
+    let answer = insert(&mut client, 2);
+    assert_eq!(answer.status, 503, "{}", answer.complaint());
+    assert!(answer.complaint().contains("read-only"), "{}", answer.complaint());
+    volume.remount(false);
+    wait_until("the server writes again by itself", || {
+        (insert(&mut client, 2).status == 200).then_some(())
+    });
+    wait_until("the server says so", || {
+        (health(&server, "ready").json()["status"] == "ready").then_some(())
+    });
+    assert!(server.terminate().0.success());
+}
+
+fn a_volume_that_turns_read_only_is_read_on(driver: Driver) {
+    if is_left_out("a volume that turns read-only") {
+        return;
+    }
+    let volume = Volume::ext4(64);
+    let mut server = Options::new(driver, volume.path().join("data")).start();
+    let mut client = server.client();
+    assert_eq!(insert(&mut client, 1).status, 200);
+    volume.find_error();
+    // The one that meets it may be on the disk or not: its client is told when that is known.
+    let number = 2;
+    let statement =
+        client.request("INSERT INTO pages DOCUMENTS (:doc)", &json!({"doc": {"_id": number}}));
+    client.connection.send(&statement).expect("the server runs");
+    assert_read_only(&server);
+    let mut other = server.client();
+    assert_eq!(insert(&mut other, 3).status, 503);
+    assert_eq!(other.select("SELECT COUNT(*) AS n FROM pages", &json!({})), [json!({"n": 1})]);
+    let status = server.terminate().0;
+    assert_eq!(status.code(), Some(4), "what was under way has an unknown outcome");
+}
+
+/// Waits until the server has seen that its volume takes no writes, and says so everywhere.
+fn assert_read_only(server: &Server) {
+    let ready = wait_until("the server has seen that its volume is read-only", || {
+        let ready = health(server, "ready");
+        (ready.json()["status"] == "read_only").then_some(ready)
+    });
+    let code = &ready.json()["reasons"][0]["code"];
+    assert_eq!((ready.status, code), (200, &json!("read_only_volume")));
+    let metrics = server.admin("GET", "/metrics", &json!(null));
+    assert!(String::from_utf8_lossy(&metrics.body).contains("state{state=\"read_only\"} 1"));
 }
 
 /// Writes documents until the disk takes no more; returns how many there are.

@@ -85,6 +85,7 @@ pub struct VirtualDisk {
     /// Counts issued and completed commands: the order that syncs are judged by.
     clock: u64,
     capacity_bytes: u64,
+    is_read_only: bool,
     odds: FaultOdds,
     fail_next: Vec<(CommandKind, DiskError)>,
     synced_bytes: u64,
@@ -111,6 +112,7 @@ impl VirtualDisk {
             pending: Vec::new(),
             clock: 0,
             capacity_bytes: u64::MAX,
+            is_read_only: false,
             odds: FaultOdds::default(),
             fail_next: Vec::new(),
             synced_bytes: 0,
@@ -121,6 +123,12 @@ impl VirtualDisk {
     /// `Full` beyond it.
     pub fn set_capacity(&mut self, bytes: u64) {
         self.capacity_bytes = bytes;
+    }
+
+    /// Mounts the disk to be read alone, or to be written again: meanwhile what would change a file or a name fails,
+    /// and so does a sync of a file, whose writes before that are then taken for clean.
+    pub fn set_read_only(&mut self, is_read_only: bool) {
+        self.is_read_only = is_read_only;
     }
 
     /// Sets how often commands fail.
@@ -284,6 +292,11 @@ impl VirtualDisk {
         if let Some(index) = self.fail_next.iter().position(|(wanted, _)| *wanted == kind) {
             return Some(self.fail_next.remove(index).1);
         }
+        let only_looks =
+            matches!(kind, CommandKind::Read | CommandKind::List | CommandKind::SyncDir);
+        if self.is_read_only && !only_looks {
+            return Some(DiskError::ReadOnly);
+        }
         if self.odds.again > 0 && self.rng.one_in(self.odds.again) {
             return Some(DiskError::Again("no descriptor is left".into()));
         }
@@ -304,6 +317,7 @@ impl VirtualDisk {
     fn carry_out_failed(&mut self, command: &DiskCommand, issued: u64, error: &DiskError) {
         match command {
             _ if matches!(error, DiskError::Again(_)) => {}
+            DiskCommand::Write { .. } if *error == DiskError::ReadOnly => {}
             DiskCommand::Sync { file } => {
                 if let Some(file) = self.file_mut(file) {
                     file.lose_sync(issued);

@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::recovery::Recovered;
+use super::recovery::mend::Mend;
 use super::replay::{Replay, ReplayStep};
 use super::segment::{LOG_DIR, segment_file};
 use super::shelf::{Need, Shelf};
 use super::writer::Writer;
 use super::{
-    APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Io, LogError, LogFill, LogOpened, LogOutput, LogRecord,
-    Refusal, disk_error,
+    APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Io, Lack, LogError, LogFill, LogOpened, LogOutput,
+    LogRecord, Refusal, disk_error,
 };
 use crate::disk::{DiskDone, DiskError, DiskOp, DiskReply};
 use crate::ident::Txn;
@@ -32,6 +33,7 @@ enum Purpose {
     Sync,
     Shelf,
     Replay,
+    Mend,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub(crate) struct Live {
     writer: Writer,
     shelf: Shelf,
     replay: Option<Replay>,
+    /// What must be done to the log that was found before anything is written.
+    mend: Option<Mend>,
     /// What to tell once this boot's table is durable, or cannot be for the moment.
     opening: Option<Box<LogOpened>>,
     /// This boot's table is durable. Without it nothing is appended.
@@ -97,6 +101,7 @@ impl Live {
             writer,
             shelf,
             replay,
+            mend: Some(found.mend).filter(|mend| !mend.is_done()),
             opening: Some(opening),
             has_boot: false,
             ops: BTreeMap::new(),
@@ -107,6 +112,7 @@ impl Live {
             is_stopping: false,
             is_sealed: false,
         };
+        live.pump_mend(now, io);
         live.pump_writes(now, io);
         live
     }
@@ -146,7 +152,8 @@ impl Live {
         let idle_seal = self.quiet_since().map(|since| since.after(IDLE_SEAL));
         let stall = self.writer.stall_deadline();
         let replay = self.replay.as_ref().and_then(Replay::again_at);
-        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at(), stall, replay]
+        let mend = self.mend.as_ref().and_then(Mend::retry_at);
+        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at(), stall, replay, mend]
             .into_iter()
             .flatten()
             .min()
@@ -216,7 +223,9 @@ impl Live {
             pending_bytes: self.writer.pending_bytes() + self.waiting_bytes,
             waiting_appends: self.waiting.len() as u64,
             spare_ready: self.shelf.spare().is_some(),
-            disk_full: matches!(self.space, Space::Denied { .. }) || self.writer.is_full(),
+            disk_full: matches!(self.space, Space::Denied { .. })
+                || self.lack() == Some(Lack::Space),
+            read_only: self.lack() == Some(Lack::Leave) || self.shelf.is_read_only(),
             sync_time: self.writer.cadence().last_time(),
         }
     }
@@ -253,6 +262,10 @@ impl Live {
                 let next = self.shelf.on_done(done.result, current, now.mono, io)?;
                 self.ops.extend(next.map(|op| (op, Purpose::Shelf)));
             }
+            Purpose::Mend => {
+                let mend = self.mend.as_mut().expect("its command was out");
+                mend.on_done(done.result, now.mono)?;
+            }
             Purpose::Replay => {
                 let file = &segment_file(self.replay.as_ref().map_or(0, Replay::segment));
                 match done.result {
@@ -270,22 +283,32 @@ impl Live {
     fn pump(&mut self, now: Now, io: &mut Io) -> Done {
         self.pump_replay(now, io)?;
         self.admit(now, io);
+        self.pump_mend(now, io);
         self.pump_writes(now, io);
-        if self.is_stopping && self.writer.is_full() {
-            // Nobody knows how long it will be full: who stops does not wait for it.
-            return Err(disk_error(&segment_file(self.writer.current().number), DiskError::Full));
+        if self.is_stopping
+            && let Some(lack) = self.writer.lack()
+        {
+            // Nobody knows how long it will lack it: who stops does not wait for it.
+            let error = if lack == Lack::Space { DiskError::Full } else { DiskError::ReadOnly };
+            return Err(disk_error(&segment_file(self.writer.current().number), error));
         }
         let is_stuck = self.shelf.is_stuck() && self.writer.owes_boot();
-        if is_stuck || self.writer.is_full() {
+        let lacks_leave = self.shelf.is_read_only() && self.writer.owes_boot();
+        if is_stuck || lacks_leave || self.lack().is_some() {
             if is_planted(Plant::FullVolumeNotOpened) && self.opening.is_some() {
                 return Err(disk_error(&LOG_DIR.into(), DiskError::Full));
             }
-            // There is no space for this boot's table: what there is can be read all the same.
+            // This boot's table cannot be written: what there is can be read all the same.
             self.tell_opened(io);
         }
         self.look_for_space(io);
         self.seal_if_quiet(now, io);
         Ok(())
+    }
+
+    /// What the volume lacks for what was to be written last.
+    fn lack(&self) -> Option<Lack> {
+        self.mend.as_ref().and_then(Mend::lack).or(self.writer.lack())
     }
 
     fn tell_opened(&mut self, io: &mut Io) {
@@ -331,8 +354,9 @@ impl Live {
             return;
         }
         let is_bootless = self.is_denied() && self.shelf.is_paused(now.mono) && !self.has_boot;
-        if self.writer.is_full() || is_bootless {
-            return self.refuse_waiting(io);
+        let lack = self.lack().or(self.shelf.is_read_only().then_some(Lack::Leave));
+        if let Some(lack) = lack.or(is_bootless.then_some(Lack::Space)) {
+            return self.refuse_waiting(lack, io);
         }
         if self.writer.is_stalled() || !self.has_boot {
             return;
@@ -351,7 +375,7 @@ impl Live {
                     if self.is_denied() && self.shelf.is_paused(now.mono) {
                         self.shelf.want_usual();
                         // What waits behind it may build on it, and could still fit where it does not.
-                        self.refuse_waiting(io);
+                        self.refuse_waiting(Lack::Space, io);
                     } else if matches!(self.space, Space::Denied { .. }) {
                         self.shelf.look_again();
                     }
@@ -365,13 +389,27 @@ impl Live {
         self.space == Space::Denied { durable: self.writer.durable() }
     }
 
-    fn refuse_waiting(&mut self, io: &mut Io) {
+    fn refuse_waiting(&mut self, lack: Lack, io: &mut Io) {
         for ticket in self.take_waiting() {
-            io.refuse(ticket, Refusal::Full);
+            io.refuse(ticket, lack.refusal());
         }
     }
 
+    fn pump_mend(&mut self, now: Now, io: &mut Io) {
+        let Some(mend) = &mut self.mend else { return };
+        if mend.is_done() {
+            self.mend = None;
+            return;
+        }
+        let op = mend.work(now.mono, io);
+        self.ops.extend(op.map(|op| (op, Purpose::Mend)));
+    }
+
+    /// Nothing is written before the log is mended.
     fn pump_writes(&mut self, now: Now, io: &mut Io) {
+        if self.mend.is_some() {
+            return;
+        }
         let mut writes = Vec::new();
         self.writer.write(now, &mut self.shelf, io, &mut writes);
         self.ops.extend(writes.into_iter().map(|(op, seq)| (op, Purpose::Group(seq))));

@@ -30,6 +30,7 @@ pub mod transaction;
 mod writer;
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, FileName};
 use crate::ident::{BootId, LogId, Txn};
@@ -70,6 +71,38 @@ const VOLUME_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 
 /// A restored log goes on this far behind its old end, so that positions that were lost are never used twice.
 pub const RESTORE_GAP: u64 = 1 << 32;
+
+/// What the disk refused for want of space, or because it takes no writes, is tried again this much later.
+const FULL_RETRY: Duration = Duration::from_secs(1);
+
+/// What the disk could not begin is begun again this much later.
+const AGAIN_RETRY: Duration = Duration::from_millis(10);
+
+/// What a volume lacks that takes no writes for the time being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// Space.
+    Space,
+    /// The leave to write: it is mounted read-only.
+    Leave,
+}
+
+impl Lack {
+    const fn of(error: &DiskError) -> Option<Self> {
+        match error {
+            DiskError::Full => Some(Self::Space),
+            DiskError::ReadOnly => Some(Self::Leave),
+            _ => None,
+        }
+    }
+
+    const fn refusal(self) -> Refusal {
+        match self {
+            Self::Space => Refusal::Full,
+            Self::Leave => Refusal::ReadOnly,
+        }
+    }
+}
 
 /// How a log is opened.
 #[derive(Clone, Debug)]
@@ -171,7 +204,7 @@ impl Log {
             return;
         }
         match &mut self.state {
-            State::Opening(recovery) => match recovery.handle_disk(done, &mut self.io) {
+            State::Opening(recovery) => match recovery.handle_disk(done, now.mono, &mut self.io) {
                 Ok(RecoveryStep::Pending) => {}
                 Ok(RecoveryStep::Done(recovered)) => {
                     let live = Live::start(*recovered, now, &mut self.io);
@@ -213,6 +246,11 @@ impl Log {
 
     /// Acts on time alone. An early call does no harm.
     pub fn handle_timeout(&mut self, now: Now) {
+        if let State::Opening(recovery) = &mut self.state
+            && !self.is_closed
+        {
+            recovery.handle_timeout(now.mono, &mut self.io);
+        }
         self.with_live(|live, io| live.handle_timeout(now, io));
     }
 
@@ -220,8 +258,9 @@ impl Log {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         match &self.state {
-            State::Live(live) if !self.is_closed => live.poll_timeout(),
-            _ => None,
+            _ if self.is_closed => None,
+            State::Opening(recovery) => recovery.again_at(),
+            State::Live(live) => live.poll_timeout(),
         }
     }
 

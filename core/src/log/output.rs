@@ -11,7 +11,7 @@ use crate::ident::{LogId, Txn};
 pub enum LogOutput {
     /// Carry out a disk command and answer it under this number.
     Disk(DiskOp, DiskCommand),
-    /// The log is whole up to `durable` and accepts appends.
+    /// The log is whole up to `durable`. It accepts appends, or will as soon as its volume does.
     Opened(Box<LogOpened>),
     /// The records of this append have their positions, from `first` on. They are not durable yet.
     Appended {
@@ -85,6 +85,9 @@ pub enum Refusal {
     /// No space for another segment.
     #[error("the disk is full")]
     Full,
+    /// The volume takes no writes.
+    #[error("the volume is read-only")]
+    ReadOnly,
     /// More than [`APPEND_BYTES_MAX`](super::APPEND_BYTES_MAX) or [`APPEND_RECORDS_MAX`](super::APPEND_RECORDS_MAX), or no record at all.
     #[error("the append is empty or over the limit")]
     TooLarge,
@@ -249,6 +252,8 @@ pub struct LogFill {
     /// True while the disk has no space for another segment and none can be made: only what the last one still takes
     /// is accepted.
     pub disk_full: bool,
+    /// True while the volume takes no writes at all.
+    pub read_only: bool,
     /// How long the last sync took.
     pub sync_time: Duration,
 }

@@ -1,18 +1,13 @@
 //! Hands out what was found in the log, group by group, as far as there is leave.
 
-use std::time::Duration;
-
 use super::group::GroupKind;
 use super::reader::{READ_BYTES, ReadStep, SegmentReader, Walk};
 use super::recovery::{ReplayStart, Segment};
 use super::segment::segment_file;
-use super::{DamageKind, Io, LogError, LogOutput, damaged};
+use super::{AGAIN_RETRY, DamageKind, Io, LogError, LogOutput, damaged};
 use crate::disk::{DiskCommand, DiskOp};
 use crate::ident::Txn;
 use crate::time::Instant;
-
-/// A read that could not be begun is asked again this much later.
-const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// The replay of one opening. Everything it reads was walked before and is synced.
 #[derive(Debug)]

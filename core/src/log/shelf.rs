@@ -4,21 +4,14 @@
 //! of numbers without holes.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use super::recovery::Segment;
 use super::segment::{LOG_DIR, SPARE_TMP, segment_file};
-use super::{Io, LogConfig, LogError, disk_error};
+use super::{AGAIN_RETRY, FULL_RETRY, Io, Lack, LogConfig, LogError, disk_error};
 use crate::disk::{DiskCommand, DiskError, DiskOp, DiskReply, FileName};
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
 use crate::time::Instant;
-
-/// After the disk was full, another segment is tried this much later.
-const FULL_RETRY: Duration = Duration::from_secs(1);
-
-/// A step that could not be begun is begun again this much later.
-const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// Sealed segments and the spare one.
 #[derive(Debug)]
@@ -38,6 +31,8 @@ pub(crate) struct Shelf {
     full_until: Option<Instant>,
     /// The step at hand could not be begun, and is begun again at this moment.
     again_at: Option<Instant>,
+    /// That was since the volume takes no writes.
+    is_read_only: bool,
     /// A spare segment is wanted, the disk has no space for it, and no sealed one can go.
     is_stuck: bool,
 }
@@ -114,6 +109,7 @@ impl Shelf {
             step: Step::Idle,
             full_until: None,
             again_at: None,
+            is_read_only: false,
             is_stuck: false,
         }
     }
@@ -181,6 +177,11 @@ impl Shelf {
     /// True when the disk had no space for a spare segment at the last try.
     pub(crate) fn is_short(&self) -> bool {
         self.full_until.is_some() && self.needs_spare()
+    }
+
+    /// True while the volume takes no writes.
+    pub(crate) fn is_read_only(&self) -> bool {
+        self.is_read_only
     }
 
     pub(crate) fn retry_at(&self) -> Option<Instant> {
@@ -261,6 +262,7 @@ impl Shelf {
         now: Instant,
         io: &mut Io,
     ) -> Result<Option<DiskOp>, LogError> {
+        self.is_read_only &= result.is_err();
         let next = match (self.step, result) {
             (Step::Creating { .. } | Step::SyncingFile { .. }, Err(DiskError::Full)) => {
                 self.full_until = Some(now.after(FULL_RETRY));
@@ -296,8 +298,9 @@ impl Shelf {
 
     /// Nothing of the step at hand was done: it is begun again later.
     fn put_off(&mut self, error: &DiskError, now: Instant) -> Option<DiskOp> {
-        let pause = if *error == DiskError::Full { FULL_RETRY } else { AGAIN_RETRY };
-        self.again_at = Some(now.after(pause));
+        let lack = Lack::of(error);
+        self.is_read_only = lack == Some(Lack::Leave);
+        self.again_at = Some(now.after(if lack.is_some() { FULL_RETRY } else { AGAIN_RETRY }));
         None
     }
 

@@ -5,7 +5,6 @@
 //! proves the whole of this one.
 
 use std::collections::VecDeque;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
@@ -18,7 +17,7 @@ use super::group::{
 use super::recovery::{Recovered, Segment};
 use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file};
 use super::shelf::{Need, Shelf};
-use super::{Io, LogOutput, LogRecord, RESTORE_GAP};
+use super::{AGAIN_RETRY, FULL_RETRY, Io, Lack, LogOutput, LogRecord, RESTORE_GAP};
 use crate::disk::{DiskCommand, DiskError, DiskOp};
 use crate::ident::{BootId, LogId, Txn};
 use crate::plant::{Plant, is_planted};
@@ -36,10 +35,6 @@ pub(crate) const TAIL_BYTES: u64 = 2 * BLOCK_BYTES;
 
 /// The last segment that there is keeps so much of a usual segment for what makes room.
 const RESERVE_SHARE: u64 = 16;
-
-/// What a full disk refused is written again this much later, and what could not be begun this much.
-const FULL_RETRY: Duration = Duration::from_secs(1);
-const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
 /// A record that has its position and is in no group yet.
 #[derive(Debug)]
@@ -71,7 +66,7 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     until: Instant,
-    is_full: bool,
+    lack: Option<Lack>,
 }
 
 #[derive(Debug)]
@@ -441,9 +436,9 @@ impl Writer {
 
     fn stall(&mut self, error: &DiskError, now: Instant) {
         assert!(error.is_passing(), "after any other error nothing may be written");
-        let is_full = *error == DiskError::Full || self.is_full();
-        let pause = if is_full { FULL_RETRY } else { AGAIN_RETRY };
-        self.stall = Some(Stall { until: now.after(pause), is_full });
+        let lack = Lack::of(error).or(self.lack());
+        let pause = if lack.is_some() { FULL_RETRY } else { AGAIN_RETRY };
+        self.stall = Some(Stall { until: now.after(pause), lack });
     }
 
     /// Writes again what the disk refused, once nothing is out and the time has come. False while it has not.
@@ -470,9 +465,9 @@ impl Writer {
         self.sync.is_some() || self.groups.iter().any(|group| group.is_out)
     }
 
-    /// True while the disk has no space for what was written into a segment that it had promised.
-    pub(crate) fn is_full(&self) -> bool {
-        self.stall.is_some_and(|stall| stall.is_full)
+    /// What the volume lacks for what was written into a segment: space, though it had promised it, or the leave.
+    pub(crate) fn lack(&self) -> Option<Lack> {
+        self.stall.and_then(|stall| stall.lack)
     }
 
     pub(crate) fn is_stalled(&self) -> bool {

@@ -34,6 +34,8 @@ pub struct Append {
 pub enum AppendRefused {
     /// No space left.
     Full,
+    /// The volume takes no writes.
+    ReadOnly,
     /// Too much waits for the disk.
     Busy,
     /// The log is stopping or has failed before this record was taken.
@@ -50,6 +52,10 @@ impl AppendRefused {
             Self::Full => RequestError::new(
                 ErrorKind::Full,
                 "the disk of the log is full: nothing was written; free space and try again",
+            ),
+            Self::ReadOnly => RequestError::new(
+                ErrorKind::Unavailable,
+                "the volume of the log is read-only: nothing was written; make it writable and try again",
             ),
             Self::Busy => RequestError::new(
                 ErrorKind::Unavailable,

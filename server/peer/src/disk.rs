@@ -150,11 +150,13 @@ impl Files {
         offset_bytes: u64,
         len_bytes: u32,
     ) -> io::Result<DiskReply> {
-        let file = self.file(name)?;
-        let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
-        let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
-        file.read_exact_at(&mut bytes, offset_bytes)?;
-        Ok(DiskReply::Read(Bytes::from(bytes)))
+        match self.file(name) {
+            // Opened for this one read: the volume may be writable when the file is used next.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                read_from(&File::open(self.root.join(&**name))?, offset_bytes, len_bytes)
+            }
+            opened => read_from(opened?, offset_bytes, len_bytes),
+        }
     }
 
     fn file(&mut self, name: &FileName) -> io::Result<&File> {
@@ -167,6 +169,13 @@ impl Files {
         }
         Ok(&self.open[name])
     }
+}
+
+fn read_from(file: &File, offset_bytes: u64, len_bytes: u32) -> io::Result<DiskReply> {
+    let length = file.metadata()?.len().saturating_sub(offset_bytes).min(u64::from(len_bytes));
+    let mut bytes = vec![0; usize::try_from(length).expect("it is below a u32")];
+    file.read_exact_at(&mut bytes, offset_bytes)?;
+    Ok(DiskReply::Read(Bytes::from(bytes)))
 }
 
 fn write_zeroes(file: &File, len_bytes: u64) -> io::Result<()> {

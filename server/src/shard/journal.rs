@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
 use bigpeer_core::ident::{PartitionId, Txn};
 use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
-use bigpeer_core::log::{LogConfig, LogError, LogOpened};
+use bigpeer_core::log::{Lack, LogConfig, LogError, LogFill, LogOpened};
 use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput};
 use bigpeer_core::seam::Now;
 use bytes::Bytes;
@@ -97,16 +97,24 @@ pub(super) struct LogOwner {
     /// How far each thread has come, until all have reached the target.
     applied: Option<Vec<Txn>>,
     /// The last word of the log about space.
-    is_full: bool,
+    lack: Option<Lack>,
 }
 
 const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that make room, DELETE and EVICT; \
     free space on the volume or delete documents, and writes are taken again by themselves";
 
+const VOLUME_READ_ONLY: &str = "the volume of the data directory is read-only: reads go on; mount it writable, and \
+    writes are taken again by themselves";
+
+/// What the log lacks for writes, at present.
+fn lack_of(fill: &LogFill) -> Option<Lack> {
+    if fill.read_only { Some(Lack::Leave) } else { fill.disk_full.then_some(Lack::Space) }
+}
+
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
         let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self { journal: log.journal, target: log.opened.durable, applied, is_full: false }
+        Self { journal: log.journal, target: log.opened.durable, applied, lack: None }
     }
 }
 
@@ -211,23 +219,24 @@ impl Shard {
         }
     }
 
-    /// Says when the log begins to refuse writes for want of space, and when it no longer does.
+    /// Says when the log begins to refuse writes for what its volume lacks, and when it no longer does.
     pub(super) fn report_space(&mut self) {
         let Some(log) = &mut self.log else { return };
-        let is_full = log.journal.fill().disk_full;
-        if std::mem::replace(&mut log.is_full, is_full) == is_full {
+        let lack = lack_of(&log.journal.fill());
+        if std::mem::replace(&mut log.lack, lack) == lack {
             return;
         }
-        let reason = is_full.then(|| Reason {
-            code: "disk_full",
-            since: self.now.wall,
-            text: DISK_FULL.to_owned(),
-        });
-        match &reason {
-            Some(reason) => logging::warn("read-only", &[("cause", &reason.text)]),
-            None => logging::info("there is space again: writes are taken", &[]),
-        }
-        self.shared.set_read_only(reason);
+        let (code, text) = match lack {
+            Some(Lack::Space) => ("disk_full", DISK_FULL),
+            Some(Lack::Leave) => ("read_only_volume", VOLUME_READ_ONLY),
+            None => {
+                logging::info("the volume takes writes again", &[]);
+                return self.shared.set_read_only(None);
+            }
+        };
+        logging::warn("read-only", &[("code", code), ("cause", text)]);
+        let reason = Reason { code, since: self.now.wall, text: text.to_owned() };
+        self.shared.set_read_only(Some(reason));
     }
 
     pub(super) fn log_mut(&mut self) -> &mut LogOwner {

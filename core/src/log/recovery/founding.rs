@@ -1,5 +1,6 @@
 //! Making a log in an empty directory: its first segment gets its name only when its header is durable.
 
+use super::mend::Mend;
 use super::{Outcome, Recovery, RecoveryStep, Stage};
 use crate::disk::{DiskCommand, FileName};
 use crate::ident::{LogId, Txn};
@@ -28,21 +29,21 @@ impl Recovery {
         let command = match step {
             Founding::Creating => {
                 let len_bytes = self.config.segment_bytes;
-                DiskCommand::Create { file: tmp.clone(), len_bytes, keep_free_bytes: 0 }
+                DiskCommand::Create { file: tmp, len_bytes, keep_free_bytes: 0 }
             }
             Founding::Writing => {
                 let header = self.first_header();
                 let data = header.encode();
                 self.headers.insert(FIRST_SEGMENT, header);
-                DiskCommand::Write { file: tmp.clone(), offset_bytes: 0, data }
+                DiskCommand::Write { file: tmp, offset_bytes: 0, data }
             }
-            Founding::Syncing => DiskCommand::Sync { file: tmp.clone() },
+            Founding::Syncing => DiskCommand::Sync { file: tmp },
             Founding::Renaming => {
-                DiskCommand::Rename { from: tmp.clone(), to: segment_file(FIRST_SEGMENT) }
+                DiskCommand::Rename { from: tmp, to: segment_file(FIRST_SEGMENT) }
             }
             Founding::SyncingDir => return self.sync_dir(LOG_DIR, io),
         };
-        self.issue(command, tmp, io)
+        self.issue(command, io)
     }
 
     pub(super) fn on_founding(&mut self, step: Founding, io: &mut Io) -> Outcome {
@@ -63,6 +64,8 @@ impl Recovery {
                 });
                 let mut recovered = self.finish();
                 recovered.created = true;
+                // It was just made, every step of it durable.
+                recovered.mend = Mend::default();
                 Ok(RecoveryStep::Done(Box::new(recovered)))
             }
         }

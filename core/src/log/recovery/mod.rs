@@ -1,10 +1,11 @@
-//! Opening: finds the segments, walks the ones that will be replayed to their end, tells a torn tail from
-//! damage, overwrites what is cut, and syncs what was found before anyone may rely on it.
+//! Opening: finds the segments, walks the ones that will be replayed to their end, and tells a torn tail from damage.
 //!
-//! One command is out at a time. The result is where the log goes on; nothing has been appended yet.
+//! One command is out at a time, and apart from a log that is made, all of them read. The result is where the log goes
+//! on, and the [`Mend`] that must be done before anything is written there.
 
 mod expected;
 mod founding;
+pub(crate) mod mend;
 mod tail;
 
 use std::collections::BTreeMap;
@@ -19,15 +20,17 @@ use super::reader::{ReadStep, SegmentReader, Walk};
 use super::search::TailSearch;
 use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file, segment_number};
 use founding::Founding;
+use mend::Mend;
 
 use super::{
-    DamageKind, Io, LogConfig, LogError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN, TailCut, damaged,
-    disk_error,
+    AGAIN_RETRY, DamageKind, Io, LogConfig, LogError, SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN,
+    TailCut, damaged, disk_error,
 };
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
+use crate::time::Instant;
 
 /// A segment file that is in use, or ready to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,13 +69,15 @@ pub(crate) struct Recovered {
     pub(crate) created: bool,
     pub(crate) seal_seen: bool,
     pub(crate) cut: Option<TailCut>,
+    /// What must be done before anything is written.
+    pub(crate) mend: Mend,
 }
 
 /// What came of a completion.
 pub(crate) enum RecoveryStep {
     /// A command is out.
     Pending,
-    /// The log can be written.
+    /// The log can be read, and written once it is mended.
     Done(Box<Recovered>),
 }
 
@@ -82,8 +87,10 @@ pub(crate) struct Recovery {
     config: LogConfig,
     now: Now,
     op: DiskOp,
-    /// The file of the command that is out, for error messages.
-    file: FileName,
+    /// The command that is out, or waits to be given again.
+    command: DiskCommand,
+    /// The disk could not begin that command, and is asked again at this moment.
+    again_at: Option<Instant>,
     stage: Stage,
     /// Every segment file, with its length.
     files: BTreeMap<u64, u64>,
@@ -112,29 +119,27 @@ enum Stage {
     ReadingHeader(u64),
     Walking { reader: SegmentReader, asked: (u64, u32) },
     Searching(TailSearch),
-    Overwriting { index: usize, offset_bytes: u64 },
-    SyncingCuts { index: usize },
-    DeletingExtras,
-    Rereading { offset_bytes: u64 },
-    Rewriting { offset_bytes: u64 },
-    SyncingCurrent,
 }
 
 type Outcome = Result<RecoveryStep, LogError>;
 
 /// The data directory, as disk commands name it.
-const ROOT_DIR: &str = "";
+fn root_dir() -> FileName {
+    let root = if is_planted(Plant::MadeDirNotSynced) { LOG_DIR } else { "" };
+    root.into()
+}
 
 impl Recovery {
     pub(crate) fn start(mut config: LogConfig, now: Now, io: &mut Io) -> Self {
         let segment_bytes = config.segment_bytes.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
         config.segment_bytes = padded(segment_bytes);
-        let dir: FileName = LOG_DIR.into();
+        let command = DiskCommand::List { dir: LOG_DIR.into() };
         Self {
             config,
             now,
-            op: io.disk(DiskCommand::List { dir: dir.clone() }),
-            file: dir,
+            op: io.disk(command.clone()),
+            command,
+            again_at: None,
             stage: Stage::Listing,
             files: BTreeMap::new(),
             headers: BTreeMap::new(),
@@ -149,19 +154,35 @@ impl Recovery {
         }
     }
 
-    pub(crate) fn handle_disk(&mut self, done: DiskDone, io: &mut Io) -> Outcome {
+    pub(crate) fn handle_disk(&mut self, done: DiskDone, now: Instant, io: &mut Io) -> Outcome {
         assert_eq!(done.op, self.op, "recovery has one command out");
         let reply = match done.result {
             Ok(reply) => reply,
             Err(DiskError::NotFound) if matches!(self.stage, Stage::DeletingLeftovers) => {
                 DiskReply::Done
             }
-            Err(error) => return Err(disk_error(&self.file, error)),
+            Err(DiskError::Again(_)) => {
+                self.again_at = Some(now.after(AGAIN_RETRY));
+                return Ok(RecoveryStep::Pending);
+            }
+            Err(error) => return Err(disk_error(self.command.file(), error)),
         };
         match reply {
             DiskReply::Listed(names) => self.on_listed(&names, io),
             DiskReply::Read(bytes) => self.on_read(bytes, io),
             DiskReply::Done => self.on_done(io),
+        }
+    }
+
+    /// When the disk is asked again.
+    pub(crate) fn again_at(&self) -> Option<Instant> {
+        self.again_at
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant, io: &mut Io) {
+        if self.again_at.is_some_and(|at| now >= at) {
+            self.again_at = None;
+            self.op = io.disk(self.command.clone());
         }
     }
 
@@ -172,21 +193,11 @@ impl Recovery {
                 self.stage = Stage::SyncingNames;
                 self.sync_dir(LOG_DIR, io)
             }
-            Stage::SyncingNames if self.files.is_empty() => self.found(Founding::Creating, io),
-            Stage::SyncingNames => {
-                let first = *self.files.keys().next().expect("there are segments");
-                self.read_header(first, io)
-            }
+            Stage::SyncingNames => self.found(Founding::Creating, io),
             Stage::Founding(step) => self.on_founding(step, io),
-            Stage::Overwriting { index, offset_bytes } => self.overwrite(index, offset_bytes, io),
-            Stage::SyncingCuts { index } => self.sync_cuts(index + 1, io),
-            Stage::DeletingExtras => self.delete_extras(io),
-            Stage::Rewriting { offset_bytes } => self.reread(offset_bytes, io),
-            Stage::SyncingCurrent => Ok(RecoveryStep::Done(Box::new(self.finish()))),
             Stage::Listing
             | Stage::ReadingHeader(_)
             | Stage::Walking { .. }
-            | Stage::Rereading { .. }
             | Stage::Searching(_) => Err(self.wrong_reply()),
         }
     }
@@ -204,10 +215,6 @@ impl Recovery {
             Stage::Searching(search) => {
                 search.fill(&bytes);
                 self.search_on(io)
-            }
-            Stage::Rereading { offset_bytes } => {
-                let offset_bytes = *offset_bytes;
-                self.rewrite(offset_bytes, bytes, io)
             }
             _ => Err(self.wrong_reply()),
         }
@@ -228,20 +235,20 @@ impl Recovery {
             }
         }
         self.check_listed()?;
-        self.delete_leftovers(io)
+        match self.files.keys().next() {
+            Some(&first) => self.read_header(first, io),
+            None => self.delete_leftovers(io),
+        }
     }
 
-    /// A process that was killed may have left names that are visible and not durable, so they are synced
-    /// before anything is built on them. That goes for the directories too: the log's was made by the listing if it
-    /// was missing, and the checkpoints' before, since a checkpoint is looked for first.
+    /// There is no log, and one will be made in a directory that is whole: see [`Self::plan_mend`].
     fn delete_leftovers(&mut self, io: &mut Io) -> Outcome {
         if let Some(file) = self.leftovers.pop() {
             self.stage = Stage::DeletingLeftovers;
-            return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
+            return self.issue(DiskCommand::Delete { file }, io);
         }
         self.stage = Stage::SyncingRoot;
-        let root = if is_planted(Plant::MadeDirNotSynced) { LOG_DIR } else { ROOT_DIR };
-        self.sync_dir(root, io)
+        self.sync_dir(&root_dir(), io)
     }
 
     fn read_header(&mut self, number: u64, io: &mut Io) -> Outcome {
@@ -396,6 +403,7 @@ impl Recovery {
 
     fn finish(&mut self) -> Recovered {
         let (number, offset_bytes) = self.end;
+        let mend = self.plan_mend();
         let walk = self.walk.take().expect("a log was walked or made");
         let segment = |number: u64| Segment {
             number,
@@ -417,6 +425,7 @@ impl Recovery {
             created: false,
             seal_seen: self.last_kind == Some(GroupKind::Seal),
             cut: self.cut.take(),
+            mend,
             config: self.config.clone(),
         }
     }
@@ -436,28 +445,21 @@ impl Recovery {
     // Commands.
 
     fn read(&mut self, number: u64, offset_bytes: u64, len_bytes: u32, io: &mut Io) -> Outcome {
-        let file = segment_file(number);
-        self.issue(DiskCommand::Read { file: file.clone(), offset_bytes, len_bytes }, file, io)
-    }
-
-    fn sync(&mut self, number: u64, io: &mut Io) -> Outcome {
-        let file = segment_file(number);
-        self.issue(DiskCommand::Sync { file: file.clone() }, file, io)
+        self.issue(DiskCommand::Read { file: segment_file(number), offset_bytes, len_bytes }, io)
     }
 
     fn sync_dir(&mut self, dir: &str, io: &mut Io) -> Outcome {
-        let dir: FileName = dir.into();
-        self.issue(DiskCommand::SyncDir { dir: dir.clone() }, dir, io)
+        self.issue(DiskCommand::SyncDir { dir: dir.into() }, io)
     }
 
-    fn issue(&mut self, command: DiskCommand, file: FileName, io: &mut Io) -> Outcome {
-        self.op = io.disk(command);
-        self.file = file;
+    fn issue(&mut self, command: DiskCommand, io: &mut Io) -> Outcome {
+        self.op = io.disk(command.clone());
+        self.command = command;
         Ok(RecoveryStep::Pending)
     }
 
     /// The driver answered with another kind of reply than the command has.
     fn wrong_reply(&self) -> LogError {
-        disk_error(&self.file, DiskError::Io("the reply does not fit the command".into()))
+        disk_error(self.command.file(), DiskError::Io("the reply does not fit the command".into()))
     }
 }

@@ -1,18 +1,12 @@
-//! The end of the log: tells a torn tail from damage, overwrites what is cut, and makes the rest durable before
-//! anyone may rely on it.
+//! The end of the log: tells a torn tail from damage, and says what of it must be overwritten or made durable before
+//! anyone may build on it.
 
-use bytes::Bytes;
-
-use super::{Outcome, Recovery, Stage};
-use crate::disk::DiskCommand;
-use crate::log::group::{BLOCK_BYTES, GroupKind};
-use crate::log::reader::READ_BYTES;
+use super::mend::{Change, Mend};
+use super::{Outcome, Recovery, RecoveryStep, Stage, root_dir};
+use crate::log::group::GroupKind;
 use crate::log::search::TailSearch;
-use crate::log::segment::segment_file;
+use crate::log::segment::{LOG_DIR, segment_file};
 use crate::log::{DamageKind, Io, LogError, TailCut, damaged};
-
-/// A cut tail is overwritten in writes of at most this size.
-const ZERO_BYTES_MAX: u64 = 1 << 20;
 
 impl Recovery {
     /// The last group that belongs to the log has been read.
@@ -63,7 +57,7 @@ impl Recovery {
             return self.search_on(io);
         }
         self.check_end()?;
-        self.overwrite(0, self.cuts.first().map_or(0, |cut| cut.1), io)
+        self.end_reading()
     }
 
     pub(super) fn check_end(&self) -> Result<(), LogError> {
@@ -75,64 +69,32 @@ impl Recovery {
         self.check_unwritten(last)
     }
 
-    /// What is cut must never come back: not after another crash, and not between groups written later.
-    pub(super) fn overwrite(&mut self, index: usize, offset_bytes: u64, io: &mut Io) -> Outcome {
-        let Some(&(number, _, to_bytes)) = self.cuts.get(index) else {
-            return self.sync_cuts(0, io);
-        };
-        if offset_bytes >= to_bytes {
-            let next_bytes = self.cuts.get(index + 1).map_or(0, |cut| cut.1);
-            return self.overwrite(index + 1, next_bytes, io);
-        }
-        let len_bytes = (to_bytes - offset_bytes).min(ZERO_BYTES_MAX);
-        self.stage = Stage::Overwriting { index, offset_bytes: offset_bytes + len_bytes };
-        let file = segment_file(number);
-        let data = Bytes::from(vec![0; len_bytes as usize]);
-        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data }, file, io)
+    /// Everything was read: what is left to do changes the disk.
+    fn end_reading(&mut self) -> Outcome {
+        let log = self.finish();
+        Ok(RecoveryStep::Done(Box::new(log)))
     }
 
-    pub(super) fn sync_cuts(&mut self, index: usize, io: &mut Io) -> Outcome {
-        let Some(&(number, ..)) = self.cuts.get(index) else {
-            return self.delete_extras(io);
-        };
-        self.stage = Stage::SyncingCuts { index };
-        self.sync(number, io)
-    }
-
-    /// A spare segment behind the spare one was made by a process whose switch did not survive.
-    pub(super) fn delete_extras(&mut self, io: &mut Io) -> Outcome {
-        let (number, _) = self.end;
-        if let Some((&extra, _)) = self.files.range(number + 2..).next_back() {
-            self.files.remove(&extra);
-            self.stage = Stage::DeletingExtras;
-            let file = segment_file(extra);
-            return self.issue(DiskCommand::Delete { file: file.clone() }, file, io);
+    /// What must change on the disk before this log may be written, in order. A process that was killed may have left
+    /// names that are visible and not durable. That goes for the directories too: the log's was made by the listing if
+    /// it was missing, and the checkpoints' before, since a checkpoint is looked for first.
+    pub(super) fn plan_mend(&mut self) -> Mend {
+        let mut changes: Vec<_> = self.leftovers.drain(..).map(Change::Delete).collect();
+        changes.push(Change::SyncDir(root_dir()));
+        changes.push(Change::SyncDir(LOG_DIR.into()));
+        for &(segment, from_bytes, to_bytes) in &self.cuts {
+            changes.push(Change::Overwrite { segment, from_bytes, to_bytes });
         }
-        self.reread(self.proven_bytes, io)
-    }
-
-    /// What no header states to be durable is written once more. If a sync failed and only the process was
-    /// started again, the system may hold these bytes as clean without having written them, and no later sync
-    /// would.
-    pub(super) fn reread(&mut self, offset_bytes: u64, io: &mut Io) -> Outcome {
-        let (number, end_bytes) = self.end;
-        if offset_bytes >= end_bytes {
-            self.stage = Stage::SyncingCurrent;
-            return self.sync(number, io);
+        changes.extend(self.cuts.iter().map(|&(segment, ..)| Change::Sync(segment)));
+        let (segment, to_bytes) = self.end;
+        // A spare segment behind the spare one was made by a process whose switch did not survive.
+        let extras = self.files.split_off(&(segment + 2));
+        changes.extend(extras.into_keys().rev().map(|extra| Change::Delete(segment_file(extra))));
+        let from_bytes = self.proven_bytes;
+        if from_bytes < to_bytes {
+            changes.push(Change::Rewrite { segment, from_bytes, to_bytes });
         }
-        self.stage = Stage::Rereading { offset_bytes };
-        let len_bytes = (end_bytes - offset_bytes).min(READ_BYTES) as u32;
-        self.read(number, offset_bytes, len_bytes, io)
-    }
-
-    pub(super) fn rewrite(&mut self, offset_bytes: u64, data: Bytes, io: &mut Io) -> Outcome {
-        if data.is_empty() || !(data.len() as u64).is_multiple_of(BLOCK_BYTES) {
-            return Err(damaged(self.end.0, offset_bytes, DamageKind::Group));
-        }
-        self.stage = Stage::Rewriting { offset_bytes: offset_bytes + data.len() as u64 };
-        let file = segment_file(self.end.0);
-        self.issue(DiskCommand::Write { file: file.clone(), offset_bytes, data }, file, io)
+        changes.push(Change::Sync(segment));
+        Mend::new(changes)
     }
 }
-
-const _: () = assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "writes are whole blocks");

@@ -149,3 +149,74 @@ fn the_end_of_the_last_segment_is_left_for_what_makes_room() {
     assert_eq!(bench.commits - before, 3);
     bench.crash_and_open();
 }
+
+#[test]
+fn a_log_whose_end_cannot_be_mended_at_the_start_opens_to_be_read_and_is_mended_later() {
+    for (kind, error) in [
+        (CommandKind::Write, DiskError::Full),
+        (CommandKind::Sync, DiskError::Full),
+        (CommandKind::Write, DiskError::ReadOnly),
+        (CommandKind::SyncDir, DiskError::ReadOnly),
+        (CommandKind::Write, again()),
+        (CommandKind::SyncDir, again()),
+        (CommandKind::List, again()),
+        (CommandKind::Read, again()),
+    ] {
+        let mut bench = Bench::new(1, 16_384);
+        bench.open_whole();
+        bench.append_sizes(&[700, 10]);
+        bench.settle();
+        // No header states these records to be durable: what is found of them is written once more.
+        bench.disk.fail_next(kind, error.clone());
+        bench.reopen();
+        bench.settle();
+        let lacks = !matches!(error, DiskError::Again(_));
+        assert_eq!(bench.opened.is_some(), lacks, "{kind:?} {error}: {:?}", bench.failed);
+        if lacks {
+            bench.open_whole();
+            assert_eq!(bench.next, 3, "all there is can be read");
+            let fill = bench.log.fill();
+            assert_eq!(
+                (fill.disk_full, fill.read_only),
+                (error == DiskError::Full, error != DiskError::Full)
+            );
+            let ticket = bench.append_sizes(&[10]);
+            let refusal = if error == DiskError::Full { Refusal::Full } else { Refusal::ReadOnly };
+            assert_eq!(bench.refused, [(ticket, refusal)], "{kind:?} {error}");
+        }
+        bench.settle_timers(2);
+        bench.open_whole();
+        bench.append_sizes(&[10]);
+        bench.settle();
+        assert_eq!(bench.log.durable(), Txn(3), "{kind:?} {error}: the log mends itself");
+        bench.crash_and_open();
+    }
+}
+
+#[test]
+fn a_volume_that_is_read_only_for_a_while_is_read_and_loses_nothing() {
+    let mut bench = Bench::new(1, 16_384);
+    bench.open_whole();
+    bench.append_sizes(&[700]);
+    bench.settle();
+    bench.disk.set_read_only(true);
+    // The first write meets it, and waits; then the log knows.
+    bench.append_sizes(&[600]);
+    bench.settle();
+    assert!(bench.failed.is_none() && bench.log.fill().read_only);
+    let ticket = bench.append_sizes(&[10]);
+    assert_eq!(bench.refused, [(ticket, Refusal::ReadOnly)]);
+    bench.reopen();
+    bench.open_whole();
+    assert_eq!(bench.next, 2, "a start on it reads what there is");
+    assert!(bench.log.fill().read_only);
+    bench.settle_timers(3);
+    assert!(bench.log.fill().read_only, "it stays so as long as the volume does");
+    bench.disk.set_read_only(false);
+    bench.settle_timers(3);
+    assert!(!bench.log.fill().read_only);
+    bench.append_sizes(&[10]);
+    bench.settle();
+    assert_eq!(bench.log.durable(), Txn(2), "the log takes writes by itself");
+    bench.crash_and_open();
+}

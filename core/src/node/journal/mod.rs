@@ -525,6 +525,7 @@ impl Journal {
         self.gate.refused(from, epoch);
         let why = match reason {
             Refusal::Full => AppendRefused::Full,
+            Refusal::ReadOnly => AppendRefused::ReadOnly,
             Refusal::TooLarge | Refusal::Busy => AppendRefused::Busy,
             Refusal::Closed => AppendRefused::Closed,
         };
