@@ -97,6 +97,8 @@ pub enum Plant {
     GuardHoldsForCopies,
     /// A new epoch is authored under before it is kept.
     EpochKeptLate,
+    /// A peer's item counts as known by what lies above its base, whatever the base holds.
+    RefusedBaseKnown,
 }
 
 impl Plant {
@@ -134,6 +136,7 @@ impl Plant {
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
+        Self::RefusedBaseKnown,
         Self::RetainedWhenFull,
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,

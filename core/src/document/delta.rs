@@ -6,6 +6,7 @@ use super::leaf::Entry;
 use super::listing::Listing;
 use super::{Content, Digest, Document, Kind, Leaf, Number, Path, Vector};
 use crate::ident::Dot;
+use crate::plant::{Plant, is_planted};
 
 /// What brings a document that has seen a *base* to what its sender has seen. See the module's documentation for
 /// the rule.
@@ -100,6 +101,18 @@ impl Delta {
     #[must_use]
     pub fn raised(&self) -> &[Dot] {
         &self.raised
+    }
+
+    /// Whether a document with this vector has all that the sender of the delta has seen: the base as well as what
+    /// lies above it. The dots above the base alone say nothing about edits that the base rests on.
+    #[must_use]
+    pub fn is_known_to(&self, vector: &Vector) -> bool {
+        let has_base = match &self.base {
+            Base::Vector(base) => base.leq(vector),
+            Base::Digest(digest) => *digest == vector.digest(),
+        };
+        (has_base || is_planted(Plant::RefusedBaseKnown))
+            && self.raised.iter().all(|dot| vector.seen(*dot))
     }
 
     /// The highest clock value above the base: what a clock must receive before it ticks again.

@@ -127,7 +127,7 @@ impl Judge<'_> {
             Some(Held::Document(document)) => (None, Document::clone(&document)),
             None => (None, Document::new()),
         };
-        if marker.is_some_and(|marker| !marker.is_empty() && has_seen(&marker, &delta)) {
+        if marker.is_some_and(|marker| !marker.is_empty() && delta.is_known_to(&marker)) {
             return ControlFlow::Continue(Ruling::Answer(Outcome::Evicted));
         }
         let size_before = document.size_bytes();
@@ -152,14 +152,16 @@ impl Judge<'_> {
         ControlFlow::Continue(Ruling::Merge(Arc::new(delta), outcome))
     }
 
-    /// The answer to who may read and not write, when there is nothing in the item that is not here.
+    /// The answer to who may read and not write, when there is nothing in the item that is not here, nor in the
+    /// base that it rests on: an edit that was refused before is in the base of those that follow, and "accepted"
+    /// would be the last that its author hears of it.
     fn known(&self, key: &DocKey, bytes: &[u8]) -> Option<Outcome> {
         let delta = Delta::from_bytes(bytes).ok()?;
         match self.store.held(key) {
-            Some(Held::Document(document)) if has_seen(document.vector(), &delta) => {
+            Some(Held::Document(document)) if delta.is_known_to(document.vector()) => {
                 Some(Outcome::Accepted)
             }
-            Some(Held::Evicted(marker)) if has_seen(&marker, &delta) => Some(Outcome::Evicted),
+            Some(Held::Evicted(marker)) if delta.is_known_to(&marker) => Some(Outcome::Evicted),
             _ => None,
         }
     }
@@ -199,10 +201,6 @@ fn veiled(ruling: Ruling) -> Ruling {
         Ruling::Answer(Outcome::Evicted) => Ruling::Answer(Outcome::Accepted),
         ruling => ruling,
     }
-}
-
-fn has_seen(vector: &Vector, delta: &Delta) -> bool {
-    delta.raised().iter().all(|dot| vector.seen(*dot))
 }
 
 fn answer<T>(outcome: Outcome) -> ControlFlow<Ruling, T> {

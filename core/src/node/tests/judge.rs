@@ -8,7 +8,7 @@ use crate::log::transaction::Origin;
 use crate::node::sync_ask::{Answer, CompiledInterest, RemoteFilter};
 use crate::node::sync_judge::{Judge, Ruling};
 use crate::sync::wire::{self, Ack, Frame, Offer, UpdBegin, UpdChunk, UpdEnd};
-use crate::sync::{ItemBody, Offered, Part, UpdateItem};
+use crate::sync::{ItemBody, Offered, Outcome, Part, RejectReason, UpdateItem};
 use crate::time::{Hlc, is_far_ahead};
 use crate::value::canonical::encode_id;
 
@@ -110,7 +110,7 @@ fn one_partition() -> Options {
 }
 
 /// Connects, waits for the update that brings document `a`, and answers it so instead of taking it.
-fn answer_the_update(pair: &mut Pair, outcome: crate::sync::Outcome) {
+fn answer_the_update(pair: &mut Pair, outcome: Outcome) {
     let is_end = |frame: &[u8]| matches!(wire::decode(frame), Ok(Some(Frame::UpdEnd(_))));
     pair.open("secret", &[ALL_CARS]);
     pair.exchange_until(is_end);
@@ -122,8 +122,8 @@ fn answer_the_update(pair: &mut Pair, outcome: crate::sync::Outcome) {
     pair.server.settle();
 }
 
-fn tombstone_of(delta: &Delta) -> crate::sync::Outcome {
-    crate::sync::Outcome::Deleted { tombstone: delta.to_bytes().into() }
+fn tombstone_of(delta: &Delta) -> Outcome {
+    Outcome::Deleted { tombstone: delta.to_bytes().into() }
 }
 
 /// Sets the price of a document that nobody has seen.
@@ -529,10 +529,19 @@ fn a_server_that_was_days_ahead_writes_in_its_own_time_again() {
 
 /// What a partition of `process` says to an item about document `a`, from who may read and write.
 fn ruling(process: &Process, delta: &Delta, issued: Dot) -> Ruling {
+    ruling_for(process, Arc::new(Permissions::everything()), delta, issued)
+}
+
+fn ruling_for(
+    process: &Process,
+    permissions: Arc<Permissions>,
+    delta: &Delta,
+    issued: Dot,
+) -> Ruling {
     let everything = || Arc::new(CompiledInterest::Everything);
     let filter = RemoteFilter {
         peer: PeerKey([9; 32]),
-        permissions: Arc::new(Permissions::everything()),
+        permissions,
         theirs: everything(),
         ours: everything(),
     };
@@ -554,6 +563,47 @@ fn nobody_knows_more_of_our_own_actor_than_it_issued() {
     // Of others it is believed: what they wrote may be overwritten and leave no content.
     let other = Dot { hlc: Hlc(1), actor: Actor([1; 16]) };
     assert!(matches!(ruling(&process, &delta, other), Ruling::Merge(..)));
+}
+
+/// The document with one more edit.
+fn edited(document: &Document, actor: u8, hlc: u64) -> Document {
+    let mut edit = Edit::new(document, Dot { hlc: Hlc(hlc), actor: Actor([actor; 16]) });
+    edit.insert();
+    let content: Object = [(Box::from("n"), Value::from(hlc as i64))].into_iter().collect();
+    edit.assign_content(&content, &Fields::default()).expect("it fits");
+    edit.finish_with_document().expect("it writes").1
+}
+
+/// An author whose edit was refused, and who then gets the document from here, may send what it got once more, on
+/// a base that holds the refused edit. "Accepted" or "evicted" would be the last that the author hears of the edit.
+#[test]
+fn what_rests_on_a_refused_edit_is_not_known_here() {
+    let mut process = Process::server(&one_partition());
+    let first = edited(&Document::new(), 1, 500);
+    let refused = edited(&first, 2, 600);
+    let mut merged = refused.clone();
+    let later = edited(&first, 1, 700);
+    merged.apply(&later.diff(first.vector())).expect("its base is there");
+    log_merge(&mut process, "a", later.diff(&Vector::new()));
+    let reader = permissions(&format!(r#"{{"read":{EVERYTHING},"write":{NOTHING}}}"#));
+    let nobody = Dot { hlc: Hlc(1), actor: Actor([9; 16]) };
+    let forbidden = Ruling::Answer(Outcome::Rejected(RejectReason::Forbidden));
+    let ask = |process: &Process, delta: &Delta| ruling_for(process, reader.clone(), delta, nobody);
+    let mut repeated = merged.diff(refused.vector());
+    assert_eq!(repeated.raised(), [Dot { hlc: Hlc(700), actor: Actor([1; 16]) }]);
+    assert_eq!(ask(&process, &repeated), forbidden);
+    let known = later.diff(first.vector());
+    assert_eq!(ask(&process, &known), Ruling::Answer(Outcome::Accepted));
+    process.rows("EVICT FROM cars WHERE _id = 'a'");
+    assert_eq!(ask(&process, &repeated), forbidden);
+    assert_eq!(ask(&process, &known), Ruling::Answer(Outcome::Evicted));
+    // Who may write as well hears that the base is missing, and sends it in full.
+    let need_base = Ruling::Answer(Outcome::NeedBase { vector: None });
+    assert_eq!(ruling(&process, &repeated, nobody), need_base);
+    assert_eq!(ruling(&process, &known, nobody), Ruling::Answer(Outcome::Evicted));
+    repeated.name_base_by_digest();
+    assert_eq!(ask(&process, &repeated), forbidden);
+    assert_eq!(ruling(&process, &repeated, nobody), need_base);
 }
 
 /// Honest stores that write, delete, evict, restart and are restored from older copies of their disks.
