@@ -260,7 +260,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// When a name is taken, or what is to be changed does not exist.
+    /// When a name is taken, what is to be changed does not exist, or permissions are larger than a session can say.
     pub fn check(&self, op: &CatalogOp) -> Result<(), CatalogError> {
         let known = |app: &AppId| self.apps.get(app).ok_or(CatalogError::UnknownApp(*app));
         match op {
@@ -274,6 +274,7 @@ impl Catalog {
                 if known(app)?.keys.contains_key(&key.name) {
                     return Err(CatalogError::KeyExists(key.name.clone()));
                 }
+                key.permissions.check_size()?;
             }
             CatalogOp::DeleteKey { app, name } => {
                 if !known(app)?.keys.contains_key(name) {

@@ -10,4 +10,6 @@ mod permission;
 pub use catalog::{
     ApiKey, App, AuthError, Catalog, CatalogError, CatalogOp, Grant, KeyHash, hash, key_prefix,
 };
-pub use permission::{Access, AccessHash, PermissionError, Permissions, SharedPermissions};
+pub use permission::{
+    ACCESS_BYTES_MAX, Access, AccessHash, PermissionError, Permissions, SharedPermissions,
+};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::dql::legacy::{IdFilter, parse_id_filter};
 use crate::ident::DocId;
-use crate::value::{Object, Value};
+use crate::value::{Object, Value, json};
 
 /// What a credential may do.
 #[derive(Clone, Debug, Default)]
@@ -71,6 +71,26 @@ impl Permissions {
             write: Access::from_member(object, "write")?,
             remote_query: matches!(object.get("remoteQuery"), Some(Value::Bool(true))),
         })
+    }
+
+    /// Refuses what no sync session could tell the bearer: see [`ACCESS_BYTES_MAX`]. Not part of
+    /// [`from_value`](Self::from_value), which reads what is in the log as well.
+    ///
+    /// # Errors
+    ///
+    /// When one direction takes more bytes than that.
+    pub fn check_size(&self) -> Result<(), PermissionError> {
+        for (name, access) in [("read", &self.read), ("write", &self.write)] {
+            let bytes = access.to_text().len();
+            if bytes > ACCESS_BYTES_MAX {
+                let cause = format!(
+                    "its queries take {bytes} bytes as JSON, of which a sync session carries at most \
+                     {ACCESS_BYTES_MAX}: use fewer or shorter queries, such as ranges of `_id` instead of lists"
+                );
+                return Err(error(name, &cause));
+            }
+        }
+        Ok(())
     }
 
     /// The JSON form, as it was given.
@@ -187,6 +207,14 @@ impl Access {
         object.insert("queriesByCollection", Value::Object(queries));
         Value::Object(object)
     }
+
+    /// The bytes of the JSON form, as a peer hears them.
+    #[must_use]
+    pub fn to_text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        json::write(&self.to_value(), &mut text);
+        text
+    }
 }
 
 fn filters(
@@ -218,12 +246,14 @@ fn error(place: &str, cause: &str) -> PermissionError {
 /// Shared by every request that carries the credential.
 pub type SharedPermissions = Arc<Permissions>;
 
+/// Bytes of the JSON form of one direction: a sync session says in one frame what its remote may read.
+pub const ACCESS_BYTES_MAX: usize = 256 << 10;
+
 const ACCESS_HASH_VERSION: u8 = 1;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::value::json;
 
     fn access(text: &str) -> Access {
         let value = json::parse(text.as_bytes(), json::Limits::default()).expect("it is JSON");

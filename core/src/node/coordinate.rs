@@ -12,7 +12,7 @@ use super::request::{
 };
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
-use crate::auth::{AuthError, CatalogOp, Permissions, SharedPermissions};
+use crate::auth::{AuthError, CatalogError, CatalogOp, Permissions, SharedPermissions};
 use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
@@ -546,7 +546,11 @@ impl Node {
     /// Only at partition 0: puts catalog changes in order.
     pub(crate) fn on_catalog_change(&mut self, from: PartitionId, call: CallId, op: &CatalogOp) {
         if let Err(error) = self.catalog.check(op) {
-            let error = RequestError::new(ErrorKind::Conflict, error.to_string());
+            let kind = match error {
+                CatalogError::Permissions(_) => ErrorKind::Invalid,
+                _ => ErrorKind::Conflict,
+            };
+            let error = RequestError::new(kind, error.to_string());
             return self.send(from, Body::Mutated { call, result: Err(error) });
         }
         let transaction = Transaction {

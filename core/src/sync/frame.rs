@@ -296,7 +296,7 @@ pub(crate) const SUBSCRIPTION_BYTES_MAX: usize = 64 << 10;
 /// Texts and arguments of all subscriptions of one peer: all of them are compiled each time that it says them.
 pub const SUBSCRIPTIONS_BYTES_MAX: usize = 256 << 10;
 /// What a peer is told that it may read.
-pub(crate) const GRANT_BYTES_MAX: usize = 256 << 10;
+pub(crate) const GRANT_BYTES_MAX: usize = crate::auth::ACCESS_BYTES_MAX;
 /// A device's name.
 pub(crate) const NAME_BYTES_MAX: usize = 64;
 /// The words of a goodbye.

@@ -19,7 +19,6 @@ use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
-use crate::value::json;
 
 use super::cursor::{BootTable, Position};
 use super::error::{CloseReason, ProtocolError};
@@ -745,18 +744,16 @@ impl Rejections {
 #[derive(Debug)]
 struct Readable {
     hash: AccessHash,
-    /// JSON; none when it is everything, or too long to be told.
+    /// JSON; none when it is everything.
     text: Option<Bytes>,
 }
 
 impl Readable {
     fn new(access: &Access) -> Self {
-        let text = (!access.is_everything()).then(|| {
-            let mut text = Vec::new();
-            json::write(&access.to_value(), &mut text);
-            Bytes::from(text)
-        });
-        Self { hash: access.hash(), text: text.filter(|text| text.len() <= GRANT_BYTES_MAX) }
+        let text = (!access.is_everything()).then(|| Bytes::from(access.to_text()));
+        let is_sayable = text.as_ref().is_none_or(|text| text.len() <= GRANT_BYTES_MAX);
+        assert!(is_sayable, "no session is opened for permissions that it could not say");
+        Self { hash: access.hash(), text }
     }
 }
 

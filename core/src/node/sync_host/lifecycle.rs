@@ -23,6 +23,11 @@ impl Node {
             Ok(grant) => grant,
             Err(error) => return self.close_connection(id, &error.to_string()),
         };
+        // Such a key is not made any more; in the log one may be. Without a word about what may be read, its bearer
+        // would take a part for all there is.
+        if let Err(error) = grant.permissions.check_size() {
+            return self.close_connection(id, &format!("{error}; make the key anew"));
+        }
         let mut greeting = Vec::with_capacity(GREETING_BYTES);
         greeting.extend_from_slice(GREETING_MAGIC);
         greeting.extend_from_slice(&self.config.identity.peer_key.0);

@@ -15,19 +15,23 @@ impl Process {
     /// A key with the text of [`TOKEN`]. Of several the first by name counts, so that another name changes what the
     /// token is worth in one step.
     pub(super) fn put_key(&mut self, name: &str, read: &str, write: &str, expires: WallMs) {
+        let op = CatalogOp::PutKey { app: APP, key: Self::key_of(name, read, write, expires) };
+        let request = self.submit(0, Request::Catalog(op));
+        self.settle();
+        assert_eq!(self.answer(request).1.error, None);
+    }
+
+    fn key_of(name: &str, read: &str, write: &str, expires: WallMs) -> ApiKey {
         let text = format!(r#"{{"read":{read},"write":{write}}}"#);
         let permissions = json::parse(text.as_bytes(), json::Limits::default()).expect("JSON");
-        let key = ApiKey {
+        ApiKey {
             name: name.into(),
             description: None,
             prefix: key_prefix(TOKEN).into(),
             hash: hash(TOKEN),
             expires,
             permissions: Arc::new(Permissions::from_value(&permissions).expect("they are usable")),
-        };
-        let request = self.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
-        self.settle();
-        assert_eq!(self.answer(request).1.error, None);
+        }
     }
 }
 
@@ -181,4 +185,33 @@ fn a_subscription_to_what_may_not_be_read_at_all_is_told_and_one_to_a_part_is_no
     pair.device.reports.clear();
     pair.connect_with(TOKEN, &["SELECT * FROM cars", "SELECT * FROM tills"]);
     assert_eq!(pair.restricted(), [[Box::from("tills")]]);
+}
+
+/// Permissions that no session could say.
+fn endless() -> String {
+    let queries: Vec<String> = (0..20_000).map(|n| format!(r#""_id == {n}""#)).collect();
+    format!(r#"{{"queriesByCollection":{{"cars":[{}]}}}}"#, queries.join(","))
+}
+
+#[test]
+fn a_key_of_which_a_session_could_not_say_what_it_reads_is_not_made() {
+    let mut server = Process::server(&Options::default());
+    for (read, write) in [(endless(), "{}".into()), ("{}".into(), endless())] {
+        let key = Process::key_of("m", &read, &write, WallMs(u64::MAX));
+        let request = server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+        server.settle();
+        let error = server.answer(request).1.error.expect("it is too large");
+        assert_eq!(error.kind, ErrorKind::Invalid);
+        assert!(error.message.contains("at most 262144"), "{}", error.message);
+    }
+}
+
+#[test]
+fn a_key_of_which_a_session_cannot_say_what_it_reads_opens_none() {
+    let mut pair = Pair::new();
+    let key = Process::key_of("m", &endless(), "{}", WallMs(u64::MAX));
+    pair.server.log_ops(vec![Op::System(CatalogOp::PutKey { app: APP, key }.encode())]);
+    pair.open(TOKEN, CARS);
+    let (_, reason) = pair.server.closed.pop().expect("the session is refused");
+    assert!(reason.contains("make the key anew"), "{reason}");
 }

@@ -28,22 +28,29 @@ pub(super) fn deletion(hlc: u64) -> Delta {
 /// Puts a merge into the log of a process, past every judge.
 fn log_merge(process: &mut Process, id: &str, delta: Delta) {
     let op = Op::Merge { collection: "cars".into(), id: doc_id(id), delta: Arc::new(delta) };
-    let transaction = Transaction {
-        id: TxnId(Uuid([9; 16])),
-        app: APP,
-        origin: Origin::Peer { key: PeerKey([9; 32]), home: PartitionId(0) },
-        wall: process.now.wall,
-        ops: vec![op],
-    };
-    let append = Append {
-        from: PartitionId(0),
-        ticket: Ticket(u64::MAX),
-        epoch: 0,
-        frees: false,
-        record: transaction.encode(),
-    };
-    process.journal.append(append, process.now);
-    process.settle();
+    process.log_ops(vec![op]);
+}
+
+impl Process {
+    /// Puts operations into the log, past every check.
+    pub(super) fn log_ops(&mut self, ops: Vec<Op>) {
+        let transaction = Transaction {
+            id: TxnId(Uuid([9; 16])),
+            app: APP,
+            origin: Origin::Peer { key: PeerKey([9; 32]), home: PartitionId(0) },
+            wall: self.now.wall,
+            ops,
+        };
+        let append = Append {
+            from: PartitionId(0),
+            ticket: Ticket(u64::MAX),
+            epoch: 0,
+            frees: false,
+            record: transaction.encode(),
+        };
+        self.journal.append(append, self.now);
+        self.settle();
+    }
 }
 
 #[test]
