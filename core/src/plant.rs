@@ -97,6 +97,12 @@ pub enum Plant {
     GuardHoldsForCopies,
     /// A new epoch is authored under before it is kept.
     EpochKeptLate,
+    /// Two are called in sync while what was refused before is still on its way.
+    SyncedBeforeOwed,
+    /// Refused documents that the list of a remote has no room for are never offered again.
+    OwedDropped,
+    /// A device evicts documents that its server has refused.
+    OwedEvicted,
     /// A peer's item counts as known by what lies above its base, whatever the base holds.
     RefusedBaseKnown,
 }
@@ -137,6 +143,9 @@ impl Plant {
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
         Self::RefusedBaseKnown,
+        Self::SyncedBeforeOwed,
+        Self::OwedDropped,
+        Self::OwedEvicted,
         Self::RetainedWhenFull,
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,

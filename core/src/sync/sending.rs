@@ -211,7 +211,7 @@ impl Sending {
         }
         self.pump_wanted(link);
         if self.flight.is_none() && !self.is_restarting {
-            self.launch_next(table, is_hold_compared);
+            self.launch_next(table, is_hold_compared, link);
         }
         self.pull(link);
         self.check_progress();
@@ -323,7 +323,7 @@ impl Sending {
 
     /// Sends what waits: answers and wanted documents first, then the end of a reconciliation or what was
     /// touched.
-    fn launch_next(&mut self, table: &BootTable, is_hold_compared: bool) {
+    fn launch_next(&mut self, table: &BootTable, is_hold_compared: bool, link: &mut Link) {
         if !self.queue.is_empty() {
             return self.launch_queued();
         }
@@ -356,6 +356,7 @@ impl Sending {
         }
     }
 
+                    link.event(SessionEvent::SettledThere { upto });
     /// Lets the receiver write a position that nothing had to be sent for, so that its cursor does not age.
     fn advance(&mut self, table: &BootTable) {
         if std::mem::take(&mut self.is_advance_due) && self.recorded < self.settled {
@@ -684,9 +685,18 @@ impl Sending {
         &mut self.queue
     }
 
-    /// Everything up to `txn` is settled there, and no reconciliation is under way.
+    /// Everything up to `txn` is settled there, and no reconciliation is under way. What was refused under another
+    /// permission counts by no position: while it is offered again, nothing is settled.
     pub(crate) fn is_settled(&self, txn: Txn) -> bool {
-        matches!(self.phase, Phase::Live(_)) && !self.is_restarting && self.settled >= txn
+        let is_live = matches!(self.phase, Phase::Live(_)) && !self.is_restarting;
+        let is_offering = self.is_offering_again() && !is_planted(Plant::SyncedBeforeOwed);
+        is_live && !is_offering && self.settled >= txn
+    }
+
+    /// Documents are read or under way that no position covers.
+    fn is_offering_again(&self) -> bool {
+        let is_in_flight = self.flight.as_ref().is_some_and(|flight| flight.goal.is_none());
+        is_in_flight || self.diff.is_some() || !self.wanted.is_empty() || !self.queue.is_empty()
     }
 
     /// The remote owes us an answer.

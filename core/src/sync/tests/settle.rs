@@ -120,3 +120,32 @@ fn what_is_rejected_in_a_reconciliation_is_kept_too() {
     assert_eq!(pair.session(DEVICE).status().state, SessionState::Live);
     assert_eq!(pair.session(DEVICE).status().rejected_count, 1);
 }
+
+#[test]
+fn what_is_offered_again_is_there_before_two_are_in_sync() {
+    for seed in 0..20 {
+        let mut pair = Pair::new(seed, &["cars"]);
+        // They do not fit into one update.
+        pair.host(DEVICE).limits.update_target_bytes = 200;
+        for n in 0..9 {
+            pair.host(SERVER).forbidden.insert(key("cars", n));
+            pair.host(DEVICE).write(&key("cars", n), 0, n);
+        }
+        pair.sync();
+        assert_eq!(owed(&mut pair).len(), 9);
+        pair.host(SERVER).forbidden.clear();
+        let permissions = Permissions { write: Access::default(), ..Permissions::everything() };
+        pair.host(SERVER).permissions = Arc::new(permissions);
+        pair.disconnect();
+        pair.connect();
+        let now = pair.now(DEVICE);
+        pair.session(DEVICE).probe(now);
+        let is_synced = |event: &SessionEvent| matches!(event, SessionEvent::Synced { .. });
+        while pair.count(DEVICE, is_synced) == 0 {
+            assert!(pair.step(), "the answer comes by itself");
+        }
+        assert_eq!(pair.host(SERVER).docs.len(), 9, "seed {seed}");
+        pair.run();
+        assert_eq!(owed(&mut pair), []);
+    }
+}
