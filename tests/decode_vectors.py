@@ -243,6 +243,10 @@ class Reader:
             return {"owed": self.owed()}
         if tag == 8:
             return {"not_owed": {"collection": self.text(), "id": doc_id(self.bytes())}}
+        if tag == 9:
+            return {"unlisted": self.varint()}
+        if tag == 10:
+            return {"unlisted": None}
         raise AssertionError(f"change {tag} of a remote record")
 
     def cursor(self):
@@ -269,6 +273,8 @@ class Reader:
             said["theirs"] = self.varint()
         if flags & 8:
             said["seen"] = say_dot((self.take(16), self.varint())[::-1])
+        if flags & 16:
+            said["unlisted"] = self.varint()
         said["ours"] = self.list(self.varint)
         said["owed"] = self.list(self.owed)
         return said

@@ -27,6 +27,7 @@ mod sync_ask;
 mod sync_gather;
 mod sync_host;
 mod sync_judge;
+mod sync_owed;
 mod sync_remotes;
 mod sync_source;
 mod sync_watch;
@@ -126,6 +127,9 @@ pub struct NodeLimits {
     pub window_bytes: u64,
     /// Outputs that one call may leave in a sync session.
     pub outputs_max: usize,
+    /// Documents that are named of those which one remote refused. When there are more, all documents are offered to
+    /// it again once it lets us write others.
+    pub owed_max: usize,
     /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
     /// read over HTTP takes. A row is looked at in one go, and what it costs beyond is paid for in turns.
     pub turn_fuel: Fuel,
@@ -145,6 +149,7 @@ impl Default for NodeLimits {
             remotes_max: 100_000,
             window_bytes: crate::sync::Limits::PROTOCOL.window_bytes,
             outputs_max: crate::sync::Limits::PROTOCOL.outputs_max,
+            owed_max: crate::sync::Limits::PROTOCOL.owed_max,
             turn_fuel: 200_000,
         }
     }

@@ -7,6 +7,7 @@ use super::message::{Body, CallId, Prepared};
 use super::mutation::{Mutation, MutationKind, display_id};
 use super::request::{ErrorKind, RequestError};
 use super::row::{StoredRow, apply_field_op, fields_of, objects_of};
+use super::sync_owed::Refusal;
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, coordinate};
 use crate::document::{Document, Edit, EditError};
@@ -192,7 +193,7 @@ impl Node {
         })
     }
 
-    /// A device does not evict what no server has acknowledged: it would be lost.
+    /// A device does not evict what no server has taken: it would be lost.
     fn check_may_forget(
         &self,
         mutation: &Mutation,
@@ -203,18 +204,26 @@ impl Node {
         if !evicts || !self.config.is_device {
             return Ok(());
         }
-        if self.tips.newest(key).is_none()
-            && self.store.edited_at(key) <= self.sync.settled_there(mutation.app)
-        {
-            return Ok(());
-        }
-        Err(RequestError::new(
-            ErrorKind::Conflict,
-            format!(
-                "document {} has edits that no server has acknowledged: sync before EVICT, nothing was evicted",
-                display_id(id)
-            ),
-        ))
+        let is_settled = self.tips.newest(key).is_none()
+            && self.store.edited_at(key) <= self.sync.settled_there(mutation.app);
+        let cause = match self.sync.refusals.of(key) {
+            _ if !is_settled => {
+                "has edits that no server has acknowledged: sync before EVICT, nothing was evicted"
+            }
+            Refusal::Certain => {
+                "has edits that the server refuses and that are nowhere else: `bigpeer peer` says why they were \
+                 refused, nothing was evicted"
+            }
+            Refusal::Possible
+                if self.newest(key).vector().iter().any(|it| self.may_be_ours(it)) =>
+            {
+                "may have edits that the server refuses, of which there are more than are listed: nothing was \
+                 evicted, and no edited document can be until the server takes them"
+            }
+            Refusal::None | Refusal::Possible => return Ok(()),
+        };
+        let message = format!("document {} {cause}", display_id(id));
+        Err(RequestError::new(ErrorKind::Conflict, message))
     }
 
     /// The newest appended state; an empty document when there is none.

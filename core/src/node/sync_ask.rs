@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::sync_host::SessionId;
+use super::sync_owed::OwedNews;
 use crate::auth::{Access, SharedPermissions};
 use crate::document::Delta;
 use crate::dql::SubscriptionQuery;
@@ -77,6 +78,8 @@ pub enum Ask {
     /// Everything of the app that was authored here up to this position is settled at a server: what EVICT asks
     /// for. Not answered.
     SettledThere(Txn),
+    /// What of this partition's documents a remote refuses has changed: what EVICT asks for as well. Not answered.
+    Owed(OwedNews),
     /// What is held, in key order behind `after`?
     Scan {
         /// Whose interest.

@@ -24,6 +24,7 @@ use super::request::Credential;
 use super::sync_applied::Applying;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_gather::Gather;
+use super::sync_owed::Refusals;
 use super::sync_remotes::Remotes;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
@@ -145,6 +146,8 @@ pub(crate) struct SyncHost {
     pub(crate) waiting_commit: Vec<(SessionId, CommandId)>,
     pub(crate) evict_generations: BTreeMap<AppId, u64>,
     settled_there: BTreeMap<AppId, Txn>,
+    /// On a device: what of this partition's documents its remotes have refused.
+    pub(crate) refusals: Refusals,
     subscriptions: Vec<(Box<str>, Object)>,
 }
 
@@ -226,6 +229,7 @@ impl SyncHost {
             waiting_commit: Vec::new(),
             evict_generations: BTreeMap::new(),
             settled_there: BTreeMap::new(),
+            refusals: Refusals::default(),
             subscriptions: Vec::new(),
         }
     }
@@ -260,7 +264,7 @@ impl SyncHost {
         self.evict_generations.values().sum()
     }
 
-    /// Every edit of `app` up to here is settled at a server.
+    /// Every edit of `app` up to here is settled at a server: taken, or refused and then named in `owed`.
     pub(crate) fn settled_there(&self, app: AppId) -> Txn {
         self.settled_there.get(&app).copied().unwrap_or_default()
     }

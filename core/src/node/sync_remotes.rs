@@ -16,7 +16,7 @@ use super::sync_host::SessionId;
 use super::sync_wire::{RecordChange, encode_record};
 use crate::ident::{AppId, PartitionId, PeerKey};
 use crate::plant::{Plant, is_planted};
-use crate::sync::{DocKey as SyncKey, Owed, RemoteRecord};
+use crate::sync::{DocKey as SyncKey, Owed, RemoteRecord, add_unlisted};
 
 /// Remotes whose slot lies in one partition.
 #[derive(Debug, Default)]
@@ -55,14 +55,15 @@ pub(crate) struct Visit {
 }
 
 impl Remotes {
-    /// Applies what the log holds about a remote. Beyond `count_max` remotes of one app the longest unseen is
-    /// forgotten: should it come back, both sides reconcile.
+    /// Applies what the log holds about a remote, of which at most `owed_max` refused documents are named. Beyond
+    /// `count_max` remotes of one app the longest unseen is forgotten: should it come back, both sides reconcile.
     pub(crate) fn apply(
         &mut self,
         app: AppId,
         peer: PeerKey,
         changes: Vec<RecordChange>,
         count_max: usize,
+        owed_max: usize,
     ) {
         self.age_last += 1;
         let age = self.age_last;
@@ -70,7 +71,7 @@ impl Remotes {
         let by_age = self.by_age.entry(app).or_default();
         by_age.remove(&std::mem::replace(&mut kept.age, age));
         for change in changes {
-            kept.apply(change);
+            kept.apply(change, owed_max);
         }
         by_age.insert(age, peer);
         if by_age.len() > count_max
@@ -148,7 +149,7 @@ impl Remotes {
 }
 
 impl Kept {
-    fn apply(&mut self, change: RecordChange) {
+    fn apply(&mut self, change: RecordChange, owed_max: usize) {
         let record = &mut self.record;
         match change {
             RecordChange::Whole(whole) => {
@@ -166,11 +167,14 @@ impl Kept {
             RecordChange::Theirs(theirs) => record.theirs = Some(theirs),
             RecordChange::Seen(actor, hlc) => record.seen = Some((actor, hlc)),
             RecordChange::Owed(owed) => {
-                if self.owed.len() < OWED_MAX || self.owed.contains_key(&owed.key) {
+                if self.owed.len() < owed_max || self.owed.contains_key(&owed.key) {
                     self.owed.insert(owed.key.clone(), owed);
+                } else {
+                    add_unlisted(&mut record.unlisted, owed.refused_under());
                 }
             }
             RecordChange::NotOwed(key) => drop(self.owed.remove(&key)),
+            RecordChange::Unlisted(unlisted) => record.unlisted = unlisted,
         }
     }
 
@@ -206,9 +210,6 @@ impl Node {
     }
 }
 
-/// How many refused documents are remembered for one remote.
-const OWED_MAX: usize = 10_000;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -230,10 +231,10 @@ mod tests {
         let mut remotes = Remotes::default();
         let see = |remotes: &mut Remotes, n: u8| {
             let change = RecordChange::Theirs(Nonce(u64::from(n)));
-            remotes.apply(APP, peer(n), vec![change], 3);
+            remotes.apply(APP, peer(n), vec![change], 3, 9);
         };
         let other = AppId(Uuid([2; 16]));
-        remotes.apply(other, peer(9), vec![RecordChange::Theirs(Nonce(9))], 3);
+        remotes.apply(other, peer(9), vec![RecordChange::Theirs(Nonce(9))], 3, 9);
         for n in [1, 2, 3, 1, 4, 5] {
             see(&mut remotes, n);
         }

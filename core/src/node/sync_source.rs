@@ -56,6 +56,7 @@ impl Node {
                 return;
             }
             Ask::SettledThere(upto) => return self.sync.note_settled_there(app, upto),
+            Ask::Owed(news) => return self.sync.refusals.apply(app, news),
             Ask::Scan { filter, part, after, count } => {
                 self.scan_held(app, &filter, part, after, count)
             }

@@ -40,7 +40,8 @@ pub(crate) fn decode_vector(bytes: &[u8]) -> Result<Vector, DecodeError> {
     Ok(vector)
 }
 
-/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen), the members that are there, our nonces, owed`.
+/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen, 16 unlisted), the members that are there, our nonces,
+/// owed`.
 pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     let mut to = Writer::new();
     to.byte(RECORD_VERSION);
@@ -49,7 +50,8 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
         flag(record.store.is_some(), STORE)
             | flag(record.cursor.is_some(), CURSOR)
             | flag(record.theirs.is_some(), THEIRS)
-            | flag(record.seen.is_some(), SEEN),
+            | flag(record.seen.is_some(), SEEN)
+            | flag(record.unlisted.is_some(), UNLISTED),
     );
     if let Some(store) = record.store {
         to.raw(&store.0.0);
@@ -63,6 +65,9 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     if let Some((actor, hlc)) = record.seen {
         to.raw(&actor.0);
         to.varint(hlc.0);
+    }
+    if let Some(unlisted) = record.unlisted {
+        to.varint(unlisted);
     }
     to.varint(record.ours.len() as u64);
     record.ours.iter().for_each(|nonce| to.varint(nonce.0));
@@ -139,6 +144,8 @@ pub(crate) enum RecordChange {
     Owed(Owed),
     /// One that it refused and that is settled.
     NotOwed(DocKey),
+    /// Under which write permission it refused documents that are not named; none: there are no others.
+    Unlisted(Option<u64>),
 }
 
 /// Version 2: `version (1)`, then to the end of each change a tag (1) and its content.
@@ -180,6 +187,11 @@ pub(crate) fn encode_changes(changes: &[RecordChange]) -> Bytes {
                 to.bytes(key.collection.as_bytes());
                 to.bytes(key.id.as_bytes());
             }
+            RecordChange::Unlisted(Some(write_permission)) => {
+                to.byte(9);
+                to.varint(*write_permission);
+            }
+            RecordChange::Unlisted(None) => to.byte(10),
         }
     }
     to.into_bytes().into()
@@ -203,6 +215,8 @@ pub(crate) fn decode_changes(bytes: &[u8]) -> Result<Vec<RecordChange>, DecodeEr
             6 => RecordChange::Seen(Actor(from.array("seen")?), Hlc(from.varint("seen")?)),
             7 => RecordChange::Owed(read_owed(&mut from)?),
             8 => RecordChange::NotOwed(read_key(&mut from)?),
+            9 => RecordChange::Unlisted(Some(from.varint("unlisted")?)),
+            10 => RecordChange::Unlisted(None),
             _ => return Err(from.invalid("remote record")),
         });
     }
@@ -225,6 +239,9 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
     }
     if flags & SEEN != 0 {
         record.seen = Some((Actor(from.array("seen")?), Hlc(from.varint("seen")?)));
+    }
+    if flags & UNLISTED != 0 {
+        record.unlisted = Some(from.varint("unlisted")?);
     }
     record.ours = read_nonces(&mut from)?;
     for _ in 0..from.count("owed", 4)? {
@@ -250,6 +267,7 @@ const STORE: u8 = 1;
 const CURSOR: u8 = 2;
 const THEIRS: u8 = 4;
 const SEEN: u8 = 8;
+const UNLISTED: u8 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -276,6 +294,7 @@ mod tests {
             theirs: Some(Nonce(7)),
             seen: Some((Actor::new(1, 2, 3), Hlc(8))),
             owed: vec![Owed { key, reason: RejectReason::ClockSkew, write_permission: 9 }],
+            unlisted: Some(10),
         };
         for record in [RemoteRecord::default(), full] {
             assert_eq!(decode_record(&encode_record(&record)), Ok(record));
@@ -298,12 +317,14 @@ mod tests {
             RecordChange::Seen(Actor::new(1, 2, 3), Hlc(8)),
             RecordChange::Owed(owed),
             RecordChange::NotOwed(key),
+            RecordChange::Unlisted(Some(u64::MAX)),
+            RecordChange::Unlisted(None),
         ];
         assert_eq!(decode_changes(&encode_changes(&changes)), Ok(changes));
         let whole = RemoteRecord { theirs: Some(Nonce(7)), ..RemoteRecord::default() };
         let read = decode_changes(&encode_record(&whole));
         assert_eq!(read, Ok(vec![RecordChange::Whole(Box::new(whole))]));
-        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 9]).is_err());
+        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 11]).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod flow;
 mod full_disk;
 mod identity;
 mod judge;
+mod owed;
 mod permission;
 mod refused;
 mod remotes;

@@ -194,6 +194,23 @@ pub struct RemoteRecord {
     pub seen: Option<(Actor, Hlc)>,
     /// What the remote refused.
     pub owed: Vec<Owed>,
+    /// The remote refused more documents than `owed` may name: under this write permission, 0 standing for several
+    /// and for documents refused for their clock. Under another permission all of ours is offered to it again.
+    pub unlisted: Option<u64>,
+}
+
+impl Owed {
+    /// The write permission under which an offer would be refused again; 0 when time alone may change that.
+    pub(crate) fn refused_under(&self) -> u64 {
+        if self.reason == RejectReason::ClockSkew { 0 } else { self.write_permission }
+    }
+}
+
+/// What [`RemoteRecord::unlisted`] becomes when one more document cannot be named that was refused under
+/// `write_permission`.
+pub(crate) fn add_unlisted(unlisted: &mut Option<u64>, write_permission: u64) {
+    let is_same = unlisted.is_none_or(|former| former == write_permission);
+    *unlisted = Some(if is_same { write_permission } else { 0 });
 }
 
 /// How many of its own nonces a store remembers for each remote. A session that dies before the other side has
@@ -336,8 +353,18 @@ pub enum HostCommand {
     Settle {
         /// Repeated in the answer.
         id: CommandId,
-        /// What became of them.
+        /// What became of them. A rejected document for which `owed` has no room is not named there: the host then
+        /// marks the record by [`RemoteRecord::unlisted`], and drops nothing else.
         items: Vec<(DocKey, Final)>,
+    },
+    /// Every document of ours was offered to the remote once more: keep under which write permission it refused some
+    /// that `owed` does not name, or that there is none. Answer, which nobody needs to wait for:
+    /// [`HostEvent::Settled`].
+    KeepUnlisted {
+        /// Repeated in the answer.
+        id: CommandId,
+        /// As [`RemoteRecord::unlisted`].
+        unlisted: Option<u64>,
     },
 }
 

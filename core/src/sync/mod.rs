@@ -80,6 +80,7 @@ pub use cursor::{BootRow, BootTable, Cursor, InterestHash, Position, Unknown};
 pub use error::{ByeReason, CloseReason, ProtocolError};
 pub use frame::{FrameFacts, Hello, Role};
 pub use frame::{SUBSCRIPTION_COUNT_MAX, SUBSCRIPTIONS_BYTES_MAX};
+pub(crate) use host::add_unlisted;
 pub use host::{
     CommandId, Digest, DocKey, Final, HostCommand, HostEvent, ItemBody, NONCES_KEPT, Nonce,
     Offered, Outcome, Owed, Part, RejectReason, RemoteRecord, UpdateItem, Verdict, Wanted,

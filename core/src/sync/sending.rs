@@ -20,7 +20,7 @@ use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
 
-use super::cursor::{BootTable, Position};
+use super::cursor::{BootTable, Position, Unknown};
 use super::error::{CloseReason, ProtocolError};
 use super::frame::{Ack, Frame, GRANT_BYTES_MAX, Got, Need, Start, Subs};
 use super::host::{
@@ -127,15 +127,14 @@ impl Sending {
             recorded: Txn(0),
             target: Txn(0),
             is_advance_due: false,
-            owed: Owing::default(),
+            owed: Owing::new(limits.owed_max),
             released: Vec::new(),
             rejected_count: 0,
         }
     }
 
-    pub(crate) fn load_owed(&mut self, owed: Vec<Owed>) {
-        self.owed = Owing::default();
-        owed.into_iter().for_each(|owed| self.owed.insert(owed));
+    pub(crate) fn load_owed(&mut self, owed: Vec<Owed>, unlisted: Option<u64>) {
+        self.owed.load(owed, unlisted);
     }
 
     /// Our own history is not the one that the remote knows: its cursor means nothing, and nothing leaves before
@@ -242,7 +241,10 @@ impl Sending {
         let judged = if is_planted(Plant::SenderCursorTrusted) && self.recorded > Txn(0) {
             Ok(self.recorded)
         } else if self.is_diverged {
-            Err(super::cursor::Unknown::StaleNonce)
+            Err(Unknown::StaleNonce)
+        } else if self.owed.is_unlisted_due(subs.write_permission) {
+            // What the remote refused and we could not name is among all that we hold.
+            Err(Unknown::OtherInterest)
         } else {
             table.judge(subs.cursor.as_ref(), interest, durable)
         };
@@ -252,6 +254,7 @@ impl Sending {
         }
         link.frame(&Frame::Start(Start { round, version, unknown, interest }));
         self.target = self.target.max(durable);
+        let interest = subs.interest.clone();
         match judged {
             Ok(from) => {
                 self.want_owed();
@@ -259,7 +262,7 @@ impl Sending {
                 self.go_live(from, link);
             }
             Err(_) => {
-                let interest = subs.interest.clone();
+                self.owed.begin_recount();
                 let offering = Offering::begin(Part::Provide, round, interest, link);
                 self.phase = Phase::Reconciling { offering, is_hold_ended: false };
             }
@@ -283,12 +286,15 @@ impl Sending {
 
     /// The remote refused something for its clock, and takes it when its time has come.
     pub(crate) fn is_parking(&self) -> bool {
-        matches!(self.phase, Phase::Live(_)) && self.owed.parked().len() > 0
+        let is_parked = self.owed.parked().len() > 0 || self.owed.is_parked_unlisted();
+        matches!(self.phase, Phase::Live(_)) && is_parked
     }
 
-    /// Offers again what the remote refused for its clock.
+    /// Offers again what the remote refused for its clock; everything, if there is more of it than is named.
     pub(crate) fn offer_parked(&mut self) {
-        if self.wanted.is_empty() && self.diff.is_none() {
+        if self.owed.is_parked_unlisted() {
+            self.is_restarting = true;
+        } else if self.wanted.is_empty() && self.diff.is_none() {
             let again = self.owed.parked();
             self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
         }
@@ -350,13 +356,13 @@ impl Sending {
                     self.launch(items, upto.filter(|_| is_placed).map(|txn| table.position(txn)));
                 } else if let Some(upto) = upto {
                     self.settled = upto;
+                    link.event(SessionEvent::SettledThere { upto });
                     self.advance(table);
                 }
             }
         }
     }
 
-                    link.event(SessionEvent::SettledThere { upto });
     /// Lets the receiver write a position that nothing had to be sent for, so that its cursor does not age.
     fn advance(&mut self, table: &BootTable) {
         if std::mem::take(&mut self.is_advance_due) && self.recorded < self.settled {
@@ -430,6 +436,9 @@ impl Sending {
         match self.phase {
             Phase::Waiting => {}
             Phase::Reconciling { .. } => {
+                if let Some(unlisted) = self.owed.end_recount() {
+                    link.command(|id| HostCommand::KeepUnlisted { id, unlisted });
+                }
                 self.leave_phase(link);
                 self.go_live(goal.txn, link);
             }

@@ -79,6 +79,9 @@ pub struct Limits {
     pub window_bytes: u64,
     /// Outputs that one call may leave for an owner who drains them after each call.
     pub outputs_max: usize,
+    /// Refused documents that are named for one remote. When it has refused more, all documents are offered to it
+    /// again once it lets us write others.
+    pub owed_max: usize,
 }
 
 impl Default for Limits {
@@ -95,6 +98,7 @@ impl Limits {
         item_bytes_max: 16 << 20,
         window_bytes: 1 << 20,
         outputs_max: 4_096,
+        owed_max: 10_000,
     };
 
     /// The receiver says how far it is each time so many bytes have come. A chunk is never longer, so that the

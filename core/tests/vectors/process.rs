@@ -29,6 +29,10 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn new(name: &str, number: u8, is_device: bool) -> Self {
+        Self::with_limits(name, number, is_device, NodeLimits::default())
+    }
+
+    pub(crate) fn with_limits(name: &str, number: u8, is_device: bool, limits: NodeLimits) -> Self {
         let boot = BootId(Uuid([number; 16]));
         let peer_key = PeerKey([number; 32]);
         let identity = SyncIdentity {
@@ -49,7 +53,7 @@ impl Process {
             epoch: 0x0102_0304_0506_0000,
             seed: [number; 32],
             pretend_cold: false,
-            limits: NodeLimits::default(),
+            limits,
             identity: Arc::new(identity),
             is_device,
         });

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
-use bigpeer_core::node::{Credential, Request, SessionId, SessionInput, SessionOpen};
+use bigpeer_core::node::{Credential, NodeLimits, Request, SessionId, SessionInput, SessionOpen};
 use bigpeer_core::time::WallMs;
 use bigpeer_core::value::{Object, Value};
 use bytes::Bytes;
@@ -31,10 +31,25 @@ struct Pair {
 
 impl Pair {
     fn new() -> Self {
+        Self::with_device(Process::new("tablet 7", 0xD1, true))
+    }
+
+    fn with_device(device: Process) -> Self {
         let mut server = Process::new("server", 0x51, false);
-        // The device may read cars and boats, and write cars and nothing else.
-        let permissions = r#"{"read": {"queriesByCollection": {"boats": ["true"], "cars": ["true"]}}, "write": {"queriesByCollection": {"cars": ["true"]}}}"#;
-        let permissions = Permissions::from_value(&parsed(permissions)).expect("valid permissions");
+        let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token: None };
+        server.request(Request::Catalog(put));
+        let mut pair = Self { server, device, session: SessionId(0), wire: Vec::new() };
+        pair.put_key(r#"{"cars": ["true"]}"#);
+        pair
+    }
+
+    /// The device may read cars and boats, and write this.
+    fn put_key(&mut self, write: &str) {
+        let permissions = format!(
+            r#"{{"read": {{"queriesByCollection": {{"boats": ["true"], "cars": ["true"]}}}}, "write": {{"queriesByCollection": {write}}}}}"#
+        );
+        let permissions =
+            Permissions::from_value(&parsed(&permissions)).expect("valid permissions");
         let key = ApiKey {
             name: "device".into(),
             description: None,
@@ -43,11 +58,26 @@ impl Pair {
             expires: WallMs(u64::MAX),
             permissions: Arc::new(permissions),
         };
-        let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token: None };
-        server.request(Request::Catalog(put));
-        server.request(Request::Catalog(CatalogOp::PutKey { app: APP, key }));
-        let device = Process::new("tablet 7", 0xD1, true);
-        Self { server, device, session: SessionId(0), wire: Vec::new() }
+        self.server.request(Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    }
+
+    /// Meetings of a device that names one refused document, and more are refused: under a key, under another, and
+    /// under a third no more.
+    fn meet_with_a_short_list() -> Self {
+        let limits = NodeLimits { owed_max: 1, ..NodeLimits::default() };
+        let mut pair = Self::with_device(Process::with_limits("tablet 8", 0xD2, true, limits));
+        for id in ["a", "b", "c"] {
+            let insert = format!("INSERT INTO boats DOCUMENTS ({{'_id': '{id}'}})");
+            pair.device.execute(APP, &insert);
+        }
+        for write in [r#"{"cars": ["true"]}"#, "{}", r#"{"boats": ["true"]}"#] {
+            let name = "device".into();
+            pair.server.request(Request::Catalog(CatalogOp::DeleteKey { app: APP, name }));
+            pair.put_key(write);
+            pair.connect("SELECT * FROM cars");
+            pair.disconnect();
+        }
+        pair
     }
 
     fn connect(&mut self, subscription: &str) {
@@ -168,10 +198,12 @@ fn frames_are_written_as_they_were() {
 #[test]
 fn remote_records_are_written_as_they_were() {
     let mut vectors = Vectors::default();
-    let pair = Pair::meet();
-    for (side, records) in
-        [("server", &pair.server.remote_records), ("device", &pair.device.remote_records)]
-    {
+    let (pair, short) = (Pair::meet(), Pair::meet_with_a_short_list());
+    for (side, records) in [
+        ("server", &pair.server.remote_records),
+        ("device", &pair.device.remote_records),
+        ("device with a short list", &short.device.remote_records),
+    ] {
         let mut distinct = BTreeSet::new();
         let new = records.iter().filter(|record| distinct.insert(record.to_vec()));
         for (index, record) in new.enumerate() {

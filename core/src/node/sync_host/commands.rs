@@ -5,6 +5,7 @@ use super::{AppendAnswer, SessionId};
 use crate::node::Node;
 use crate::node::sync_gather::JudgedFor;
 use crate::node::sync_watch::Watch;
+use crate::node::sync_wire::RecordChange;
 use crate::seam::Now;
 use crate::sync::{HostCommand, HostEvent};
 
@@ -55,6 +56,12 @@ impl Node {
             }
             HostCommand::Settle { id: command, items } => {
                 self.settle_items(id, command, items, now);
+            }
+            HostCommand::KeepUnlisted { id: command, unlisted } => {
+                let changes = vec![RecordChange::Unlisted(unlisted)];
+                let answer = AppendAnswer::Settled(command, Vec::new());
+                self.tell_owed(id, &changes);
+                self.append_for(id, Vec::new(), changes, answer, now);
             }
         }
     }

@@ -92,8 +92,6 @@ impl Node {
         ours: &CompiledInterest,
         access: &Access,
     ) -> Answer {
-        let site = self.config.identity.peer_key.0;
-        let is_ours = |dot: Dot| dot.actor.0[..8] == site[..8] || dot.hlc <= Hlc::INITIAL;
         let asked = self.store.collections(app).map(|(name, _)| name.clone());
         let asked: Vec<Arc<str>> = asked.filter(|name| ours.has_collection(name)).collect();
         let is_unreadable = |name: &Arc<str>| {
@@ -103,7 +101,7 @@ impl Node {
                     && !access.covers(name, &id)
                     && document.is_visible()
                     && ours.matches(name, &StoredRow::new(&id, &document))
-                    && !document.vector().iter().all(is_ours)
+                    && !document.vector().iter().all(|dot| self.may_be_ours(dot))
                 {
                     return true;
                 }
@@ -113,6 +111,11 @@ impl Node {
         };
         let found = asked.iter().filter(|name| is_unreadable(name));
         Answer::Unreadable(found.map(|name| Box::from(&**name)).collect())
+    }
+
+    /// Whether we may have written this: under any actor of ours, or as INITIAL content, which has no author.
+    pub(crate) fn may_be_ours(&self, dot: Dot) -> bool {
+        dot.actor.0[..8] == self.config.identity.peer_key.0[..8] || dot.hlc <= Hlc::INITIAL
     }
 
     pub(crate) fn on_unreadable(&mut self, id: SessionId, collections: BTreeSet<Box<str>>) {

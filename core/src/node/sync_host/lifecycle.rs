@@ -124,6 +124,7 @@ impl Node {
                 item_bytes_max: self.config.limits.merged_bytes_max,
                 window_bytes: self.config.limits.window_bytes,
                 outputs_max: self.config.limits.outputs_max,
+                owed_max: self.config.limits.owed_max,
             },
         };
         let mut rng = self.sync.rng.split();

@@ -75,7 +75,8 @@ impl Node {
         if remote_slot(app, &peer).partition(partitions) == self.config.partition {
             // Each partition has its share of the bound, so that none must know of the others.
             let count_max = self.config.limits.remotes_max.div_ceil(usize::from(partitions));
-            self.sync.remotes.apply(app, peer, changes, count_max);
+            let owed_max = self.config.limits.owed_max;
+            self.sync.remotes.apply(app, peer, changes, count_max, owed_max);
         }
     }
 
@@ -91,6 +92,7 @@ impl Node {
             hosted.is_unknown = *record == RemoteRecord::default() && !self.config.is_device;
             hosted.record = RemoteRecord { owed: Vec::new(), ..(*record).clone() };
         }
+        self.tell_all_owed(id, &record);
         self.tell(id, HostEvent::Remote { id: command, record }, now);
     }
 
@@ -231,7 +233,8 @@ impl Node {
             }
             _ => RecordChange::NotOwed(key),
         };
-        let changes = ends.into_iter().map(change).collect();
+        let changes: Vec<RecordChange> = ends.into_iter().map(change).collect();
+        self.tell_owed(id, &changes);
         self.append_for(id, ops, changes, AppendAnswer::Settled(command, refused), now);
     }
 

@@ -14,6 +14,8 @@ pub struct FrameFacts {
     pub reconciles: bool,
     /// It says that the remote's store was rolled back or cloned.
     pub stale: bool,
+    /// It begins an update that carries no position: others with documents of the same transactions may follow.
+    pub is_part: bool,
     /// Documents offered.
     pub offered: u32,
     /// Documents that left the receiver's interest.
@@ -42,6 +44,7 @@ impl FrameFacts {
                 facts.reconciles = start.unknown.is_some();
             }
             Frame::Subs(subs) => facts.stale = subs.stale,
+            Frame::UpdBegin(begin) => facts.is_part = begin.upto.is_none(),
             Frame::Offer(offer) => {
                 facts.offered = u32::try_from(offer.items.len()).unwrap_or(u32::MAX);
             }

@@ -122,7 +122,7 @@ impl Session {
         if self.handshake.load.take_if(|load| *load == id).is_none() {
             return;
         }
-        self.sending.load_owed(record.owed.clone());
+        self.sending.load_owed(record.owed.clone(), record.unlisted);
         self.handshake.load_record(record);
         if self.is_beginning() {
             let (peer, ours) = (self.config.remote, self.handshake.nonces());

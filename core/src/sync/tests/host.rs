@@ -390,6 +390,10 @@ impl TestHost {
                 }
                 HostEvent::Applied { id, txn: Txn(self.txn), outcomes }
             }
+            HostCommand::KeepUnlisted { id, unlisted } => {
+                self.remotes.entry(remote).or_default().unlisted = unlisted;
+                HostEvent::Settled { id, refused: Vec::new() }
+            }
             HostCommand::Settle { id, items } => {
                 items.into_iter().for_each(|(key, end)| self.settle(remote, key, end));
                 HostEvent::Settled { id, refused: Vec::new() }
@@ -545,7 +549,12 @@ impl TestHost {
         match end {
             Final::Accepted => {}
             Final::Rejected { reason, write_permission } => {
-                record.owed.push(Owed { key, reason, write_permission });
+                let owed = Owed { key, reason, write_permission };
+                if record.owed.len() < self.limits.owed_max {
+                    record.owed.push(owed);
+                } else {
+                    add_unlisted(&mut record.unlisted, owed.refused_under());
+                }
             }
             Final::Evicted => {
                 if let Some(stored) = self.docs.get_mut(&key) {
