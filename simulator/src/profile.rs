@@ -118,6 +118,11 @@ impl Rights {
         self.until_ns = until_ns;
     }
 
+    /// Whether the former rights may still be in force.
+    pub(crate) fn is_changing(&self, now_ns: u64) -> bool {
+        now_ns < self.until_ns
+    }
+
     /// What it was made with.
     pub(crate) fn first(&self) -> Profile {
         self.former.first().copied().unwrap_or(self.now)
@@ -129,8 +134,7 @@ impl Rights {
 
     /// Whether anything about the document may be told at that moment.
     pub(crate) fn may_be_told(&self, collection: &str, id: &str, now_ns: u64) -> bool {
-        let is_changing = now_ns < self.until_ns;
-        let newest = self.former.last().filter(|_| is_changing).copied();
+        let newest = self.former.last().filter(|_| self.is_changing(now_ns)).copied();
         newest.into_iter().chain([self.now]).any(|profile| profile.may_read(collection, id))
     }
 

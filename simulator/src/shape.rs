@@ -60,12 +60,6 @@ fn rights(rng: &mut Rng) -> Profile {
 /// new; `--open NAME` runs it all the same. Whoever mends a hole takes it out of here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hole {
-    /// Devices that ask while they work whether they are in sync: some seeds hear "synced" of a commit that has not
-    /// come. Whether the sender or the judge is at fault is not known yet.
-    SyncedTooEarly,
-    /// A credential that is narrowed or widened while its session lives: in three of a hundred worlds an edit of a
-    /// device does not reach the server after the last change. Seed 118 is one.
-    RightsThatChange,
     /// The record of an edit of one field lists the whole vector that it builds on, which has an entry for each
     /// start of each device that ever wrote the document.
     EditsGrowWithStarts,
@@ -85,8 +79,7 @@ pub(crate) fn meet(name: &str) -> bool {
 }
 
 /// Those that are open.
-pub(crate) const OPEN: &[Hole] =
-    &[Hole::SyncedTooEarly, Hole::RightsThatChange, Hole::EditsGrowWithStarts];
+pub(crate) const OPEN: &[Hole] = &[Hole::EditsGrowWithStarts];
 
 /// Open holes that are met all the same, one bit each.
 static MET: AtomicU32 = AtomicU32::new(0);

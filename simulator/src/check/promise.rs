@@ -14,6 +14,8 @@ pub(crate) struct Promise {
     pub(crate) interest: Interest,
     /// The round of the last phase in which it was asked.
     pub(crate) round: Option<u32>,
+    /// Transactions have come in parts since, and some of them may not be whole.
+    pub(crate) is_partial: bool,
     /// The device has asked for something else since, or may do something else: the answer is not judged.
     pub(crate) is_void: bool,
 }

@@ -13,7 +13,6 @@ use crate::check::promise::Promise;
 use crate::check::wire::Told;
 use crate::coverage::Seen;
 use crate::profile::Rights;
-use crate::shape::{Hole, is_met};
 
 impl World {
     pub(super) fn open_session(&mut self, device: ProcessId, id: ConnectionId) {
@@ -131,7 +130,9 @@ impl World {
                 Phase::Syncing(round) => Some(round),
                 _ => None,
             },
-            is_void: !self.is_ready(SERVER),
+            is_partial: false,
+            is_void: !self.is_ready(SERVER)
+                || self.devices[device - 1].rights.is_changing(self.clock.now_ns()),
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.promises.push_back(promise);
@@ -140,7 +141,7 @@ impl World {
 
     /// While it works, a device asks now and then.
     pub(crate) fn device_probes(&mut self, device: ProcessId) {
-        if !self.is_working() || !is_met(Hole::SyncedTooEarly) {
+        if !self.is_working() {
             return;
         }
         let pause_ns = 500 * MS + self.delays.below(2 * SECOND);
@@ -156,7 +157,7 @@ impl World {
     fn keep_promise(&mut self, device: ProcessId, id: ConnectionId) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let Some(promise) = connection.promises.pop_front() else { return };
-        if promise.is_void || !self.is_ready(SERVER) || !is_met(Hole::SyncedTooEarly) {
+        if promise.is_void || !self.is_ready(SERVER) {
             return self.on_synced(device, id, promise.round);
         }
         let (local, server) = (self.documents(device), self.documents(SERVER));
@@ -165,19 +166,29 @@ impl World {
         if let Err(failure) = judged {
             return self.fail(failure);
         }
-        self.devices[device - 1].is_partial = false;
+        self.devices[device - 1].is_partial &= promise.is_partial;
         self.on_synced(device, id, promise.round);
     }
 
-    /// A reconciliation has no order, and an item that lacks its base comes later than its transaction.
-    fn note_partial(&mut self, device: ProcessId, from: ProcessId, facts: &FrameFacts) {
+    /// A reconciliation has no order, and neither has a group that is too large for one update; an item that lacks
+    /// its base comes later than its transaction.
+    fn note_partial(
+        &mut self,
+        device: ProcessId,
+        from: ProcessId,
+        id: ConnectionId,
+        facts: &FrameFacts,
+    ) {
         let is_partial = if from == SERVER {
-            facts.reconciles
+            facts.reconciles || facts.is_part
         } else {
             facts.need_base + facts.rejected + facts.deleted + facts.evicted > 0
         };
         if is_partial {
             self.devices[device - 1].is_partial = true;
+            if let Some(connection) = self.connections.get_mut(&id) {
+                connection.promises.iter_mut().for_each(|promise| promise.is_partial = true);
+            }
         }
     }
 
@@ -210,7 +221,7 @@ impl World {
         self.judge_frame(process, id, frame);
         let facts = FrameFacts::of(frame);
         if let Some(Owner::Device(device)) = self.connections.get(&id).map(|it| it.owner) {
-            self.note_partial(device, process, &facts);
+            self.note_partial(device, process, id, &facts);
         }
         let counts = [
             (Seen::ReplaySync, u32::from(facts.replays)),
