@@ -32,6 +32,9 @@ pub enum Metric {
     LogPendingRecords,
     LogSyncNanos,
     Checkpoints,
+    CheckpointFailures,
+    CheckpointLastSeconds,
+    DiskReserveBytes,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -41,7 +44,7 @@ enum Kind {
 }
 
 /// In the order of [`Metric`].
-const TABLE: [(Metric, &str, Kind, &str); 21] = {
+const TABLE: [(Metric, &str, Kind, &str); 24] = {
     use Kind::{Counter, Gauge};
     use Metric::*;
     [
@@ -65,12 +68,25 @@ const TABLE: [(Metric, &str, Kind, &str); 21] = {
         (LogAppends, "log_appends_total", Counter, "Appends that were given to the log."),
         (LogGroups, "log_groups_total", Counter, "Groups of records that became durable."),
         (LogRecords, "log_records_total", Counter, "Records that became durable."),
-        (LogBytes, "log_bytes_total", Counter, "Bytes of records that became durable."),
+        (LogBytes, "log_written_bytes_total", Counter, "Bytes of records that became durable."),
         (LogSyncs, "log_syncs_total", Counter, "Syncs that were issued."),
-        (LogSegmentBytes, "log_segment_bytes", Gauge, "Bytes of all segment files."),
+        (LogSegmentBytes, "log_bytes", Gauge, "Bytes of all segment files."),
         (LogPendingRecords, "log_pending_records", Gauge, "Records that are not durable."),
         (LogSyncNanos, "log_sync_nanoseconds", Gauge, "How long the last sync took."),
         (Checkpoints, "checkpoints_total", Counter, "Checkpoints that were made."),
+        (CheckpointFailures, "checkpoint_failures_total", Counter, "Checkpoints that failed."),
+        (
+            CheckpointLastSeconds,
+            "checkpoint_last_success_time_seconds",
+            Gauge,
+            "When this process made its last checkpoint, in seconds since 1970; 0 before the first.",
+        ),
+        (
+            DiskReserveBytes,
+            "disk_reserve_bytes",
+            Gauge,
+            "What a new segment of the log leaves free: below it the log takes only what makes room.",
+        ),
     ]
 };
 
@@ -131,15 +147,26 @@ pub fn render(shared: &Shared) -> String {
         }
     }
     for (name, help, value) in [
-        ("durable_position", "The last durable position of the log.", shared.durable().0),
-        ("applied_position", "Every thread reflects the log up to here.", shared.applied().0),
-        ("oldest_read_position", "No read is older than this.", shared.oldest_read().0),
         ("ready", "1 while requests are answered.", u64::from(shared.phase() == Phase::Ready)),
         ("shards", "Threads that run shards.", u64::from(shared.threads())),
     ] {
         header(&mut out, name, "gauge", help);
         line(&mut out, name, value);
     }
+    header(
+        &mut out,
+        "log_position",
+        "gauge",
+        "How far the log is durable, applied by every thread, read.",
+    );
+    for (point, position) in [
+        ("durable", shared.durable()),
+        ("applied", shared.applied()),
+        ("oldest_read", shared.oldest_read()),
+    ] {
+        line(&mut out, &format!("log_position{{point=\"{point}\"}}"), position.0);
+    }
+    render_disk(&mut out, shared);
     header(&mut out, "state", "gauge", "1 for what the server can do at present.");
     let present = shared.state().0;
     for state in State::ALL {
@@ -151,6 +178,15 @@ pub fn render(shared: &Shared) -> String {
     line(&mut out, "log_failed", has_failed);
     render_events(&mut out);
     out
+}
+
+/// The volume of the data directory, as far as the system says.
+fn render_disk(out: &mut String, shared: &Shared) {
+    let Some(volume) = shared.volume() else { return };
+    header(out, "disk_size_bytes", "gauge", "The volume of the data directory.");
+    line(out, "disk_size_bytes", volume.size_bytes);
+    header(out, "disk_free_bytes", "gauge", "What is free on it.");
+    line(out, "disk_free_bytes", volume.free_bytes);
 }
 
 fn render_events(out: &mut String) {
@@ -194,6 +230,12 @@ mod tests {
         assert!(text.contains("\nbigpeer_statements_total 5\n"), "{text}");
         assert!(text.contains("bigpeer_requests_total{status=\"200\"} 1\n"));
         assert!(text.contains("bigpeer_requests_total{status=\"other\"} 1\n"));
+        assert!(!text.contains("disk_size_bytes"), "nobody has said where the data is");
+        shared.watch_volume(&std::env::temp_dir());
+        let text = render(&shared);
+        for name in ["disk_size_bytes", "disk_free_bytes", "disk_reserve_bytes"] {
+            assert!(text.contains(&format!("\nbigpeer_{name} ")), "{name}: {text}");
+        }
         assert!(
             text.contains("\nbigpeer_events_dropped_total 0\n"),
             "counters are there from the start"

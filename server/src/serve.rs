@@ -178,6 +178,7 @@ fn start(
     let (notify, notices) = channel();
     let node = node_config(directory, &log);
     let shared = Arc::new(Shared::new(template.threads));
+    shared.watch_volume(&directory.path);
     let (boxes, controls) = driver::connect(template.threads)?;
     let (mut log, mut disk) = (Some(log), Some(disk));
     let mut threads = Vec::new();

@@ -1,13 +1,15 @@
 //! What all threads of the process see: how far the log is durable, how old a read may be, and whether the
 //! server is ready. Atomics, each written by one thread; everything else travels in mailboxes.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use bigpeer_core::ident::Txn;
 use bigpeer_core::time::{Hlc, Instant, WallMs, is_far_ahead};
 use crossbeam_utils::CachePadded;
 
+use crate::driver::{Volume, volume};
 use crate::metrics::ThreadMetrics;
 use crate::refusals::Refusals;
 
@@ -92,6 +94,8 @@ pub struct Shared {
     read_only: Mutex<Option<Reason>>,
     /// When the log failed; zero while it has not.
     failed_at_ns: AtomicU64,
+    /// Where the data is.
+    data: OnceLock<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -126,6 +130,7 @@ impl Shared {
             }),
             read_only: Mutex::new(None),
             failed_at_ns: AtomicU64::new(0),
+            data: OnceLock::new(),
         }
     }
 
@@ -218,6 +223,17 @@ impl Shared {
     #[must_use]
     pub fn refusals(&self) -> &Refusals {
         &self.refusals
+    }
+
+    /// Says where the data is, once: see [`Self::volume`].
+    pub fn watch_volume(&self, data: &Path) {
+        self.data.get_or_init(|| data.to_owned());
+    }
+
+    /// The volume of the data directory; nothing while it is not known where that is.
+    #[must_use]
+    pub fn volume(&self) -> Option<Volume> {
+        volume(self.data.get()?)
     }
 
     /// The log has failed at this moment of the process's clock.

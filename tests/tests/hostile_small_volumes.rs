@@ -86,7 +86,18 @@ fn a_full_volume_is_opened_read_and_freed_from_inside(driver: Driver) {
         });
         assert_eq!((ready.status, &ready.json()["reasons"][0]["code"]), (200, &json!("disk_full")));
         let metrics = server.admin("GET", "/metrics", &json!(null));
-        assert!(String::from_utf8_lossy(&metrics.body).contains("state{state=\"read_only\"} 1"));
+        let metrics = String::from_utf8_lossy(&metrics.body);
+        assert!(metrics.contains("state{state=\"read_only\"} 1"));
+        let number = |name: &str| -> u64 {
+            let value = metrics.lines().find_map(|line| line.strip_prefix(name));
+            value.and_then(|value| value.trim().parse().ok()).expect("the metric is there")
+        };
+        let (free, reserve) =
+            (number("bigpeer_disk_free_bytes "), number("bigpeer_disk_reserve_bytes "));
+        assert!(
+            free < reserve && number("bigpeer_disk_size_bytes ") <= mib << 20,
+            "{free} {reserve}"
+        );
         let rows = server.client().select("SELECT COUNT(*) AS n FROM pages", &json!({}));
         assert_eq!(rows, [json!({"n": count})]);
         server.kill();

@@ -226,6 +226,7 @@ impl Live {
             disk_full: matches!(self.space, Space::Denied { .. })
                 || self.lack() == Some(Lack::Space),
             read_only: self.lack() == Some(Lack::Leave) || self.shelf.is_read_only(),
+            reserve_bytes: self.shelf.reserve_bytes(),
             sync_time: self.writer.cadence().last_time(),
         }
     }

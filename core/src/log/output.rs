@@ -254,6 +254,8 @@ pub struct LogFill {
     pub disk_full: bool,
     /// True while the volume takes no writes at all.
     pub read_only: bool,
+    /// What a new segment for usual records leaves free on the volume, in bytes.
+    pub reserve_bytes: u64,
     /// How long the last sync took.
     pub sync_time: Duration,
 }

@@ -163,6 +163,11 @@ impl Shelf {
         self.keep_free_bytes = bytes;
     }
 
+    /// What a usual segment leaves free.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        Need::Usual.keep_free_bytes(self.keep_free_bytes, self.segment_bytes)
+    }
+
     /// True when a spare segment is wanted, the disk had no space for it at the last try, and nothing that the log
     /// holds can make room.
     pub(crate) fn is_stuck(&self) -> bool {

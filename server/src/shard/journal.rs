@@ -160,8 +160,16 @@ impl Shard {
                 self.post(partition.0 % self.config.threads, Mail::Snapshot { partition, ask });
             }
             JournalOutput::Checkpoint(event) => {
-                if matches!(event, CheckpointEvent::Made { .. }) {
-                    self.metrics().add(Metric::Checkpoints, 1);
+                match &event {
+                    CheckpointEvent::Made { .. } => {
+                        let seconds = self.now.wall.0 / 1000;
+                        self.metrics().add(Metric::Checkpoints, 1);
+                        self.metrics().set(Metric::CheckpointLastSeconds, seconds);
+                    }
+                    CheckpointEvent::Failed { .. } => {
+                        self.metrics().add(Metric::CheckpointFailures, 1);
+                    }
+                    CheckpointEvent::Skipped { .. } => {}
                 }
                 log_checkpoint(&event);
             }

@@ -342,6 +342,7 @@ impl Shard {
             let fill = log.journal.fill();
             metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
             metrics.set(Metric::LogPendingRecords, fill.pending_records);
+            metrics.set(Metric::DiskReserveBytes, fill.reserve_bytes);
             let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);
             metrics.set(Metric::LogSyncNanos, nanos);
         }
