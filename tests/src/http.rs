@@ -108,6 +108,16 @@ impl Connection {
         Ok(std::mem::replace(&mut self.ahead, rest))
     }
 
+    /// Everything up to the end of the connection, as it came.
+    ///
+    /// # Errors
+    ///
+    /// When the other side does not end it.
+    pub fn rest(&mut self) -> io::Result<Vec<u8>> {
+        self.stream.read_to_end(&mut self.ahead)?;
+        Ok(std::mem::take(&mut self.ahead))
+    }
+
     /// Waits until the server has closed the connection; true if it said nothing more before.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ suite!(
     a_head_that_never_ends_is_given_up,
     an_unread_answer_of_100_mb_costs_little,
     clients_that_ask_and_never_read_are_bounded,
+    an_answer_that_fails_after_its_head_is_told_and_cut,
     wrong_websocket_frames_close_the_socket,
     a_wrong_token_opens_no_session,
 );
@@ -326,6 +327,30 @@ fn an_unread_answer_of_100_mb_costs_little(driver: Driver) {
     eprintln!("{driver}: {grown_mib} MiB for an unread answer of 100 MB");
     assert!(grown_mib <= GROWTH_MIB_MAX, "{grown_mib} MiB for a client that never reads");
     drop(silent);
+    setting.check_unharmed();
+}
+
+fn an_answer_that_fails_after_its_head_is_told_and_cut(driver: Driver) {
+    const ROWS: usize = 1_000;
+    let mut setting = Setting::new(driver);
+    let places: Vec<_> = (0..ROWS).map(|row| format!("(:d{row})")).collect();
+    let mut args = json!({});
+    for row in 0..ROWS {
+        // A text of 1 MiB is the longest that an expression may make.
+        let count = if row == ROWS - 1 { 2 << 20 } else { 1_000 };
+        args[format!("d{row}")] = json!({"_id": row, "count": count});
+    }
+    setting.client.run(&format!("INSERT INTO pages DOCUMENTS {}", places.join(", ")), &args);
+    let statement = "SELECT repeat('x', count) AS text FROM pages";
+    for _ in 0..3 {
+        let mut connection = Connection::open(setting.server.address()).expect("the server runs");
+        connection.send(&setting.client.request(statement, &json!({}))).expect("sent");
+        let text = connection.rest().expect("the server closes the connection");
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.starts_with("HTTP/1.1 200"), "the head was gone: {:.100}", text);
+        assert!(text.contains("\"error\":{"), "it is told: {}", &text[text.len() - 300..]);
+        assert!(!text.ends_with("0\r\n\r\n"), "and there is no last chunk");
+    }
     setting.check_unharmed();
 }
 

@@ -130,7 +130,7 @@ impl<T: Transport> Api<T> {
         let mut reader = EnvelopeReader::default();
         let mut refusal = Vec::new();
         let mut items: VecDeque<Element> = VecDeque::new();
-        let status = self.transport.receive(&mut |status, bytes| {
+        let received = self.transport.receive(&mut |status, bytes| {
             if !is_success(status) {
                 let room = REFUSAL_BYTES_MAX - refusal.len();
                 refusal.extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -142,7 +142,11 @@ impl<T: Transport> Api<T> {
                 on_item(&text)?;
             }
             fed.map_err(|cause| unreadable(&cause))
-        })?;
+        });
+        let status = match received {
+            Ok(status) => status,
+            Err(error) => return reader.told().map(Reply::Refused).ok_or(error),
+        };
         if !is_success(status) {
             return Ok(Reply::Refused(Refusal::from_body(status, &refusal)));
         }
@@ -166,6 +170,15 @@ impl<T: Transport> Api<T> {
     ) -> Result<Reply, CliError> {
         self.send(statement, args)?;
         self.receive(on_item)
+    }
+}
+
+impl EnvelopeReader {
+    /// What went wrong, where an answer failed after its head: it is told behind the rows, and then the answer is cut.
+    fn told(self) -> Option<Refusal> {
+        let envelope = self.finish().ok()?;
+        description(&envelope)?;
+        Some(Refusal::from_envelope(200, &envelope))
     }
 }
 
@@ -310,6 +323,7 @@ fn position_in(text: &str) -> Option<(usize, usize)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::http::BodySink;
     use crate::cli::testing::Scripted;
 
     fn args(url: &str, app: Option<&str>) -> ServerArgs {
@@ -348,6 +362,37 @@ mod tests {
         let members = r#"{"error":{"description":"expected FROM","line":3,"column":4}}"#;
         assert_eq!(place(members), Some((3, 4)));
         assert_eq!(place(r#"{"message":"in line with"}"#), None);
+    }
+
+    /// Hands out one answer and then loses the connection.
+    struct Cut(&'static str);
+
+    impl Transport for Cut {
+        fn send(&mut self, _: Request) -> Result<(), CliError> {
+            Ok(())
+        }
+
+        fn receive(&mut self, sink: &mut BodySink<'_>) -> Result<u16, CliError> {
+            sink(200, self.0.as_bytes())?;
+            Err(CliError::Failed("the connection ended".into()))
+        }
+    }
+
+    #[test]
+    fn what_is_told_before_an_answer_is_cut_is_what_its_reader_hears() {
+        let said = |body| {
+            let mut api = Api::new(Cut(body), "/".to_owned(), "k".to_owned());
+            let reply = api.execute("SELECT", b"{}", &mut |_| Ok(()));
+            reply.map(|reply| match reply {
+                Reply::Refused(refusal) => refusal.to_string(),
+                Reply::Done(_) => panic!("it was cut"),
+            })
+        };
+        let told = said(r#"{"items":[{"a":1}],"error":{"description":"too long"}}"#);
+        assert_eq!(told.ok().as_deref(), Some("too long"));
+        for body in [r#"{"items":[{"a":1}"#, r#"{"items":[{"a":1}]}"#] {
+            assert!(said(body).is_err_and(|error| error.to_string().contains("ended")), "{body}");
+        }
     }
 
     #[test]

@@ -53,8 +53,18 @@ pub(super) enum Purpose {
 struct Stream {
     /// What the connection has not taken, each with the bytes of rows in it.
     queue: VecDeque<(Bytes, u64)>,
-    /// Nothing follows the queue.
-    is_whole: bool,
+    /// What follows the queue, once that is known.
+    end: Option<End>,
+}
+
+/// How an answer that has begun ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// It is whole.
+    Whole,
+    /// It failed. The status and some rows are gone already: what was told behind them is for those who read it, and
+    /// for all others the answer lacks its end, and the connection is closed.
+    Cut,
 }
 
 impl Pending {
@@ -115,7 +125,7 @@ impl Shard {
         let Some(pending) = self.pending.get_mut(key) else { return };
         if let Some(stream) = &mut pending.stream {
             stream.queue.push_back((Bytes::from(reply::stream_tail(outcome)), 0));
-            stream.is_whole = true;
+            stream.end = Some(if outcome.error.is_some() { End::Cut } else { End::Whole });
             return self.pump(key);
         }
         let pending = self.pending.remove(key).expect("it was just there");
@@ -161,8 +171,13 @@ impl Shard {
                 Err(_) => break,
             }
         }
-        if stream.queue.is_empty() && stream.is_whole {
-            entry.http().respond_end(id);
+        if let Some(end) = stream.end
+            && stream.queue.is_empty()
+        {
+            match end {
+                End::Whole => entry.http().respond_end(id),
+                End::Cut => entry.http().abort(id),
+            }
             self.pending.remove(key);
             self.forget_request(conn, key);
         } else if credited > 0 {
