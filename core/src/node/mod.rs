@@ -44,7 +44,7 @@ use coordinate::Call;
 pub use journal::{CheckpointEvent, Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;
-pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput};
+pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput, Work};
 pub use request::{
     Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, Request, RequestError, RequestId,
 };
@@ -305,6 +305,11 @@ pub struct Node {
     links: Vec<Link>,
     rng: Rng,
     last_now: Now,
+    /// What statements have taken of this moment's work, turns that they sat out included, and what they may.
+    spent: Fuel,
+    allowance: Fuel,
+    /// The work itself, since it was last asked for.
+    worked: Fuel,
     outputs: VecDeque<Output>,
 }
 
@@ -349,6 +354,9 @@ impl Node {
             links: vec![Link::default(); usize::from(config.partitions)],
             rng,
             last_now: Now::default(),
+            spent: 0,
+            allowance: Fuel::MAX,
+            worked: 0,
             outputs: VecDeque::new(),
             config,
         }
@@ -414,6 +422,22 @@ impl Node {
             return Some(self.last_now.mono);
         }
         self.next_timer()
+    }
+
+    /// From here on statements may take so much of this moment's work before those that come next wait.
+    pub(crate) fn allow(&mut self, allowance: Fuel) {
+        (self.spent, self.allowance) = (0, allowance);
+    }
+
+    /// What statements have taken since the last [`Node::allow`], and the work that was done for it.
+    pub(crate) fn take_spent(&mut self) -> (Fuel, Fuel) {
+        (std::mem::take(&mut self.spent), std::mem::take(&mut self.worked))
+    }
+
+    /// Counts work that a statement has done.
+    pub(crate) fn note_work(&mut self, fuel: Fuel) {
+        self.spent = self.spent.saturating_add(fuel);
+        self.worked = self.worked.saturating_add(fuel);
     }
 
     /// True while a statement waits for its turn.

@@ -17,6 +17,7 @@ use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
 use super::{Input, Node, NodeConfig, Output};
 use crate::auth::CatalogOp;
+use crate::dql::Fuel;
 use crate::ident::{AppId, PartitionId, Txn};
 use crate::log::transaction::{Concerns, Op, Transaction};
 use crate::rng::{Rng, Seed};
@@ -188,6 +189,24 @@ pub enum RackOutput {
     },
 }
 
+/// The work that statements have done on a thread.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// All of it.
+    pub total: Fuel,
+    /// The most at one moment, between two looks at what else has happened.
+    pub moment_max: Fuel,
+    moment: Fuel,
+}
+
+impl Work {
+    fn note(&mut self, fuel: Fuel) {
+        self.total = self.total.saturating_add(fuel);
+        self.moment = self.moment.saturating_add(fuel);
+        self.moment_max = self.moment_max.max(self.moment);
+    }
+}
+
 /// The nodes of one thread.
 #[derive(Debug)]
 pub struct Rack {
@@ -195,6 +214,10 @@ pub struct Rack {
     nodes: Vec<Node>,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
+    /// Work of statements at this moment, of all nodes.
+    spent: Fuel,
+    moment: Instant,
+    work: Work,
     local: VecDeque<Message>,
     outputs: VecDeque<RackOutput>,
 }
@@ -221,11 +244,15 @@ impl Rack {
         assert!(!nodes.is_empty(), "a thread has at least one partition");
         assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
-        Self { config, nodes, turn_next: 0, local, outputs }
+        let (spent, moment, work) = (0, Instant::default(), Work::default());
+        Self { config, nodes, turn_next: 0, spent, moment, work, local, outputs }
     }
 
     /// Takes what happened, and lets the nodes of this thread talk until they have nothing more to say.
     pub fn handle_input(&mut self, input: RackInput, now: Now) {
+        if now.mono != self.moment {
+            (self.moment, self.spent, self.work.moment) = (now.mono, 0, 0);
+        }
         match input {
             RackInput::Request { request, body } => {
                 self.home(Input::Request { request, body }, now);
@@ -273,6 +300,18 @@ impl Rack {
         self.nodes.iter().map(Node::newest_clock).max().unwrap_or_default()
     }
 
+    /// What statements have cost this thread.
+    #[must_use]
+    pub const fn work(&self) -> Work {
+        self.work
+    }
+
+    /// Calls and pieces of work in progress, of all nodes.
+    #[must_use]
+    pub fn load(&self) -> usize {
+        self.nodes.iter().map(Node::load).sum()
+    }
+
     /// The oldest transaction that a read begun on this thread may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
@@ -291,17 +330,19 @@ impl Rack {
         &self.nodes
     }
 
-    /// Timers of all nodes, and one turn of one statement: the nodes of a thread share its time, so that a
-    /// statement over all of them holds up a point read by one turn, not by one for each.
+    /// Timers of all nodes, and turns of their statements until one turn's work is done: the nodes of a thread share
+    /// its time, so that a statement over all of them holds up a point read by one turn, not by one for each.
     fn on_time(&mut self, now: Now) {
         let count = self.nodes.len();
-        let mut is_turn_given = false;
+        // Whoever waits goes on now, also where time stands still between two turns.
+        self.spent = 0;
+        let end = self.config.node.limits.turn_fuel;
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
-            let runs = node.has_runnable() && !is_turn_given;
+            let runs = node.has_runnable() && self.spent < end;
             let is_due = node.next_timer().is_some_and(|at| at <= now.mono);
             if runs {
-                (self.turn_next, is_turn_given) = ((index + 1) % count, true);
+                self.turn_next = (index + 1) % count;
                 self.step(index, Input::Time, now);
             } else if is_due || node.has_foldable() {
                 self.step(index, Input::Timers, now);
@@ -331,7 +372,13 @@ impl Rack {
     }
 
     fn step(&mut self, index: usize, input: Input, now: Now) {
-        self.nodes[index].handle_input(input, now);
+        let allowance = self.config.node.limits.turn_fuel.saturating_mul(TURNS_AT_ONCE);
+        let node = &mut self.nodes[index];
+        node.allow(allowance.saturating_sub(self.spent));
+        node.handle_input(input, now);
+        let (spent, worked) = node.take_spent();
+        self.spent = self.spent.saturating_add(spent);
+        self.work.note(worked);
         self.drain(index);
     }
 
@@ -427,6 +474,10 @@ impl Rack {
         Ok(Some((concerns, Arc::new(transaction))))
     }
 }
+
+/// How many turns' work statements that name their documents may do at one moment, of all nodes together, before
+/// those that come next wait: about what as many point reads cost as a thread answers in one go.
+const TURNS_AT_ONCE: Fuel = 5;
 
 /// How many partitions a directory may have.
 pub const PARTITIONS_MAX: u16 = 64;

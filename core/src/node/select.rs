@@ -118,6 +118,11 @@ enum Place {
 }
 
 impl SelectTask {
+    /// It looks through a collection.
+    pub(crate) fn is_scan(&self) -> bool {
+        matches!(self.place, Place::Scan(_))
+    }
+
     /// More may be sent; true when the task was waiting for it.
     pub(crate) fn grant(&mut self) -> bool {
         !std::mem::replace(&mut self.has_credit, true)
@@ -459,6 +464,11 @@ impl Node {
             return Progress::Behind(task.at);
         }
         let turn = self.config.limits.turn_fuel;
+        if task.spent >= turn {
+            // What a row has cost beyond its turn: the task sits this one out, and the thread's time goes to others.
+            (task.spent, self.spent) = (task.spent - turn, self.spent + turn);
+            return Progress::Yield;
+        }
         loop {
             if let Some(part) = task.has_credit.then(|| task.machine.take_output()).flatten() {
                 let last = part.last;
@@ -476,8 +486,10 @@ impl Node {
                 task.spent -= turn;
                 return Progress::Yield;
             }
+            let before = task.spent;
             let pushed = self.push_next(task);
             task.spent += task.machine.take_spent();
+            self.note_work(task.spent - before);
             match pushed {
                 Ok(None) => {}
                 Ok(Some(progress)) => return progress,

@@ -1,8 +1,9 @@
 //! Work that this node does for a coordinator, suspended and resumed.
 //!
-//! A task is resumed until it is done, waits for something by name, or has had its turn. What was just made or
-//! woken runs at once, so that a point read does not queue behind a scan; what has had its turn goes on when
-//! the driver calls with time.
+//! A task is resumed until it is done, waits for something by name, or has had its turn. What names its documents
+//! runs as soon as it is made or woken, so that a point read does not queue behind a scan, and as long as all of it
+//! together costs no more than the thread may spend at one moment. What looks through a collection, and what has had
+//! its turn, goes on when the driver calls with time.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,6 +11,7 @@ use super::message::CallId;
 use super::mutate::MutateTask;
 use super::select::SelectTask;
 use super::{Node, Output};
+use crate::dql::Fuel;
 use crate::ident::{PartitionId, Txn};
 use crate::map::Map;
 use crate::seam::Now;
@@ -58,9 +60,12 @@ pub(crate) struct Tasks {
 }
 
 impl Tasks {
+    /// Takes a task on. One that looks through a collection waits for its first turn as for any later one: many that
+    /// come at once would else keep the thread for the sum of their first rows.
     pub(crate) fn start(&mut self, id: TaskId, task: Task) {
+        let is_long = matches!(&task, Task::Select(task) if task.is_scan());
         self.tasks.insert(id, task);
-        self.ready.push_back(id);
+        if is_long { self.yielded.push_back(id) } else { self.ready.push_back(id) }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -119,9 +124,12 @@ impl Tasks {
 }
 
 impl Node {
-    /// Runs what was just made or woken.
+    /// Runs what was just made or woken, as far as there is work to be spent; the rest waits for the driver's call
+    /// with time.
     pub(crate) fn run_ready(&mut self, now: Now) {
-        while let Some(id) = self.tasks.ready.pop_front() {
+        while self.spent < self.allowance
+            && let Some(id) = self.tasks.ready.pop_front()
+        {
             self.run_task(id, now);
         }
     }
@@ -137,6 +145,7 @@ impl Node {
 
     fn run_task(&mut self, id: TaskId, now: Now) {
         let Some(mut task) = self.tasks.tasks.remove(&id) else { return };
+        self.note_work(RESUME);
         let progress = match &mut task {
             Task::Select(task) => self.resume_select(id, task),
             Task::Mutate(task) => self.resume_mutate(task, now),
@@ -147,3 +156,6 @@ impl Node {
         self.tasks.suspend(id, task, &progress);
     }
 }
+
+/// What resuming a task costs, whatever it does.
+const RESUME: Fuel = 1_000;

@@ -172,13 +172,23 @@ fn a_key_with_many_scans_waits_for_itself() {
     // What names its documents does not wait, nor does the process itself.
     let by_id = ask(&mut server, "SELECT _id FROM c WHERE _id = 7", &key);
     let local = ask(&mut server, "SELECT COUNT(*) AS n FROM wide", &Credential::Local);
-    while let Some(output) = server.racks[0].poll_output() {
-        server.on_rack(0, output);
+    let drain = |server: &mut Process| {
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+    };
+    drain(&mut server);
+    let is_answered = |server: &Process, request| {
+        server.replies.get(request).is_some_and(|(_, outcome)| outcome.is_some())
+    };
+    assert!(is_answered(&server, &by_id), "it was answered at once");
+    while !is_answered(&server, &local) {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        drain(&mut server);
     }
-    for request in [&by_id, &local] {
-        let (_, outcome) = server.replies.get(request).expect("it was begun at once");
-        assert!(outcome.is_some(), "and its few documents took one turn");
-    }
+    let max = NodeLimits::default().scans_of_key_max;
+    assert_eq!(running(&server), max, "its few documents took one turn of each partition");
     server.settle();
     for request in scans[..150].iter().chain([&by_id, &local]) {
         assert_eq!(server.answer(*request).1.error, None);
@@ -218,4 +228,40 @@ fn the_clock_of_a_read_stands_still_while_its_client_does_not_read() {
     }
     assert_eq!(outcome.expect("it was answered").error, None);
     assert!(taken > 8 * 200_000, "{taken} bytes over more than a minute");
+}
+
+/// Of a document with a text of 100 KB it costs seven turns' work.
+const COSTLY: &str = "SELECT COUNT(*) AS n FROM wide WHERE t LIKE '%b%b_c%' OR t LIKE '%b%b_d%'";
+
+#[test]
+fn many_scans_that_come_at_once_hold_up_a_point_read_by_one_document() {
+    let mut server = Process::server(&Options { partitions: 16, ..Options::default() });
+    let wide = "ab".repeat(50_000);
+    for id in 0..32 {
+        let args = format!(r#"{{"d":{{"_id":{id},"t":"{wide}"}}}}"#);
+        server.execute("INSERT INTO wide DOCUMENTS (:d)", &args);
+    }
+    let before = server.racks[0].work();
+    for _ in 0..5 {
+        server.submit(0, Request::Execute(Process::statement(COSTLY, "{}")));
+    }
+    let by_id = "SELECT _id FROM wide WHERE _id = 7";
+    let by_id = server.submit(0, Request::Execute(Process::statement(by_id, "{}")));
+    while let Some(output) = server.racks[0].poll_output() {
+        server.on_rack(0, output);
+    }
+    assert!(server.replies.contains_key(&by_id), "it was answered before any of them");
+    let spent = server.racks[0].work().total - before.total;
+    assert!(spent < 1_000_000, "{spent} units before that");
+    for _ in 0..2_000 {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+    }
+    let most = server.racks[0].work().moment_max;
+    assert!(most > 1_000_000 && most < 2_000_000, "{most} units between two looks");
+    server.settle();
+    server.check();
 }
