@@ -12,6 +12,8 @@ use crate::shared::{Phase, Shared, State};
 #[expect(missing_docs, reason = "each has its text in TABLE")]
 pub enum Metric {
     Statements,
+    StatementWork,
+    StatementWorkAtOnce,
     BytesReceived,
     BytesSent,
     ConnectionsOpened,
@@ -41,14 +43,28 @@ pub enum Metric {
 enum Kind {
     Counter,
     Gauge,
+    /// Of all threads the one with the most.
+    Greatest,
 }
 
 /// In the order of [`Metric`].
-const TABLE: [(Metric, &str, Kind, &str); 24] = {
-    use Kind::{Counter, Gauge};
+const TABLE: [(Metric, &str, Kind, &str); 26] = {
+    use Kind::{Counter, Gauge, Greatest};
     use Metric::*;
     [
         (Statements, "statements_total", Counter, "Statements that were begun."),
+        (
+            StatementWork,
+            "statement_work_total",
+            Counter,
+            "Work of statements, in units of about a nanosecond.",
+        ),
+        (
+            StatementWorkAtOnce,
+            "statement_work_at_once_max",
+            Greatest,
+            "The most of it that a thread has done between two looks at its connections.",
+        ),
         (BytesReceived, "received_bytes_total", Counter, "Bytes read from connections."),
         (BytesSent, "sent_bytes_total", Counter, "Bytes written to connections."),
         (ConnectionsOpened, "connections_total", Counter, "Connections that were accepted."),
@@ -128,10 +144,15 @@ fn bump(value: &AtomicU64, count: u64) {
 pub fn render(shared: &Shared) -> String {
     let mut out = String::with_capacity(4096);
     for (metric, name, kind, help) in TABLE {
-        let kind = if kind == Kind::Counter { "counter" } else { "gauge" };
-        header(&mut out, name, kind, help);
-        let sum = sum(shared, |thread| &thread.values[metric as usize]);
-        line(&mut out, name, sum);
+        let of = |thread: &ThreadMetrics| thread.values[metric as usize].load(Ordering::Relaxed);
+        let values = shared.all_metrics().map(of);
+        let (word, value) = match kind {
+            Kind::Counter => ("counter", values.sum()),
+            Kind::Gauge => ("gauge", values.sum()),
+            Kind::Greatest => ("gauge", values.max().unwrap_or(0)),
+        };
+        header(&mut out, name, word, help);
+        line(&mut out, name, value);
     }
     header(&mut out, "connections_refused_total", "counter", "Connections not taken, or given up.");
     for reason in Refusal::ALL {

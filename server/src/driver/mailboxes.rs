@@ -13,6 +13,9 @@ use crate::shard::{Arrival, Mail};
 /// How many messages fit into a mailbox; beyond that they wait with their sender.
 const MAILBOX_CAPACITY: usize = 4096;
 
+/// How much of one sender's mail is read in a turn.
+const MAIL_OF_TURN_MAX: usize = 64;
+
 /// How many accepted connections may wait for a thread.
 const CONTROL_CAPACITY: usize = 1024;
 
@@ -116,10 +119,11 @@ impl Mailboxes {
         self.control.pop()
     }
 
-    /// Hands all mail that waits to `take`.
+    /// Hands mail that waits to `take`, of each sender at most [`MAIL_OF_TURN_MAX`]: whoever sends as fast as this
+    /// thread reads does not keep it from everything else.
     pub fn drain(&mut self, mut take: impl FnMut(Mail)) {
         for inbox in &mut self.inboxes {
-            while let Some(mail) = inbox.pop() {
+            for mail in inbox.drain(MAIL_OF_TURN_MAX) {
                 take(mail);
             }
         }
