@@ -234,6 +234,26 @@ impl Node {
         }
     }
 
+    /// A read whose client has closed its side works for nobody. What a mutation does is wanted all the same, and its
+    /// client may still listen.
+    pub(crate) fn on_client_closed(&mut self, request: RequestId) {
+        let Some(&call) = self.requests.get(&request) else { return };
+        let is_read = match self.calls.get(&call) {
+            Some(Call { work: Work::Wait { execute, .. }, .. }) => {
+                let statement = self.statements.parse(&execute.statement);
+                !statement.is_ok_and(|statement| statement.is_mutation())
+            }
+            Some(found) => !found.is_mutation(),
+            None => false,
+        };
+        if is_read && let Some(ended) = self.end_call(call) {
+            if let Work::Select(select) = &ended.work {
+                self.cancel_parts(call, select);
+            }
+            self.reply_error(request, ended.query_type, client_closed());
+        }
+    }
+
     /// Requests that waited for a transaction which is durable and applied go on.
     pub(crate) fn wake_waiting(&mut self, now: Now) {
         let reached = now.durable.min(self.store.applied());
@@ -589,6 +609,14 @@ fn evicted() -> RequestError {
     RequestError::new(
         ErrorKind::Conflict,
         "a document of the statement was evicted while it was written, and its change with it: try again",
+    )
+}
+
+fn client_closed() -> RequestError {
+    RequestError::new(
+        ErrorKind::TimedOut,
+        "the client closed its side of the connection while the read was in progress: keep it open until the answer \
+         has come",
     )
 }
 

@@ -177,6 +177,12 @@ pub enum Input {
         /// Which request.
         request: RequestId,
     },
+    /// The client has closed its side of the connection, and is most likely gone. A read ends with an error; a
+    /// mutation goes on and is answered.
+    ClientClosed {
+        /// Which request.
+        request: RequestId,
+    },
     /// Every position up to `upto` is durable; these records concern this node.
     Committed {
         /// The last position accounted for.
@@ -375,6 +381,7 @@ impl Node {
             Input::Request { request, body } => self.on_request(request, body, now),
             Input::Drained { request, bytes } => self.on_drained(request, bytes),
             Input::Cancel { request } => self.on_cancel(request),
+            Input::ClientClosed { request } => self.on_client_closed(request),
             Input::Committed { upto, records } => self.on_committed(upto, &records, now),
             Input::Appended { ticket, result } => self.on_appended(ticket, result),
             Input::Message(message) => self.on_message(message, now),

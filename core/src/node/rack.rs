@@ -60,6 +60,11 @@ pub enum RackInput {
         /// Which request.
         request: RequestId,
     },
+    /// See [`Input::ClientClosed`].
+    ClientClosed {
+        /// Which request.
+        request: RequestId,
+    },
     /// The records from position `first` on are durable; then nothing up to `upto`.
     Committed {
         /// The position of the first record.
@@ -261,6 +266,9 @@ impl Rack {
                 self.home(Input::Drained { request, bytes }, now);
             }
             RackInput::Cancel { request } => self.home(Input::Cancel { request }, now),
+            RackInput::ClientClosed { request } => {
+                self.home(Input::ClientClosed { request }, now);
+            }
             RackInput::Session { session, input } => {
                 self.home(Input::Session { session, input }, now);
             }

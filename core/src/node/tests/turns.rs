@@ -265,3 +265,26 @@ fn many_scans_that_come_at_once_hold_up_a_point_read_by_one_document() {
     server.settle();
     server.check();
 }
+
+#[test]
+fn a_client_that_closes_ends_its_read_and_no_mutation() {
+    let mut server = server();
+    let read = server.submit(0, Request::Execute(Process::statement("SELECT * FROM c", "{}")));
+    let text = "UPDATE c SET m = 1 WHERE n >= 0";
+    let write = server.submit(0, Request::Execute(Process::statement(text, "{}")));
+    for request in [read, write] {
+        server.racks[0].handle_input(RackInput::ClientClosed { request }, server.now);
+    }
+    while let Some(output) = server.racks[0].poll_output() {
+        server.on_rack(0, output);
+    }
+    let error = server.answer(read).1.error.expect("it was ended");
+    assert!(error.message.contains("closed its side"), "{error}");
+    let before = server.racks[0].work().total;
+    server.settle();
+    let outcome = server.answer(write).1;
+    assert_eq!((outcome.error, outcome.mutated.len()), (None, 2_000));
+    assert!(server.racks[0].work().total > before);
+    assert_eq!(server.racks[0].nodes()[0].load(), 0, "nothing is left of the read");
+    server.check();
+}
