@@ -119,9 +119,13 @@ impl Bound {
     /// `Execution` if that costs more than [`EVALUATION_FUEL_MAX`](super::EVALUATION_FUEL_MAX), or makes too large
     /// a value.
     pub fn check_matches(&self, row: &dyn Row) -> Result<bool, DqlError> {
-        let meter = Meter::default();
+        self.accepts_within(row, &Meter::default())
+    }
+
+    /// As [`Self::check_matches`], with the work counted.
+    pub(crate) fn accepts_within(&self, row: &dyn Row, meter: &Meter) -> Result<bool, DqlError> {
         meter.begin();
-        let accepts = self.accepts(&Env { meter: Some(&meter), ..self.env_of(row) });
+        let accepts = self.accepts(&Env { meter: Some(meter), ..self.env_of(row) });
         meter.check().map(|()| accepts)
     }
 

@@ -68,7 +68,7 @@ impl Meter {
     }
 
     /// The work done since this was last asked.
-    pub(super) fn take_spent(&self) -> Fuel {
+    pub(crate) fn take_spent(&self) -> Fuel {
         let spent = self.spent.take();
         self.limit.set(self.limit.get().saturating_sub(spent));
         spent

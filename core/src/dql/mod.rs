@@ -83,6 +83,7 @@ pub use functions::Function;
 pub use legacy::IdFilter;
 pub use lexer::Span;
 pub use like::PATTERN_CHARACTERS_MAX;
+pub(crate) use meter::Meter;
 pub use meter::{EVALUATION_FUEL_MAX, Fuel, VALUE_BYTES_MAX};
 pub use mutate::{FieldOp, Insert, InsertDocument, ObjectMode, Update};
 pub use parser::{

@@ -12,7 +12,7 @@ use super::tasks::{Progress, Task, TaskId};
 use super::{Node, coordinate};
 use crate::document::{Document, Edit, EditError};
 use crate::dql::ast::Conflict;
-use crate::dql::{DqlError, Insert};
+use crate::dql::{DqlError, Fuel, Insert, Meter};
 use crate::ident::{Actor, DocId, Dot, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
@@ -35,9 +35,31 @@ pub(crate) struct MutateTask {
     watermark: Txn,
     /// The record that the coordinator puts together, or none when this node appends.
     prepare: Option<TxnId>,
+    /// That record, or the one that this node will append: in its name the documents are held between turns.
+    txn_id: TxnId,
+    /// What former turns have authored.
+    begun: Option<Begun>,
+    /// Work that no turn has paid for yet.
+    spent: Fuel,
+}
+
+/// A mutation part of whose documents have been authored. The others come in later turns, with the same dot, and
+/// nobody sees any before the last: its documents are reserved, so nobody else changes them meanwhile.
+#[derive(Debug)]
+struct Begun {
+    tick: Hlc,
+    actor: Actor,
+    /// The epoch of appends in which the first was authored.
+    epoch: u32,
+    authored: Vec<Authored>,
+    /// How many documents have been looked at.
+    next: usize,
+    /// One of them bears what the actor wrote after the tick.
+    forgets_own: bool,
 }
 
 /// One document as a mutation leaves it.
+#[derive(Debug)]
 struct Authored {
     key: DocKey,
     change: InFlight,
@@ -55,11 +77,24 @@ impl Node {
         prepare: Option<TxnId>,
     ) {
         let keys = ids.into_iter().map(|id| mutation.key(id)).collect();
-        let task = MutateTask { from, call, mutation, keys, resident: 0, watermark, prepare };
+        let txn_id = prepare.unwrap_or_else(|| TxnId(self.rng.uuid()));
+        let (begun, spent, resident) = (None, 0, 0);
+        let task = MutateTask {
+            from,
+            call,
+            mutation,
+            keys,
+            resident,
+            watermark,
+            prepare,
+            txn_id,
+            begun,
+            spent,
+        };
         self.tasks.start(TaskId { from, call }, Task::Mutate(Box::new(task)));
     }
 
-    /// Waits for what it needs, then authors all documents in one step.
+    /// Waits for what it needs, then authors all documents: a few in one step, many in turns.
     pub(crate) fn resume_mutate(&mut self, task: &mut MutateTask, now: Now) -> Progress {
         if self.store.applied() < task.watermark {
             return Progress::Behind(task.watermark);
@@ -69,23 +104,35 @@ impl Node {
             self.answer_failure(task, coordinate::timed_out());
             return Progress::Done;
         }
+        let turn = self.config.limits.turn_fuel;
+        if task.spent >= turn {
+            (task.spent, self.spent) = (task.spent - turn, self.spent + turn);
+            return Progress::Yield;
+        }
         while let Some(key) = task.keys.get(task.resident) {
             if let Some(block) = self.store.missing_block(key) {
                 return Progress::Blocked(block);
             }
             task.resident += 1;
         }
-        let held = task.keys.iter().any(|key| self.must_wait_for(key, task.prepare));
+        let may_be_held = task.begun.is_none();
+        let held = may_be_held && task.keys.iter().any(|key| self.must_wait_for(key, task.prepare));
         if held && !is_planted(Plant::LockIgnored) {
             if let Some(txn_id) = task.prepare {
                 self.tips.reserve(&task.keys, txn_id);
             }
             return Progress::Locked;
         }
-        self.release(task);
-        match self.author(&task.mutation, &task.keys, now) {
-            Ok(authored) => self.deliver(task, authored),
-            Err(error) => self.answer_failure(task, error),
+        match self.author(task, now) {
+            Ok(None) => return Progress::Yield,
+            Ok(Some(authored)) => {
+                self.release(task);
+                self.deliver(task, authored);
+            }
+            Err(error) => {
+                self.release(task);
+                self.answer_failure(task, error);
+            }
         }
         Progress::Done
     }
@@ -101,55 +148,89 @@ impl Node {
 
     /// The task waits no longer: what it had reserved is free.
     fn release(&mut self, task: &MutateTask) {
-        if let Some(txn_id) = task.prepare
-            && self.tips.release(&task.keys, txn_id)
-        {
+        if self.tips.release(&task.keys, task.txn_id) {
             self.tasks.wake_unlocked();
         }
     }
 
+    /// Authors documents for one turn. `None` while there are more.
     fn author(
         &mut self,
-        mutation: &Mutation,
-        keys: &[DocKey],
+        task: &mut MutateTask,
         now: Now,
-    ) -> Result<Vec<Authored>, RequestError> {
-        self.leave_wrong_time(now);
-        let tick = self.clock.tick(now.wall).map_err(|error| clock_error(&error))?;
-        let actor = self.actor();
-        let mut authored = Vec::with_capacity(keys.len());
-        let mut forgets_own = false;
-        for key in keys {
-            let (id, document) = (&key.id, self.newest(key));
-            self.check_may_forget(mutation, id, key)?;
-            forgets_own |= document.vector().get(actor) > tick;
-            let hlc = self.clock_for(mutation, key, &document, tick)?;
-            self.issued = self.issued.max(hlc);
-            let dot = Dot { hlc, actor };
-            let Some((change, document)) = author_one(mutation, id, &document, dot)? else {
-                continue;
-            };
-            let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
-            if size > limit && size > self.newest(key).size_bytes() {
-                // How large it becomes tells how large it was.
-                let size = if mutation.may_read(id) {
-                    format!("size of {size} bytes")
-                } else {
-                    "it".into()
-                };
-                return Err(RequestError::new(
-                    ErrorKind::TooLarge,
-                    format!("document {}: {size} exceeds limit of {limit} bytes", display_id(id)),
-                ));
+    ) -> Result<Option<Vec<Authored>>, RequestError> {
+        let is_first_turn = task.begun.is_none();
+        let mut begun = match task.begun.take() {
+            Some(begun) if self.stands(&begun) => begun,
+            _ => self.begin_authoring(now)?,
+        };
+        while let Some(key) = task.keys.get(begun.next) {
+            if task.spent >= self.config.limits.turn_fuel {
+                if is_first_turn {
+                    self.tips.reserve(&task.keys, task.txn_id);
+                }
+                task.begun = Some(begun);
+                return Ok(None);
             }
-            authored.push(Authored { key: key.clone(), change, document: Arc::new(document) });
+            begun.next += 1;
+            let meter = Meter::default();
+            let authored = self.author_key(&task.mutation, key, &mut begun, &meter)?;
+            let bytes = authored.as_ref().map_or(0, |authored| authored.document.size_bytes());
+            let fuel = AUTHOR + meter.take_spent() + bytes as Fuel;
+            task.spent += fuel;
+            self.note_work(fuel);
+            begun.authored.extend(authored);
         }
         // What is written anew under an id that was evicted has to be above all that this actor wrote there, and a
         // device keeps no marker that tells.
-        if forgets_own && self.config.is_device && matches!(mutation.kind, MutationKind::Evict(_)) {
+        let evicts = matches!(task.mutation.kind, MutationKind::Evict(_));
+        if begun.forgets_own && self.config.is_device && evicts {
             self.renew_epoch();
         }
-        Ok(authored)
+        Ok(Some(begun.authored))
+    }
+
+    fn begin_authoring(&mut self, now: Now) -> Result<Begun, RequestError> {
+        self.leave_wrong_time(now);
+        let tick = self.clock.tick(now.wall).map_err(|error| clock_error(&error))?;
+        let (actor, epoch) = (self.actor(), self.appends.epoch);
+        Ok(Begun { tick, actor, epoch, authored: Vec::new(), next: 0, forgets_own: false })
+    }
+
+    /// Whether what was authored in former turns may be appended. Not if it may build on an append that was refused
+    /// meanwhile, or bears an actor that must author nothing more: then all of it is authored again.
+    fn stands(&self, begun: &Begun) -> bool {
+        begun.epoch == self.appends.epoch && begun.actor == self.actor()
+    }
+
+    fn author_key(
+        &mut self,
+        mutation: &Mutation,
+        key: &DocKey,
+        begun: &mut Begun,
+        meter: &Meter,
+    ) -> Result<Option<Authored>, RequestError> {
+        let (id, document) = (&key.id, self.newest(key));
+        self.check_may_forget(mutation, id, key)?;
+        begun.forgets_own |= document.vector().get(begun.actor) > begun.tick;
+        let hlc = self.clock_for(mutation, key, &document, begun.tick)?;
+        self.issued = self.issued.max(hlc);
+        let dot = Dot { hlc, actor: begun.actor };
+        let size_before = document.size_bytes();
+        let Some((change, document)) = author_one(mutation, id, &document, dot, meter)? else {
+            return Ok(None);
+        };
+        let (size, limit) = (document.size_bytes(), self.config.limits.document_bytes_max);
+        if size > limit && size > size_before {
+            // How large it becomes tells how large it was.
+            let size =
+                if mutation.may_read(id) { format!("size of {size} bytes") } else { "it".into() };
+            return Err(RequestError::new(
+                ErrorKind::TooLarge,
+                format!("document {}: {size} exceeds limit of {limit} bytes", display_id(id)),
+            ));
+        }
+        Ok(Some(Authored { key: key.clone(), change, document: Arc::new(document) }))
     }
 
     /// Once the wall clock is back from a time far ahead, a new actor begins where it is now: everything that the
@@ -259,7 +340,7 @@ impl Node {
             let at = self.store.applied();
             return self.send(to, Body::Mutated { call, result: Ok((at, mutated)) });
         }
-        let txn_id = TxnId(self.rng.uuid());
+        let txn_id = task.txn_id;
         let transaction = Transaction {
             id: txn_id,
             app: task.mutation.app,
@@ -313,12 +394,16 @@ impl Mutation {
     }
 }
 
+/// What authoring one document costs beside its expressions and its bytes.
+const AUTHOR: Fuel = 5_000;
+
 /// What the mutation makes of one document: nothing, or a change and the state it leads to.
 fn author_one(
     mutation: &Mutation,
     id: &DocId,
     document: &Document,
     dot: Dot,
+    meter: &Meter,
 ) -> Result<Option<(InFlight, Document)>, RequestError> {
     assert!(mutation.may_write(id), "the coordinator hands on what may be written");
     let filter = match &mutation.kind {
@@ -333,7 +418,8 @@ fn author_one(
         | MutationKind::Evict(filter) => filter,
     };
     let row = StoredRow::new(id, document);
-    if !document.is_visible() || !filter.check_matches(&row).map_err(|error| dql_error(&error))? {
+    let failed = |error| dql_error(&error);
+    if !document.is_visible() || !filter.accepts_within(&row, meter).map_err(failed)? {
         return Ok(None);
     }
     if matches!(mutation.kind, MutationKind::Evict(_)) {
@@ -344,7 +430,7 @@ fn author_one(
     match &mutation.kind {
         MutationKind::Update { update, .. } => {
             edit.set_objects(objects_of(update.mode()));
-            for op in &update.assignments_for(&row).map_err(|error| dql_error(&error))? {
+            for op in &update.assignments_within(&row, meter).map_err(failed)? {
                 apply_field_op(&mut edit, op).map_err(|error| edit_error(id, &error))?;
             }
         }

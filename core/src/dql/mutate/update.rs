@@ -88,9 +88,17 @@ impl Update {
     ///
     /// `Evaluation` for a counter's step that is not an integer, `Execution` for a value that nests too deeply.
     pub fn assignments_for(&self, row: &dyn Row) -> Result<Vec<FieldOp>, DqlError> {
-        let meter = Meter::default();
+        self.assignments_within(row, &Meter::default())
+    }
+
+    /// As [`Self::assignments_for`], with the work counted.
+    pub(crate) fn assignments_within(
+        &self,
+        row: &dyn Row,
+        meter: &Meter,
+    ) -> Result<Vec<FieldOp>, DqlError> {
         meter.begin();
-        let env = Env { meter: Some(&meter), ..self.bound.env_of(row) };
+        let env = Env { meter: Some(meter), ..self.bound.env_of(row) };
         let mut ops = Vec::with_capacity(self.statement().changes.len());
         for (change, declared) in self.statement().changes.iter().zip(&self.declared) {
             let op = self.op(change, declared, &env);
