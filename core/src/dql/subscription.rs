@@ -26,10 +26,12 @@ impl SubscriptionQuery {
         self.bound.statement().datasource()
     }
 
-    /// Whether a document belongs to it.
+    /// Whether a document belongs to it. One that costs more than
+    /// [`EVALUATION_FUEL_MAX`](super::EVALUATION_FUEL_MAX) to judge does not, on either side of a session: each change
+    /// of it is judged, and nobody may subscribe to a thread's time.
     #[must_use]
     pub fn matches(&self, row: &dyn Row) -> bool {
-        self.bound.matches(row)
+        self.bound.check_matches(row).unwrap_or(false)
     }
 
     /// Where its documents are.
@@ -128,5 +130,15 @@ mod tests {
         assert_eq!(query.access(), &Access::Scan);
         assert!(query.matches(&row(r#"{"_id":1,"a":2}"#)));
         assert!(!query.matches(&row(r#"{"_id":1,"a":1}"#)));
+    }
+
+    #[test]
+    fn a_document_that_costs_too_much_to_judge_belongs_to_no_subscription() {
+        let terms = vec!["t LIKE '%_b%_b'"; 20].join(" OR ");
+        let query = subscription(bound(&format!("SELECT * FROM c WHERE {terms} OR a = 1")));
+        let query = query.expect("a subscription");
+        let document = |bytes| format!(r#"{{"_id":1,"a":1,"t":"{}"}}"#, "a".repeat(bytes));
+        assert!(query.matches(&row(&document(1_000))));
+        assert!(!query.matches(&row(&document(1_000_000))), "its last term is never reached");
     }
 }
