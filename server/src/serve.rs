@@ -27,7 +27,7 @@ use crate::api::gate::Gate;
 use crate::clock::Clock;
 use crate::datadir::{DataDir, DataDirError};
 use crate::disk::{self, DiskHere, DiskPool};
-use crate::driver::listen::{self, Acceptor, BindError, Bound};
+use crate::driver::listen::{self, Acceptor, BindError, Bound, Doors};
 use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
@@ -115,6 +115,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let template = ShardConfig {
         thread: 0,
         threads,
+        has_door_thread: true,
         partitions: directory.partitions,
         connection: Arc::new(connection_config()),
         tls: tls.as_ref().map(|tls| tls.config.clone()),
@@ -139,9 +140,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let ready = Ready::new(options, &directory.path, &report::addresses(&bound), driver, threads);
     let acceptor = spawn("accept", {
         let (stop, shared) = (stop.clone(), running.shared.clone());
-        let acceptor =
-            Acceptor::new(running.controls, shared, clock, options.connections_per_address)
-                .below_descriptor(sockets_max(limit));
+        let acceptor = Acceptor::new(running.doors, shared, clock, options.connections_per_address)
+            .below_descriptor(sockets_max(limit));
         move || acceptor.run(&bound, &stop)
     })?;
     let result = watch(&running.notices, running.threads.len(), &ready, &stop);
@@ -162,7 +162,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
 /// The threads of a server.
 struct Running {
     threads: Vec<JoinHandle<()>>,
-    controls: Vec<driver::ControlSender>,
+    doors: Doors,
     shared: Arc<Shared>,
     notices: Receiver<Notice>,
 }
@@ -179,12 +179,18 @@ fn start(
     let node = node_config(directory, &log);
     let shared = Arc::new(Shared::new(template.threads));
     shared.watch_volume(&directory.path);
-    let (boxes, controls) = driver::connect(template.threads)?;
+    let (boxes, mut controls) = driver::connect(template.threads_of_all())?;
     let (mut log, mut disk) = (Some(log), Some(disk));
     let mut threads = Vec::new();
-    for (thread, mail) in (0..template.threads).zip(boxes) {
-        let rack =
-            RackConfig { thread, threads: template.threads, node: node.clone(), seed: seed() };
+    for (thread, mail) in (0..).zip(boxes) {
+        // The last has the admin door, and no nodes.
+        let has_nodes = thread < template.threads;
+        let rack = has_nodes.then(|| RackConfig {
+            thread,
+            threads: template.threads,
+            node: node.clone(),
+            seed: seed(),
+        });
         let config = ShardConfig { thread, ..template.clone() };
         // The first thread has the log.
         let disk = disk.take().map(|disk| DiskPool::start(disk, mail.waker())).transpose()?;
@@ -199,13 +205,14 @@ fn start(
             }
         }
     })?;
-    Ok(Running { threads, controls, shared, notices })
+    let admin = controls.pop().expect("the admin door has a thread");
+    Ok(Running { threads, doors: Doors { shards: controls, admin }, shared, notices })
 }
 
 /// What goes into one thread.
 struct Parts {
     config: ShardConfig,
-    rack: RackConfig,
+    rack: Option<RackConfig>,
     log: Option<OpenLog>,
     mail: Mailboxes,
     disk: Option<DiskPool>,
@@ -218,17 +225,23 @@ fn run_thread(
     notify: Sender<Notice>,
     driver: Driver,
 ) -> io::Result<JoinHandle<()>> {
-    let name = format!("shard-{}", parts.config.thread);
+    let name = match parts.rack {
+        Some(_) => format!("shard-{}", parts.config.thread),
+        None => "admin".to_owned(),
+    };
     spawn(&name, move || {
         let Parts { config, rack, log, mail, disk, clock } = parts;
-        if config.threads >= cores() {
+        let is_door = rack.is_none();
+        if config.threads >= cores() && !is_door {
             driver::pin_thread(usize::from(config.thread));
         }
         // Made where it is used, so that its memory lies near the core.
-        let rack = Rack::new(rack);
+        let rack = rack.map(Rack::new);
         let shard = Shard::new(config, shared, rack, log, clock.mono(), clock.wall());
         let thread = ShardThread::new(shard, mail, disk, clock, notify.clone());
         let result = match driver {
+            // A few connections that say little: no reason for a ring of its own.
+            _ if is_door => driver::epoll::run(thread),
             Driver::TokioUring => driver::tokio_uring::run(thread),
             Driver::Glommio => driver::glommio::run(thread),
             Driver::Epoll => driver::epoll::run(thread),

@@ -87,6 +87,8 @@ pub struct Reason {
 pub struct Shared {
     durable: CachePadded<AtomicU64>,
     threads: Vec<CachePadded<ThreadState>>,
+    /// The counters of the thread of the admin door.
+    door: ThreadMetrics,
     phase: AtomicU8,
     refusals: Refusals,
     reason: Mutex<Reason>,
@@ -121,6 +123,7 @@ impl Shared {
         Self {
             durable: CachePadded::new(AtomicU64::new(0)),
             threads: (0..threads).map(|_| state()).collect(),
+            door: ThreadMetrics::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             refusals: Refusals::default(),
             reason: Mutex::new(Reason {
@@ -184,18 +187,18 @@ impl Shared {
         is_far_ahead(newest, wall).then(|| newest.physical_ms() - wall.0)
     }
 
-    /// The counters of one thread.
+    /// The counters of one thread; the one behind the last that runs shards is that of the admin door.
     #[must_use]
     pub fn metrics(&self, thread: u16) -> &ThreadMetrics {
-        &self.threads[usize::from(thread)].metrics
+        self.threads.get(usize::from(thread)).map_or(&self.door, |state| &state.metrics)
     }
 
     /// The counters of all threads.
     pub fn all_metrics(&self) -> impl Iterator<Item = &ThreadMetrics> {
-        self.threads.iter().map(|thread| &thread.metrics)
+        self.threads.iter().map(|thread| &thread.metrics).chain([&self.door])
     }
 
-    /// How many threads there are.
+    /// How many threads run shards.
     #[must_use]
     pub fn threads(&self) -> u16 {
         u16::try_from(self.threads.len()).expect("it was made from a u16")

@@ -71,10 +71,19 @@ pub fn bind(address: SocketAddr, door: Door, option: &str) -> Result<Bound, Bind
     })
 }
 
+/// The threads that take connections.
+#[derive(Debug)]
+pub struct Doors {
+    /// Those with nodes, which take data and peer connections in turn.
+    pub shards: Vec<ControlSender>,
+    /// That of the administrators.
+    pub admin: ControlSender,
+}
+
 /// Deals accepted connections out to the threads.
 #[derive(Debug)]
 pub struct Acceptor {
-    shards: Vec<ControlSender>,
+    doors: Doors,
     next: usize,
     shared: Arc<Shared>,
     /// Counts by address, where that is bounded.
@@ -85,16 +94,16 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
-    /// Deals out to `shards`; an address may have so many connections at once.
+    /// Deals out to `doors`; an address may have so many connections at once.
     #[must_use]
     pub fn new(
-        shards: Vec<ControlSender>,
+        doors: Doors,
         shared: Arc<Shared>,
         clock: Clock,
         each_address_max: Option<u32>,
     ) -> Self {
         let addresses = each_address_max.map(Addresses::new);
-        Self { shards, next: 0, shared, addresses, descriptor_max: u64::MAX, clock }
+        Self { doors, next: 0, shared, addresses, descriptor_max: u64::MAX, clock }
     }
 
     /// The same that closes connections whose descriptor would have this number or a higher one. The system gives out
@@ -118,8 +127,8 @@ impl Acceptor {
                 self.accept_all(bound);
             }
         }
-        for shard in &mut self.shards {
-            while shard.send(Control::Drain).is_err() {
+        for thread in self.doors.shards.iter_mut().chain([&mut self.doors.admin]) {
+            while thread.send(Control::Drain).is_err() {
                 std::thread::sleep(RETRY);
             }
         }
@@ -162,17 +171,26 @@ impl Acceptor {
             return;
         }
         let arrival = Arrival { door, slot: slot.flatten() };
-        let mut control = Control::Connection { stream, arrival };
+        if !self.hand_on(Control::Connection { stream, arrival }, door) {
+            self.note(Refusal::Queue);
+        }
+    }
+
+    /// Gives a connection to a thread of its door; false if none has room for it.
+    fn hand_on(&mut self, mut control: Control, door: Door) -> bool {
+        if door == Door::Admin {
+            return self.doors.admin.send(control).is_ok();
+        }
         // A thread that is busy for long has its queue full; another may have room.
-        for _ in 0..self.shards.len() {
+        for _ in 0..self.doors.shards.len() {
             let next = self.next;
-            self.next = (next + 1) % self.shards.len();
-            match self.shards[next].send(control) {
-                Ok(()) => return,
+            self.next = (next + 1) % self.doors.shards.len();
+            match self.doors.shards[next].send(control) {
+                Ok(()) => return true,
                 Err(refused) => control = refused,
             }
         }
-        self.note(Refusal::Queue);
+        false
     }
 
     fn note(&self, reason: Refusal) {
@@ -199,9 +217,10 @@ mod tests {
     use crate::driver::connect;
 
     fn acceptor(threads: u16) -> (Acceptor, Vec<crate::driver::Mailboxes>) {
-        let (boxes, controls) = connect(threads).expect("descriptors");
+        let (boxes, mut shards) = connect(threads + 1).expect("descriptors");
+        let admin = shards.pop().expect("there is one more");
         let shared = Arc::new(Shared::new(threads));
-        (Acceptor::new(controls, shared, Clock::start(), None), boxes)
+        (Acceptor::new(Doors { shards, admin }, shared, Clock::start(), None), boxes)
     }
 
     fn fill(queue: &mut ControlSender) {
@@ -218,13 +237,13 @@ mod tests {
             acceptor.accept_all(&bound);
             client
         };
-        fill(&mut acceptor.shards[0]);
+        fill(&mut acceptor.doors.shards[0]);
         let _first = deal(&mut acceptor);
         let _second = deal(&mut acceptor);
         let mut dealt = std::iter::from_fn(|| boxes[1].pop_control());
         assert!(dealt.all(|control| matches!(control, Control::Connection { .. })));
         assert_eq!(acceptor.shared.refusals().count(Refusal::Queue), 0);
-        fill(&mut acceptor.shards[1]);
+        fill(&mut acceptor.doors.shards[1]);
         let _third = deal(&mut acceptor);
         assert_eq!(acceptor.shared.refusals().count(Refusal::Queue), 1);
     }

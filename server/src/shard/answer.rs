@@ -25,12 +25,22 @@ const COLLECTED_BYTES_MAX: usize = 64 * 1024;
 /// A request that the nodes have not answered in full.
 #[derive(Debug)]
 pub(super) struct Pending {
-    /// Who waits; nobody for requests of the process itself.
-    client: Option<(ConnId, RequestId)>,
+    client: Client,
     purpose: Purpose,
     rows: Vec<Bytes>,
     rows_bytes: usize,
     stream: Option<Stream>,
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Client {
+    /// Nobody: the process asks for itself.
+    Process,
+    /// A request of a connection of this thread.
+    Connection(ConnId, RequestId),
+    /// The admin door, which has a name for its question.
+    Door(u64),
 }
 
 /// What to make of the outcome.
@@ -46,6 +56,15 @@ pub(super) enum Purpose {
     Delete,
     /// A step of the first start.
     Bootstrap,
+}
+
+/// What an administrator's request comes to.
+#[derive(Debug)]
+pub(super) enum Administered {
+    /// The answer is there.
+    Answered(Response),
+    /// The catalog has to be changed first.
+    Change(Purpose, CatalogOp),
 }
 
 /// An answer that has begun.
@@ -68,7 +87,7 @@ enum End {
 }
 
 impl Pending {
-    pub(super) fn new(client: Option<(ConnId, RequestId)>, purpose: Purpose) -> Self {
+    pub(super) fn new(client: Client, purpose: Purpose) -> Self {
         Self { client, purpose, rows: Vec::new(), rows_bytes: 0, stream: None }
     }
 }
@@ -112,7 +131,7 @@ impl Shard {
         if pending.rows_bytes <= COLLECTED_BYTES_MAX {
             return;
         }
-        let Some((conn, id)) = pending.client else { return };
+        let Client::Connection(conn, id) = pending.client else { return };
         pending.stream = Some(Stream::begin(std::mem::take(&mut pending.rows)));
         self.metrics().answered(200);
         if let Some(entry) = self.connections.get_mut(conn.0) {
@@ -139,9 +158,14 @@ impl Shard {
             (Purpose::CreateKey { name, key }, None) => admin::key_created(name, key.reveal()),
             (Purpose::Delete, None) => Response::json(200, "{}"),
         };
-        let Some((conn, id)) = pending.client else { return };
-        self.forget_request(conn, key);
-        self.respond(conn, id, response);
+        match pending.client {
+            Client::Process => {}
+            Client::Connection(conn, id) => {
+                self.forget_request(conn, key);
+                self.respond(conn, id, response);
+            }
+            Client::Door(question) => self.answer_door(question, response),
+        }
     }
 
     /// The connection has room again.
@@ -157,7 +181,8 @@ impl Shard {
     /// Moves a streamed answer on, as far as the connection takes it.
     fn pump(&mut self, key: u64) {
         let Some(pending) = self.pending.get_mut(key) else { return };
-        let (Some(stream), Some((conn, id))) = (&mut pending.stream, pending.client) else {
+        let (Some(stream), Client::Connection(conn, id)) = (&mut pending.stream, pending.client)
+        else {
             return;
         };
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
@@ -198,23 +223,36 @@ impl Shard {
             let response = reply::message(503, "the server is starting: try again in a moment");
             return self.respond(conn, id, response);
         }
-        let (purpose, op) = match call {
-            AdminCall::ListApps => {
-                let response = admin::apps(self.rack.nodes()[0].catalog());
-                return self.respond(conn, id, response);
+        if self.rack.is_none() {
+            return self.ask_first_thread(conn, id, call);
+        }
+        match self.administer(call) {
+            Administered::Answered(response) => self.respond(conn, id, response),
+            Administered::Change(purpose, op) => {
+                self.ask(conn, id, purpose, node::Request::Catalog(op));
             }
-            AdminCall::ListKeys { app } => {
-                let response = admin::keys(self.rack.nodes()[0].catalog(), app);
-                return self.respond(conn, id, response);
+        }
+    }
+
+    /// Answers what an administrator asks, or says what has to be done for it.
+    pub(super) fn administer(&self, call: AdminCall) -> Administered {
+        use Administered::{Answered, Change};
+        match call {
+            AdminCall::ListApps => Answered(admin::apps(self.catalog())),
+            AdminCall::ListKeys { app } => Answered(admin::keys(self.catalog(), app)),
+            AdminCall::CreateApp { name } => {
+                let (purpose, op) = self.new_app(name);
+                Change(purpose, op)
             }
-            AdminCall::CreateApp { name } => self.new_app(name),
-            AdminCall::CreateKey { app, key } => self.new_key(app, key),
-            AdminCall::DeleteApp { app } => (Purpose::Delete, CatalogOp::DeleteApp { app }),
+            AdminCall::CreateKey { app, key } => {
+                let (purpose, op) = self.new_key(app, key);
+                Change(purpose, op)
+            }
+            AdminCall::DeleteApp { app } => Change(Purpose::Delete, CatalogOp::DeleteApp { app }),
             AdminCall::DeleteKey { app, name } => {
-                (Purpose::Delete, CatalogOp::DeleteKey { app, name })
+                Change(Purpose::Delete, CatalogOp::DeleteKey { app, name })
             }
-        };
-        self.ask(conn, id, purpose, node::Request::Catalog(op));
+        }
     }
 
     /// A new app with a development token; only the token's hash is logged.

@@ -4,7 +4,7 @@ use bigpeer_core::auth::Permissions;
 use bigpeer_core::ident::AppId;
 use bigpeer_core::node::{self, Outcome, RackInput};
 
-use super::answer::{Pending, Purpose};
+use super::answer::{Client, Pending, Purpose};
 use super::{Shard, ShardOutput};
 use crate::api::admin::{EXPIRES_DEFAULT, NewKey};
 use crate::secrets::Secret;
@@ -27,7 +27,7 @@ const NAME: &str = "default";
 impl Shard {
     /// The log is replayed: begin to answer, or make what is needed first.
     pub(super) fn on_recovered(&mut self) {
-        if self.rack.nodes()[0].catalog().generation() > 0 {
+        if self.catalog().generation() > 0 {
             return self.announce(None);
         }
         let (app, op) = self.new_app(NAME.into());
@@ -68,7 +68,7 @@ impl Shard {
     }
 
     fn ask_self(&mut self, body: node::Request) {
-        let key = self.pending.insert(Pending::new(None, Purpose::Bootstrap));
+        let key = self.pending.insert(Pending::new(Client::Process, Purpose::Bootstrap));
         self.input(RackInput::Request { request: node::RequestId(key), body });
     }
 }

@@ -7,7 +7,7 @@ use bigpeer_core::time::Instant;
 use bytes::Bytes;
 
 use super::admission::{Held, STARTING};
-use super::answer::{Pending, Purpose};
+use super::answer::{Client, Pending, Purpose};
 use super::session::Session;
 use super::{STATEMENT_NS_MAX, Shard, ShardOutput};
 use crate::api::{self, Call, Door, ExecuteCall, reply};
@@ -282,8 +282,6 @@ impl Shard {
                 self.respond(conn, id, response);
             }
             Call::Metrics => {
-                let load = self.rack.nodes().iter().map(|node| node.load() as u64).sum();
-                self.metrics().set(Metric::RackLoad, load);
                 let text = metrics::render(&self.shared);
                 let response = Response::new(200, "text/plain; version=0.0.4", Bytes::from(text));
                 self.respond(conn, id, response);
@@ -306,7 +304,7 @@ impl Shard {
         match self.check_shown(conn, app, bearer.as_deref()) {
             Ok(()) => {}
             // A key that is made in the transaction to be waited for is not known yet.
-            Err(_) if min_txn.is_some_and(|txn| txn > self.rack.applied()) => {}
+            Err(_) if min_txn.is_some_and(|txn| txn > self.rack().applied()) => {}
             Err(error) => return self.respond(conn, id, reply::unauthorized(&error)),
         }
         let (statement, args) = match api::statement(request.body()) {
@@ -329,7 +327,7 @@ impl Shard {
         body: node::Request,
     ) {
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
-        let key = self.pending.insert(Pending::new(Some((conn, id)), purpose));
+        let key = self.pending.insert(Pending::new(Client::Connection(conn, id), purpose));
         entry.requests.push(key);
         self.input(RackInput::Request { request: node::RequestId(key), body });
     }

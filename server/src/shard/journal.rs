@@ -6,7 +6,7 @@ use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
 use bigpeer_core::ident::{PartitionId, Txn};
 use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_core::log::{Lack, LogConfig, LogError, LogFill, LogOpened};
-use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput};
+use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput, Rack};
 use bigpeer_core::seam::Now;
 use bytes::Bytes;
 
@@ -207,7 +207,7 @@ impl Shard {
 
     /// Tells the owner of the log how far this thread has come, while that is waited for.
     pub(super) fn report_applied(&mut self) {
-        let applied = self.rack.applied();
+        let Some(applied) = self.rack.as_ref().map(Rack::applied) else { return };
         if self.shared.phase() == Phase::Starting && self.applied_reported != Some(applied) {
             self.applied_reported = Some(applied);
             self.post(0, Mail::Applied { thread: self.config.thread, upto: applied });

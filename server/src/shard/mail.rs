@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bigpeer_connection::Response;
 use bigpeer_core::ident::{PartitionId, Txn};
 use bigpeer_core::node::{Append, AppendRefused, Message, SnapshotAsk, Ticket};
 use bytes::Bytes;
+
+use crate::api::AdminCall;
 
 /// One message from a thread to another.
 #[derive(Debug)]
@@ -60,6 +63,20 @@ pub enum Mail {
         thread: u16,
         /// Up to where.
         upto: Txn,
+    },
+    /// From the thread of the admin door to the first: an administrator asks for something that takes the catalog.
+    Ask {
+        /// Names the question until its answer.
+        question: u64,
+        /// What is asked.
+        call: Box<AdminCall>,
+    },
+    /// The answer to the question of that name.
+    Answer {
+        /// As it was asked.
+        question: u64,
+        /// What the administrator reads.
+        response: Box<Response>,
     },
     /// To the first thread: this thread has no connection any more and will take none.
     Drained,

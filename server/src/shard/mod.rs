@@ -1,5 +1,5 @@
 //! One thread's share of the server: its nodes ([`Rack`]) joined with its connections, and on the first thread
-//! the log. No I/O: a driver hands in bytes, mail and completions, and carries out [`ShardOutput`]s.
+//! the log. One more thread has connections and no nodes: the admin door's ([`door`]). No I/O: a driver hands in bytes, mail and completions, and carries out [`ShardOutput`]s.
 //!
 //! A driver's turn:
 //!
@@ -14,6 +14,7 @@ mod admission;
 mod answer;
 mod bootstrap;
 mod connection;
+mod door;
 mod journal;
 mod mail;
 mod session;
@@ -24,7 +25,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bigpeer_connection::{Config as ConnectionConfig, DateCell};
-use bigpeer_core::auth::CatalogOp;
+use bigpeer_core::auth::{Catalog, CatalogOp};
 use bigpeer_core::disk::{DiskCommand, DiskOp};
 use bigpeer_core::ident::Txn;
 use bigpeer_core::node::{Rack, RackInput, RackOutput};
@@ -37,6 +38,7 @@ use answer::Pending;
 pub use bootstrap::FirstStart;
 pub use connection::ConnId;
 use connection::Entry;
+use door::Question;
 use journal::LogOwner;
 pub use journal::{LogSizes, OpenLog, open_log};
 pub use mail::Mail;
@@ -52,10 +54,12 @@ use crate::slab::Slab;
 /// What a shard is told when it is made.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
-    /// Which thread, from zero.
+    /// Which thread, from zero. The one behind the last that has nodes is that of the admin door.
     pub thread: u16,
-    /// How many threads there are.
+    /// How many threads have nodes.
     pub threads: u16,
+    /// The admin door has a thread of its own.
+    pub has_door_thread: bool,
     /// Into how many partitions the directory is cut.
     pub partitions: u16,
     /// The bounds of connections.
@@ -80,6 +84,14 @@ pub struct ShardConfig {
     pub has_empty_handler: bool,
     /// Panic on request: see [`crate::api::bench`].
     pub has_panic_handler: bool,
+}
+
+impl ShardConfig {
+    /// How many threads take mail.
+    #[must_use]
+    pub fn threads_of_all(&self) -> u16 {
+        self.threads + u16::from(self.has_door_thread)
+    }
 }
 
 /// Something the driver must do.
@@ -113,7 +125,8 @@ pub enum ShardOutput {
 pub struct Shard {
     config: ShardConfig,
     shared: Arc<Shared>,
-    rack: Rack,
+    /// None at the admin door's thread.
+    rack: Option<Rack>,
     log: Option<LogOwner>,
     now: Now,
     connections: Slab<Entry>,
@@ -124,6 +137,7 @@ pub struct Shard {
     is_shedding: bool,
     purge: Purge,
     pending: Slab<Pending>,
+    questions: Slab<Question>,
     timers: Timers,
     outputs: VecDeque<ShardOutput>,
     stop: Stop,
@@ -133,25 +147,30 @@ pub struct Shard {
     sessions_open: u64,
 }
 
+/// Why nodes are there where they are needed.
+const HAS_NODES: &str = "the admin door takes connections alone that ask for nothing of the nodes";
+
 /// How long a statement may take. What was appended by then is committed and answered.
 const STATEMENT_NS_MAX: u64 = 30_000_000_000;
 
 impl Shard {
-    /// A shard with its nodes. The first thread's has the log.
+    /// A shard with its nodes, or without any that of the admin door. The first thread's has the log.
     ///
     /// # Panics
     ///
-    /// When another thread than the first is given a log, or the first none.
+    /// When another thread than the first is given a log, or the first none; or when another than that of the admin
+    /// door has no nodes.
     #[must_use]
     pub fn new(
         config: ShardConfig,
         shared: Arc<Shared>,
-        rack: Rack,
+        rack: Option<Rack>,
         log: Option<OpenLog>,
         mono: Instant,
         wall: WallMs,
     ) -> Self {
         assert!(log.is_some() == (config.thread == 0), "the first thread has the log");
+        assert!(rack.is_some() == (config.thread < config.threads), "the door alone has no nodes");
         let now = Now { mono, wall, ..Now::default() };
         let log = log.map(|log| LogOwner::new(log, config.threads));
         let mut config = config;
@@ -171,6 +190,7 @@ impl Shard {
             now,
             connections: Slab::default(),
             pending: Slab::default(),
+            questions: Slab::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             stop: Stop::default(),
@@ -183,9 +203,11 @@ impl Shard {
     /// Begins a turn: everything up to the next call happens at this moment.
     pub fn begin_turn(&mut self, mono: Instant, wall: WallMs) {
         let durable = self.shared.durable();
-        let oldest_read = self.rack.oldest_read().map_or(durable, |oldest| oldest.min(durable));
-        self.shared.publish_turn(self.config.thread, oldest_read, self.rack.applied());
-        self.shared.publish_newest_clock(self.config.thread, self.rack.newest_clock());
+        if let Some(rack) = &self.rack {
+            let oldest_read = rack.oldest_read().map_or(durable, |oldest| oldest.min(durable));
+            self.shared.publish_turn(self.config.thread, oldest_read, rack.applied());
+            self.shared.publish_newest_clock(self.config.thread, rack.newest_clock());
+        }
         self.now = Now { mono, wall, durable, oldest_read: self.shared.oldest_read() };
         self.config.connection.date.set(wall.0 / 1000);
     }
@@ -211,6 +233,8 @@ impl Shard {
                 self.on_snapshot_part(partition, part.as_ref());
             }
             Mail::Applied { thread, upto } => self.on_applied(thread, upto),
+            Mail::Ask { question, call } => self.on_question(question, *call),
+            Mail::Answer { question, response } => self.on_answer(question, *response),
             Mail::Drained => self.on_thread_drained(),
             Mail::Stop => self.outputs.push_back(ShardOutput::Stopped),
         }
@@ -219,7 +243,8 @@ impl Shard {
     /// Gives a long statement its share of the turn, once all others have been answered: else every one of them
     /// would wait for it twice.
     pub fn run_on(&mut self) {
-        if self.rack.poll_timeout().is_some_and(|at| at <= self.now.mono) {
+        let timeout = self.rack.as_ref().and_then(Rack::poll_timeout);
+        if timeout.is_some_and(|at| at <= self.now.mono) {
             self.input(RackInput::Time);
         }
     }
@@ -239,7 +264,7 @@ impl Shard {
         self.advance_stop();
         while !is_quiet {
             is_quiet = true;
-            while let Some(output) = self.rack.poll_output() {
+            while let Some(output) = self.rack.as_mut().and_then(Rack::poll_output) {
                 is_quiet = false;
                 self.on_rack_output(output);
             }
@@ -275,7 +300,8 @@ impl Shard {
     pub fn poll_timeout(&self) -> Option<Instant> {
         let log = self.log.as_ref().and_then(|log| log.journal.poll_timeout());
         let stop = self.stop.deadline();
-        [self.rack.poll_timeout(), self.timers.next(), log, stop, self.purge.deadline()]
+        let rack = self.rack.as_ref().and_then(Rack::poll_timeout);
+        [rack, self.timers.next(), log, stop, self.purge.deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -287,7 +313,17 @@ impl Shard {
     }
 
     fn input(&mut self, input: RackInput) {
-        self.rack.handle_input(input, self.now);
+        let now = self.now;
+        self.rack.as_mut().expect(HAS_NODES).handle_input(input, now);
+    }
+
+    fn rack(&self) -> &Rack {
+        self.rack.as_ref().expect(HAS_NODES)
+    }
+
+    /// The apps and keys, as this thread has applied them.
+    fn catalog(&self) -> &Catalog {
+        self.rack().nodes()[0].catalog()
     }
 
     fn on_rack_output(&mut self, output: RackOutput) {
@@ -334,6 +370,11 @@ impl Shard {
 
     fn publish_metrics(&self) {
         let metrics = self.metrics();
+        if let Some(rack) = &self.rack {
+            metrics.set(Metric::RackLoad, rack.load() as u64);
+            metrics.set(Metric::StatementWork, rack.work().total);
+            metrics.set(Metric::StatementWorkAtOnce, rack.work().moment_max);
+        }
         metrics.set(Metric::ConnectionsOpen, self.connections.len() as u64);
         metrics.set(Metric::InputHeldBytes, self.held_bytes as u64);
         metrics.set(Metric::SessionsOpen, self.sessions_open);

@@ -66,7 +66,7 @@ impl Shard {
     /// A thread has no connection left. When none has, nothing more will be appended that anyone waits for.
     pub(super) fn on_thread_drained(&mut self) {
         self.stop.drained_threads += 1;
-        if self.stop.drained_threads == self.config.threads {
+        if self.stop.drained_threads == self.config.threads_of_all() {
             let now = self.now;
             self.log_mut().journal.seal(now);
         }
@@ -74,7 +74,7 @@ impl Shard {
 
     /// Everything is durable, and the log says that it ended in order.
     pub(super) fn on_log_sealed(&mut self) {
-        for thread in 0..self.config.threads {
+        for thread in 0..self.config.threads_of_all() {
             self.post(thread, Mail::Stop);
         }
     }

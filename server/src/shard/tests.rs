@@ -11,6 +11,7 @@ use bigpeer_core::sync::{BootRow, BootTable};
 
 mod admission;
 mod clock;
+mod door;
 
 use super::*;
 use crate::api::Door;
@@ -35,7 +36,12 @@ struct Server {
 }
 
 impl Server {
-    fn start(mut disk: VirtualDisk, threads: u16, boot: u8) -> Self {
+    fn start(disk: VirtualDisk, threads: u16, boot: u8) -> Self {
+        Self::start_with(disk, threads, boot, false)
+    }
+
+    /// With a thread of its own for the admin door, or without.
+    fn start_with(mut disk: VirtualDisk, threads: u16, boot: u8, has_door_thread: bool) -> Self {
         let shared = Arc::new(Shared::new(threads));
         let boot = BootId(Uuid([boot; 16]));
         let now = Instant { ns: 1 };
@@ -55,10 +61,11 @@ impl Server {
             )
             .expect("the log is whole"),
         );
-        let shards = (0..threads).map(|thread| {
+        let shards = (0..threads + u16::from(has_door_thread)).map(|thread| {
             let config = ShardConfig {
                 thread,
                 threads,
+                has_door_thread,
                 partitions: PARTITIONS,
                 connection: Arc::new(ConnectionConfig { asks_first: true, ..Default::default() }),
                 tls: None,
@@ -73,7 +80,8 @@ impl Server {
                 has_panic_handler: false,
             };
             let rack = RackConfig { thread, threads, node: node(boot), seed: [thread as u8; 32] };
-            Shard::new(config, shared.clone(), Rack::new(rack), log.take(), now, WALL)
+            let rack = (thread < threads).then(|| Rack::new(rack));
+            Shard::new(config, shared.clone(), rack, log.take(), now, WALL)
         });
         let shards = shards.collect();
         let (first, fatal, mail) = (None, None, VecDeque::new());
