@@ -49,6 +49,8 @@ pub(super) struct Entry {
     /// Whether the driver reads from it, as far as it has been told.
     is_reading: bool,
     armed: Option<Instant>,
+    /// The client has closed its side.
+    pub(super) is_leaving: bool,
     /// Requests that wait for their answer.
     pub(super) requests: Vec<u64>,
     pub(super) session: Option<Session>,
@@ -91,6 +93,7 @@ impl Entry {
             is_listed: false,
             is_reading: true,
             armed: None,
+            is_leaving: false,
             requests: Vec::new(),
             session: None,
         }
@@ -123,6 +126,7 @@ impl Shard {
     pub fn handle_eof(&mut self, conn: ConnId) {
         let now = self.now.mono;
         self.drive(conn, |machine| either!(machine, it => it.handle_eof(now)));
+        self.note_leaving(conn);
     }
 
     /// The socket has failed.
@@ -329,7 +333,12 @@ impl Shard {
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         let key = self.pending.insert(Pending::new(Client::Connection(conn, id), purpose));
         entry.requests.push(key);
+        // A request that lay behind others when its client closed its side has its moment too.
+        let is_leaving = entry.is_leaving;
         self.input(RackInput::Request { request: node::RequestId(key), body });
+        if is_leaving {
+            self.note_leaving(conn);
+        }
     }
 
     /// Nobody waits for answers any more.

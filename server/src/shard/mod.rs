@@ -16,6 +16,7 @@ mod bootstrap;
 mod connection;
 mod door;
 mod journal;
+mod leaving;
 mod mail;
 mod session;
 mod stop;
@@ -41,6 +42,7 @@ use connection::Entry;
 use door::Question;
 use journal::LogOwner;
 pub use journal::{LogSizes, OpenLog, open_log};
+use leaving::Leaving;
 pub use mail::Mail;
 use stop::Stop;
 use timers::Timers;
@@ -138,6 +140,7 @@ pub struct Shard {
     purge: Purge,
     pending: Slab<Pending>,
     questions: Slab<Question>,
+    leaving: Leaving,
     timers: Timers,
     outputs: VecDeque<ShardOutput>,
     stop: Stop,
@@ -191,6 +194,7 @@ impl Shard {
             connections: Slab::default(),
             pending: Slab::default(),
             questions: Slab::default(),
+            leaving: Leaving::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
             stop: Stop::default(),
@@ -252,6 +256,7 @@ impl Shard {
     /// Acts on deadlines, and turns what the nodes and the log said into outputs.
     pub fn settle(&mut self) {
         self.expire_connections();
+        self.end_reads_of_leaving();
         let (now, mut is_quiet) = (self.now, false);
         if let Some(log) = &mut self.log
             && log.journal.poll_timeout().is_some_and(|at| at <= now.mono)
@@ -301,7 +306,8 @@ impl Shard {
         let log = self.log.as_ref().and_then(|log| log.journal.poll_timeout());
         let stop = self.stop.deadline();
         let rack = self.rack.as_ref().and_then(Rack::poll_timeout);
-        [rack, self.timers.next(), log, stop, self.purge.deadline()]
+        let leaving = self.leaving.deadline();
+        [rack, self.timers.next(), leaving, log, stop, self.purge.deadline()]
             .into_iter()
             .flatten()
             .min()
