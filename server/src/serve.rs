@@ -176,7 +176,7 @@ fn start(
     driver: Driver,
 ) -> Result<Running, ServeError> {
     let (notify, notices) = channel();
-    let node = node_config(directory, &log);
+    let node = node_config(directory, &log, template.threads);
     let shared = Arc::new(Shared::new(template.threads));
     shared.watch_volume(&directory.path);
     let (boxes, mut controls) = driver::connect(template.threads_of_all())?;
@@ -344,7 +344,7 @@ fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {
     }
 }
 
-fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
+fn node_config(directory: &DataDir, log: &OpenLog, threads: u16) -> NodeConfig {
     let site = directory.peer_key.site();
     // A new epoch at every start, also of a directory that was copied: two processes never author as one.
     let mut epoch = [0; 8];
@@ -366,10 +366,17 @@ fn node_config(directory: &DataDir, log: &OpenLog) -> NodeConfig {
         epoch,
         seed: seed(),
         pretend_cold: false,
-        limits: NodeLimits::default(),
+        limits: limits(threads),
         identity: Arc::new(identity),
         is_device: false,
     }
+}
+
+/// A thread counts the statements of a key for itself: each has its part of what a key may have in the process.
+fn limits(threads: u16) -> NodeLimits {
+    let whole = NodeLimits::default();
+    let scans_of_key_max = (whole.scans_of_key_max / usize::from(threads)).max(1);
+    NodeLimits { scans_of_key_max, ..whole }
 }
 
 fn connection_config() -> ConnectionConfig {

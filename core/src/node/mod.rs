@@ -105,7 +105,8 @@ pub struct NodeConfig {
 pub struct NodeLimits {
     /// Requests in progress at once.
     pub calls_max: usize,
-    /// Statements of one key in progress at once that look through a collection; more of them wait.
+    /// Statements of one key in progress at once that look through a collection; more of them wait. Each thread of a
+    /// process counts for itself.
     pub scans_of_key_max: usize,
     /// Bytes of rows that a client may leave untaken before its statement is suspended.
     pub reply_bytes_max: u64,
