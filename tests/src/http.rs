@@ -1,7 +1,7 @@
 //! HTTP/1.1 as bytes over a socket, so that a test can send what no client library would.
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -61,6 +61,15 @@ impl Connection {
     /// What the system answers.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
+    }
+
+    /// Says that nothing more will be sent; what comes is still read.
+    ///
+    /// # Errors
+    ///
+    /// What the system answers.
+    pub fn shut_down(&self) -> io::Result<()> {
+        self.stream.shutdown(Shutdown::Write)
     }
 
     /// Sends a request and waits for its answer.
