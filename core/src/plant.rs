@@ -47,6 +47,8 @@ pub enum Plant {
     LockIgnored,
     /// An update for a peer is closed before the last partition has given its part.
     PartitionSkipped,
+    /// A document that is touched while an update for a peer is read is told with it again, at each touch.
+    ToldAtEachTouch,
     /// What a partition was asked for a former update of a peer is taken for its part of the present one.
     LateAnswerTaken,
     /// A peer is told what was judged of its update before the append, whatever apply made of it.
@@ -131,6 +133,7 @@ impl Plant {
         Self::SnapshotIgnored,
         Self::LockIgnored,
         Self::PartitionSkipped,
+        Self::ToldAtEachTouch,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,

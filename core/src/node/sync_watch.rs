@@ -1,5 +1,6 @@
 //! Watches: what was touched since a position, read from all partitions at one later position.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Node;
@@ -11,7 +12,7 @@ use crate::ident::{PartitionId, PeerKey, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
-use crate::sync::{CommandId, HostEvent, UpdateItem};
+use crate::sync::{CommandId, DocKey, HostEvent, UpdateItem};
 
 /// One watch of a session.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ struct Group {
     items: Vec<UpdateItem>,
     items_bytes: usize,
     has_given: bool,
+    /// Documents of the partition that were given although they were touched after `at`. A touch moves a document to the
+    /// end of what is looked through: without this, a remote that answers what it is told by touching it again would
+    /// be told the same for ever.
+    given_beyond: BTreeSet<DocKey>,
     /// The question that is under way. Its answer alone belongs to this group: one that was asked for a former
     /// group says nothing about what was committed since.
     asked: Option<GatherId>,
@@ -154,6 +159,10 @@ impl Node {
         let Some(watch) = self.watch(session, id) else { return };
         let (Some(wish), Some(group)) = (watch.wish, watch.group.as_mut()) else { return };
         group.asked = None;
+        let mut items = items;
+        if group.from.txn > group.at && !is_planted(Plant::ToldAtEachTouch) {
+            items.retain(|item| group.given_beyond.insert(item.key.clone()));
+        }
         group.items_bytes += items.iter().map(|item| body_size_bytes(&item.body)).sum::<usize>();
         group.items.extend(items);
         match next {
@@ -161,6 +170,7 @@ impl Node {
             None => {
                 group.partition.0 += 1;
                 group.from = ChangeCursor::after(group.after);
+                group.given_beyond.clear();
             }
         }
         let skipped = u16::from(partitions > 1 && is_planted(Plant::PartitionSkipped));
@@ -253,6 +263,7 @@ impl Watch {
             items: Vec::new(),
             items_bytes: 0,
             has_given: false,
+            given_beyond: BTreeSet::new(),
             asked: None,
         });
     }

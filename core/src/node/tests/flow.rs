@@ -2,6 +2,7 @@
 
 use super::sync::Pair;
 use super::*;
+use crate::sync::wire::{Frame, decode};
 use crate::value::canonical::encode_id;
 
 fn tiny() -> NodeLimits {
@@ -47,6 +48,44 @@ fn a_replay_of_any_size_arrives_from_either_side() {
         pair.probe();
         assert_eq!(pair.device.local_rows(all), pair.server.rows(all), "{count}");
     }
+}
+
+#[test]
+fn a_group_ends_though_what_it_tells_is_touched_again_and_again() {
+    let one = || Options { threads: 1, partitions: 1, limits: tiny(), ..Options::default() };
+    let mut pair = Pair::of(&one(), one());
+    let subscription = ["SELECT * FROM cars"];
+    for id in 100..130 {
+        pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}}})"));
+    }
+    pair.connect(&subscription);
+    pair.probe();
+    pair.disconnect();
+    // A group of many parts.
+    let text = "x".repeat(200);
+    for id in 0..40 {
+        let document = format!("{{'_id': {id}, 't': '{text}'}}");
+        pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({document})"));
+    }
+    // Each of these is more than is read at once.
+    let text = "x".repeat(700);
+    pair.server.rows(&format!("UPDATE cars SET before = '{text}' WHERE _id >= 100"));
+    pair.open("dev", &subscription);
+    let is_update = |frame: &[u8]| matches!(decode(frame), Ok(Some(Frame::UpdBegin(_))));
+    pair.exchange_until(is_update);
+    // As of the group's position a document lacks what the device has, and the device lacks what the server has:
+    // each part of the group makes the other side touch it.
+    pair.device.local_rows("UPDATE cars SET device = 1 WHERE _id >= 100");
+    pair.server.rows("UPDATE cars SET server = 1 WHERE _id >= 100");
+    let frames = std::cell::Cell::new(0);
+    pair.exchange_until(|_| {
+        frames.set(frames.get() + 1);
+        assert!(frames.get() < 2_000, "it goes on for ever");
+        false
+    });
+    pair.probe();
+    let all = "SELECT * FROM cars ORDER BY _id";
+    assert_eq!(pair.device.local_rows(all), pair.server.rows(all));
 }
 
 #[test]
