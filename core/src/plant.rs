@@ -83,6 +83,22 @@ pub enum Plant {
     ReadRuleIgnoredInOffers,
     /// What a peer holds is answered from documents that it may not read.
     ReadRuleIgnoredInAnswers,
+    /// What a peer may know of a document is answered to its update though it may not read it.
+    ReadRuleIgnoredInVerdicts,
+    /// A document is asked for that a peer says has left, though the peer may not read it.
+    ReadRuleIgnoredInLeft,
+    /// A deletion with which a peer answers is merged, whatever the peer may write.
+    AcknowledgementBelieved,
+    /// What a peer says that we wrote is believed, beyond what we did.
+    OwnEntryBelieved,
+    /// Items of any size are taken, and merged into documents of any size.
+    SizeUnjudged,
+    /// What a peer refused for its clock is not offered again by itself.
+    ParkedForgotten,
+    /// A group is read no further than an update aims at, and not given out before it is as large as one may be.
+    PulledToTargetAlone,
+    /// A peer may change what it wants any number of times before it is answered.
+    SubsUnbounded,
     /// Edits from beyond the greatest clock that is allowed are taken.
     ClockCheckSkipped,
     /// A session that begins to wait for a touch does not look whether there was one meanwhile.
@@ -133,7 +149,6 @@ impl Plant {
         Self::SnapshotIgnored,
         Self::LockIgnored,
         Self::PartitionSkipped,
-        Self::ToldAtEachTouch,
         Self::SyncPermissionIgnored,
         Self::UnlistedKept,
         Self::MadeDirNotSynced,
@@ -141,6 +156,10 @@ impl Plant {
         Self::ReadRuleIgnoredInNews,
         Self::ReadRuleIgnoredInOffers,
         Self::ReadRuleIgnoredInAnswers,
+        Self::FoldedUnderGroup,
+        Self::WakeUpLost,
+        Self::JudgementTold,
+        Self::ClockCheckSkipped,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -157,13 +176,18 @@ impl Plant {
         Self::PermissionKept,
         Self::ReplacedKept,
         Self::StrangersKept,
-        Self::ClockCheckSkipped,
-        Self::WakeUpLost,
         Self::PositionReadLate,
-        Self::FoldedUnderGroup,
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
-        Self::JudgementTold,
+        Self::ToldAtEachTouch,
+        Self::ReadRuleIgnoredInVerdicts,
+        Self::ReadRuleIgnoredInLeft,
+        Self::AcknowledgementBelieved,
+        Self::OwnEntryBelieved,
+        Self::SizeUnjudged,
+        Self::ParkedForgotten,
+        Self::PulledToTargetAlone,
+        Self::SubsUnbounded,
     ];
 }
 

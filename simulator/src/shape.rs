@@ -7,6 +7,7 @@ use bigpeer_core::rng::Rng;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::profile::Profile;
+use crate::world::clock::SECOND;
 
 /// Who there is.
 #[derive(Clone, Debug)]
@@ -20,6 +21,29 @@ pub(crate) struct Shape {
     pub(crate) hostile: Option<Profile>,
     /// The rights of each client of the server.
     pub(crate) clients: Vec<Profile>,
+    /// How far wall clocks jump, in either direction.
+    pub(crate) clock_jump_ms: u64,
+    /// How long nothing at all happens while everybody is connected, once in a run.
+    pub(crate) idle_ns: u64,
+}
+
+/// The part of a shape that came later: it is drawn from a stream of its own, and by few seeds.
+#[derive(Clone, Copy, Debug)]
+struct Rarities {
+    clock_jump_ms: u64,
+    idle_ns: u64,
+}
+
+impl Rarities {
+    fn draw(rng: &mut Rng) -> Self {
+        let usual = Self { clock_jump_ms: 100_000, idle_ns: 0 };
+        match rng.below(12) {
+            0 => Self { clock_jump_ms: 15 * 60_000, ..usual },
+            1 => Self { clock_jump_ms: 3 * 3_600_000, ..usual },
+            2 => Self { idle_ns: (20 + rng.below(60)) * 60 * SECOND, ..usual },
+            _ => usual,
+        }
+    }
 }
 
 /// One device.
@@ -31,7 +55,8 @@ pub(crate) struct DeviceShape {
 
 impl Shape {
     /// The shape that a seed draws.
-    pub(crate) fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, rare: &mut Rng) -> Self {
+        let Rarities { clock_jump_ms, idle_ns } = Rarities::draw(rare);
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -44,7 +69,15 @@ impl Shape {
             .collect();
         let clients = (0..1 + rng.below(4)).map(|_| rights(rng)).collect();
         let hostile = rng.one_in(3).then(|| rights(rng));
-        Self { server_partitions, server_threads, devices, hostile, clients }
+        Self {
+            server_partitions,
+            server_threads,
+            devices,
+            hostile,
+            clients,
+            clock_jump_ms,
+            idle_ns,
+        }
     }
 }
 

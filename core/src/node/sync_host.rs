@@ -214,6 +214,21 @@ pub(crate) enum AppendAnswer {
 }
 
 impl SyncHost {
+    /// Everything that is kept for sessions is bounded by the sessions that there are.
+    pub(crate) fn check_invariants(&self, partitions: u16) {
+        self.remotes.check_invariants();
+        let alive = self.sessions.len() + self.leaving.len();
+        assert!(self.applying.len() <= alive, "a session has one update between append and apply");
+        let is_of_a_session = |gather: &Gather| self.sessions.contains_key(&gather.session());
+        assert!(self.gathers.values().all(is_of_a_session), "a gather ends with its session");
+        let bound = self.sessions.len() * (GATHERS_OF_SESSION_MAX + usize::from(partitions));
+        assert!(
+            self.gathers.len() <= bound,
+            "{} gathers are more than {bound}",
+            self.gathers.len()
+        );
+    }
+
     pub(crate) fn new(rng: Rng) -> Self {
         Self {
             sessions: BTreeMap::new(),
@@ -406,6 +421,9 @@ impl Node {
         }
     }
 }
+
+/// Questions that a session may have under way: batches of both offers, groups, scans, reads and verdicts.
+const GATHERS_OF_SESSION_MAX: usize = 32;
 
 /// Expiries further away than this are looked at again when they have come nearer: a year.
 const EXPIRY_TIMER_MS_MAX: u64 = 366 * 24 * 3_600_000;

@@ -74,7 +74,7 @@ impl Judge<'_> {
         bytes: &[u8],
         is_tombstone: bool,
     ) -> ControlFlow<Ruling, Ruling> {
-        let may_read = self.filter.may_read(key);
+        let may_read = self.filter.may_read(key) || is_planted(Plant::ReadRuleIgnoredInVerdicts);
         if !self.filter.may_write(key) {
             let known = if may_read { self.known(key, bytes) } else { None };
             return answer(known.unwrap_or(Outcome::Rejected(RejectReason::Forbidden)));
@@ -89,7 +89,7 @@ impl Judge<'_> {
 
     /// What needs no look-up: size, decoding, form, clock.
     fn well_formed(&self, bytes: &[u8], is_tombstone: bool) -> ControlFlow<Ruling, Delta> {
-        if bytes.len() > self.bytes_max {
+        if bytes.len() > self.bytes_max && !is_planted(Plant::SizeUnjudged) {
             return reject(RejectReason::TooLarge);
         }
         let Ok(delta) = Delta::from_bytes(bytes) else { return reject(RejectReason::Malformed) };
@@ -110,7 +110,7 @@ impl Judge<'_> {
         }
         let own = self.issued;
         let is_beyond = |dot: &Dot| dot.actor == own.actor && dot.hlc > own.hlc;
-        if delta.raised().iter().any(is_beyond) {
+        if delta.raised().iter().any(is_beyond) && !is_planted(Plant::OwnEntryBelieved) {
             return ControlFlow::Break(Ruling::BeyondIssued);
         }
         ControlFlow::Continue(delta)
@@ -141,7 +141,7 @@ impl Judge<'_> {
         }
         // What makes a document smaller is always taken, or one that is too large could not be deleted.
         let size = document.size_bytes();
-        if size > self.bytes_max && size > size_before {
+        if size > self.bytes_max && size > size_before && !is_planted(Plant::SizeUnjudged) {
             return reject(RejectReason::TooLarge);
         }
         let outcome = if !is_tombstone && document.is_deleted() {
@@ -169,7 +169,8 @@ impl Judge<'_> {
     /// A document left the remote's interest in us: ask for it when our older copy still matches what we ask
     /// for.
     fn rule_left(&self, key: &DocKey, theirs: Digest) -> Outcome {
-        if self.filter.may_read(key)
+        let may_read = self.filter.may_read(key) || is_planted(Plant::ReadRuleIgnoredInLeft);
+        if may_read
             && let Some(Held::Document(document)) = self.store.held(key)
             && document.is_visible()
             && digest(&document) != theirs

@@ -167,7 +167,7 @@ impl Sending {
             });
         }
         self.subs_waiting += 1;
-        if self.subs_waiting > SUBS_WAITING_MAX {
+        if self.subs_waiting > SUBS_WAITING_MAX && !is_planted(Plant::SubsUnbounded) {
             return Err(ProtocolError::WindowOverrun { frame: "Subs", limit: SUBS_WAITING_MAX });
         }
         self.subs = Some(subs);
@@ -287,7 +287,7 @@ impl Sending {
     /// The remote refused something for its clock, and takes it when its time has come.
     pub(crate) fn is_parking(&self) -> bool {
         let is_parked = self.owed.parked().len() > 0 || self.owed.is_parked_unlisted();
-        matches!(self.phase, Phase::Live(_)) && is_parked
+        matches!(self.phase, Phase::Live(_)) && is_parked && !is_planted(Plant::ParkedForgotten)
     }
 
     /// Offers again what the remote refused for its clock; everything, if there is more of it than is named.
@@ -458,7 +458,11 @@ impl Sending {
         let is_more_urgent = live.pull.is_none_or(|former| former.is_none() && until.is_some())
             || live.pull.flatten().zip(until).is_some_and(|(former, until)| former < until);
         // A group is one update as long as that has room: what `take_part` does not give out yet is pulled on.
-        let room_bytes = self.limits.update_bytes_max.saturating_sub(live.items_bytes);
+        let bytes_max = match is_planted(Plant::PulledToTargetAlone) {
+            true => self.limits.update_target_bytes,
+            false => self.limits.update_bytes_max,
+        };
+        let room_bytes = bytes_max.saturating_sub(live.items_bytes);
         let credit_bytes = room_bytes.min(self.limits.update_target_bytes);
         if is_moving
             || self.is_restarting

@@ -14,7 +14,7 @@ use bigpeer_core::value::{Object, Value};
 
 use super::{Documents, Failure};
 use crate::profile::Rights;
-use crate::workload::documents::CARS;
+use crate::workload::documents::{CARS, collection_of};
 
 /// A place where statements run one after the other in the order of their answers: the server, or a device.
 pub(crate) type SiteId = usize;
@@ -37,6 +37,8 @@ pub(crate) enum Effect {
     Increment,
     /// Deletes.
     Delete,
+    /// Forgets at its place alone.
+    Evict,
     /// Writes the field `v`, which everybody writes and removes.
     Contend,
     /// Removes the field `v`.
@@ -89,7 +91,7 @@ pub(crate) struct Ledger {
     numbers: BTreeMap<(WriterId, u64), OpId>,
     /// What was acknowledged for each document, in that order.
     of_document: BTreeMap<String, Vec<OpId>>,
-    /// Deletions whose reach is not known.
+    /// Deletions and evictions whose reach is not known.
     open_deletes: BTreeSet<OpId>,
     increments: BTreeSet<OpId>,
     /// What deletions have seen.
@@ -120,14 +122,16 @@ impl Ledger {
 
     /// Whether the server has to take what an operation did to a document.
     fn counts_at_server(&self, operation: &Operation, document: &str) -> bool {
-        self.rights.get(&operation.site).is_none_or(|(_, rights)| rights.must_write(CARS, document))
+        self.rights
+            .get(&operation.site)
+            .is_none_or(|(_, rights)| rights.must_write(home_of(document), document))
     }
 
     /// Whether the server may have taken it.
     fn may_be_at_server(&self, operation: &Operation, document: &str) -> bool {
         self.rights
             .get(&operation.site)
-            .is_none_or(|(_, rights)| rights.may_have_written(CARS, document))
+            .is_none_or(|(_, rights)| rights.may_have_written(home_of(document), document))
     }
 
     /// A writer with a field that nobody else writes.
@@ -149,7 +153,7 @@ impl Ledger {
             Effect::Set { writer, number } => {
                 self.numbers.insert((writer, number), id);
             }
-            Effect::Delete => {
+            Effect::Delete | Effect::Evict => {
                 self.open_deletes.insert(id);
             }
             Effect::Increment => {
@@ -170,6 +174,11 @@ impl Ledger {
             reached,
         });
         id
+    }
+
+    /// Where an operation was asked for.
+    pub(crate) fn site_of(&self, id: OpId) -> SiteId {
+        self.operations[id].site
     }
 
     /// It was answered, or will never be.
@@ -198,7 +207,7 @@ impl Ledger {
             let Status::Acknowledged { ended_ns } = operation.status else { continue };
             if operation.site == site && ended_ns > at_ns {
                 operation.status = Status::RolledBack { ended_ns };
-                if operation.effect == Effect::Delete {
+                if matches!(operation.effect, Effect::Delete | Effect::Evict) {
                     self.open_deletes.insert(id);
                 }
             }
@@ -234,9 +243,6 @@ impl Ledger {
     /// Judges what the server holds once everybody agrees.
     pub(crate) fn judge_final(&self, held: &Documents) -> Result<(), Failure> {
         for document in self.of_document.keys() {
-            if document.starts_with('e') || document.starts_with('s') {
-                continue;
-            }
             let row = held.object(document);
             self.judge_registers(document, row.as_ref(), None, u64::MAX)?;
             if document.starts_with('k') {
@@ -265,7 +271,7 @@ impl Ledger {
                 None => self.counts_at_server(operation, document),
             } && ended_ns <= asked_ns;
             let newer = least.get(&writer).is_none_or(|(known, _)| *known < number);
-            if counts && newer && !self.may_be_deleted(document, operation) {
+            if counts && newer && !self.may_be_gone(document, operation, site) {
                 least.insert(writer, (number, *id));
             }
         }
@@ -384,20 +390,27 @@ impl Ledger {
         Ok(())
     }
 
-    /// True when a deletion was or may be under way that may have seen the write.
-    fn may_be_deleted(&self, document: &str, write: &Operation) -> bool {
+    /// True when a deletion was or may be under way that may have seen the write, or an eviction at the place that is
+    /// judged: what is evicted there is gone there alone.
+    fn may_be_gone(&self, document: &str, write: &Operation, judged_at: Option<SiteId>) -> bool {
+        let counts = |operation: &Operation| match operation.effect {
+            Effect::Delete => true,
+            Effect::Evict => operation.site == judged_at.unwrap_or(SERVER_SITE),
+            _ => false,
+        };
         let may_reach = |delete: &Operation| match &delete.target {
             Some(target) => target == document,
             None => document.starts_with('d'),
         };
-        self.open_deletes.iter().any(|id| may_reach(&self.operations[*id]))
+        let mut open = self.open_deletes.iter().map(|id| &self.operations[*id]);
+        open.any(|delete| counts(delete) && may_reach(delete))
             || self.of_document.get(document).into_iter().flatten().any(|id| {
                 let delete = &self.operations[*id];
                 let ended_ns = match delete.status {
                     Status::Acknowledged { ended_ns } => ended_ns,
                     _ => u64::MAX,
                 };
-                delete.effect == Effect::Delete && ended_ns >= write.submitted_ns
+                counts(delete) && ended_ns >= write.submitted_ns
             })
     }
 
@@ -409,12 +422,16 @@ impl Ledger {
     }
 }
 
-/// One statement wrote the same number into all of these documents: a reader sees all of it or nothing.
-pub(crate) fn judge_whole(rows: &[Object], writers: &[WriterId]) -> Result<(), Failure> {
-    for writer in writers {
-        let name = format!("w{writer}");
+/// The collection of a document of the workload.
+fn home_of(document: &str) -> &'static str {
+    collection_of(document).unwrap_or(CARS)
+}
+
+/// One statement wrote the same number into a field of all of these documents: a reader sees all of it or nothing.
+pub(crate) fn judge_whole(rows: &[Object], names: &[String]) -> Result<(), Failure> {
+    for name in names {
         let numbers: BTreeSet<Option<u64>> =
-            rows.iter().map(|row| row.get(&name).and_then(Value::as_u64)).collect();
+            rows.iter().map(|row| row.get(name).and_then(Value::as_u64)).collect();
         if numbers.len() > 1 {
             let text = format!("{name} is {numbers:?} in documents that are written together");
             return Err(Failure::new("half a transaction seen", text));

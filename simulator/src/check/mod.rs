@@ -1,6 +1,7 @@
 //! The judges: what must hold in every run.
 
 pub(crate) mod answers;
+pub(crate) mod evicted;
 pub(crate) mod ledger;
 pub(crate) mod promise;
 pub(crate) mod wire;
@@ -9,17 +10,20 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use bigpeer_core::document::Document;
-use bigpeer_core::ident::{DocId, Dot};
-use bigpeer_core::node::Node;
-use bigpeer_core::store::Held;
-use bigpeer_core::time::Hlc;
+use bigpeer_core::document::{Document, Vector};
+use bigpeer_core::ident::{Actor, DocId, Dot, Slot};
+use bigpeer_core::node::{Node, NodeLimits};
+use bigpeer_core::store::{DocKey, Held};
+use bigpeer_core::time::{CLOCK_AHEAD_MS, Hlc, WallMs};
+use bigpeer_core::value::canonical::encode_text_id;
 use bigpeer_core::value::{Object, Value};
 
 use crate::workload::device::Device;
+use crate::workload::documents::{KEPT, collection_of};
 use crate::workload::hostile::LIE;
 use crate::world::World;
 use crate::world::process::{APP, SERVER};
+use evicted::MISC;
 
 /// What did not hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,24 +50,28 @@ impl fmt::Display for Failure {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Documents {
     documents: BTreeMap<(Arc<str>, DocId), Arc<Document>>,
+    /// What is kept of those that were evicted.
+    markers: BTreeMap<(Arc<str>, DocId), Vector>,
 }
 
 impl Documents {
     pub(crate) fn of<'a>(nodes: impl Iterator<Item = &'a Node>) -> Self {
-        let mut documents = BTreeMap::new();
+        let (mut documents, mut markers) = (BTreeMap::new(), BTreeMap::new());
         for node in nodes {
             let store = node.store();
             for (collection, _) in store.collections(APP) {
                 let mut last = None;
                 while let Some((id, held)) = store.held_after(APP, collection, last.as_ref()) {
-                    if let Held::Document(document) = held {
-                        documents.insert((collection.clone(), id.clone()), document);
+                    let key = (collection.clone(), id.clone());
+                    match held {
+                        Held::Document(document) => drop(documents.insert(key, document)),
+                        Held::Evicted(marker) => drop(markers.insert(key, marker)),
                     }
                     last = Some(id);
                 }
             }
         }
-        Self { documents }
+        Self { documents, markers }
     }
 
     /// The visible documents of a collection, with the texts of their ids.
@@ -74,13 +82,45 @@ impl Documents {
             .map(|((_, id), document)| (text_of(id), &**document))
     }
 
+    /// The fields of the documents that are never deleted, as far as they are there.
+    pub(crate) fn kept<'a>(nodes: impl Iterator<Item = &'a Node>) -> Vec<Object> {
+        let nodes: Vec<&Node> = nodes.collect();
+        let held = |index: u64| {
+            let (collection, id) = key_of(&format!("k{index}"))?;
+            let key = DocKey { app: APP, collection, id };
+            nodes.iter().find_map(|node| match node.store().held(&key)? {
+                Held::Document(document) => Some(document.to_object()),
+                Held::Evicted(_) => None,
+            })
+        };
+        (0..KEPT).filter_map(held).collect()
+    }
+
     /// The fields of a visible document, by the text of its id.
     pub(crate) fn object(&self, id: &str) -> Option<Object> {
-        let found = self.documents.iter().find(|((_, key), _)| text_of(key) == id);
-        found
-            .filter(|(_, document)| document.is_visible())
-            .map(|(_, document)| document.to_object())
+        self.document(id).filter(|it| it.is_visible()).map(|document| document.to_object())
     }
+
+    fn document(&self, id: &str) -> Option<&Arc<Document>> {
+        self.documents.get(&key_of(id)?)
+    }
+
+    /// A store with one document.
+    #[cfg(test)]
+    pub(crate) fn with(id: &str, document: Arc<Document>) -> Self {
+        let key = key_of(id).expect("it is an id of the workload");
+        Self { documents: BTreeMap::from([(key, document)]), ..Self::default() }
+    }
+
+    /// What is kept of an evicted document, by the text of its id.
+    pub(crate) fn marker(&self, id: &str) -> Option<&Vector> {
+        self.markers.get(&key_of(id)?)
+    }
+}
+
+/// The key of a document of the workload.
+fn key_of(id: &str) -> Option<(Arc<str>, DocId)> {
+    Some((collection_of(id)?.into(), encode_text_id(id).ok()?))
 }
 
 /// The text of an `_id`; the workload uses no other.
@@ -106,12 +146,13 @@ pub(crate) fn converged(
             if !document.is_visible()
                 || !device.interest.asks_for(collection, &text, document)
                 || !device.rights.must_read(collection, &text)
-                || is_evicted_on_server(collection, &text)
             {
                 continue;
             }
             let there = local.documents.get(&(collection.clone(), id.clone()));
-            if device.rights.must_write(collection, &text) {
+            let is_equal = device.rights.must_write(collection, &text)
+                && !is_evicted_on_server(collection, &text);
+            if is_equal {
                 check_equal(index + 1, &text, Some(document), there)?;
             } else if there.is_none_or(|there| !document.vector().leq(there.vector())) {
                 let text = format!("{text} of the server has not reached device {}", index + 1);
@@ -120,13 +161,29 @@ pub(crate) fn converged(
         }
         let site = world.processes[index + 1].peer_key.site();
         check_device(index + 1, device, site, local, server)?;
+        let is_own = |dot| is_of(dot, site) && dot.hlc > Hlc(1);
+        world.evicted.judge(index + 1, &device.rights, is_own, local, server)?;
     }
     Ok(())
 }
 
-/// What the server evicts a device keeps, and so the two differ for good.
+/// What the server evicts a device keeps, and so the device may have more than the server for good.
 fn is_evicted_on_server(collection: &str, id: &str) -> bool {
-    collection == "misc" && id.starts_with('e')
+    collection == MISC && id.starts_with(['e', 'y'])
+}
+
+/// Nothing that the server holds is from a time that its clock has never come near.
+pub(crate) fn no_edit_is_ahead(server: &Documents, wall_max: WallMs) -> Result<(), Failure> {
+    let limit_ms = wall_max.0 + CLOCK_AHEAD_MS + 1;
+    for ((collection, id), document) in &server.documents {
+        let ahead = document.vector().iter().find(|dot| dot.hlc.physical_ms() > limit_ms);
+        if let Some(dot) = ahead {
+            let ms = dot.hlc.physical_ms() - limit_ms;
+            let text = format!("{collection} {} has {dot:?}, {ms} ms too far ahead", text_of(id));
+            return Err(Failure::new("clock", text));
+        }
+    }
+    Ok(())
 }
 
 /// What a device holds is what the server has, or its own.
@@ -185,6 +242,41 @@ pub(crate) fn no_lie_is_told(world: &World, held: &[Documents]) -> Result<(), Fa
                     format!("{collection} {id} is a lie of a peer with {:?}", hostile.profile);
                 return Err(Failure::new("permission", text));
             }
+        }
+    }
+    Ok(())
+}
+
+/// Nobody but the server has written in the server's name, at a time when it had not. Each document has one lane that
+/// writes it: what is said of another lane means nothing, since that lane never writes there.
+pub(crate) fn nobody_wrote_as(
+    site: u64,
+    partitions: u16,
+    issued: &BTreeMap<Actor, Hlc>,
+    server: &Documents,
+) -> Result<(), Failure> {
+    for ((collection, id), document) in &server.documents {
+        let lane = Slot::of(APP, collection, id).partition(partitions).0;
+        let is_forged = |dot: &Dot| {
+            let is_ours = is_of(*dot, site) && dot.actor.0[14..] == lane.to_be_bytes();
+            is_ours && issued.get(&dot.actor).is_some_and(|issued| dot.hlc > *issued)
+        };
+        if let Some(dot) = document.vector().iter().find(is_forged) {
+            let text = text_of(id);
+            let text = format!("{collection} {text} has {dot:?}, which the server never wrote");
+            return Err(Failure::new("foreign value", text));
+        }
+    }
+    Ok(())
+}
+
+/// No document has become larger than merging may make one.
+pub(crate) fn no_document_is_larger(held: &Documents, limits: &NodeLimits) -> Result<(), Failure> {
+    for ((collection, id), document) in &held.documents {
+        let bytes = document.size_bytes();
+        if bytes > limits.merged_bytes_max {
+            let text = format!("{collection} {} has {bytes} bytes", text_of(id));
+            return Err(Failure::new("bounds", text));
         }
     }
     Ok(())

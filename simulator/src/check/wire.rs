@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use bigpeer_core::ident::Txn;
 use bigpeer_core::sync::wire::{Ack, Frame, Need, Offer, decode, decode_payload};
 use bigpeer_core::sync::{DocKey, ItemBody, Outcome, Part, UpdateItem};
 use bytes::Bytes;
@@ -15,6 +16,37 @@ use super::text_of;
 pub(crate) struct Wire {
     device: Half,
     server: Half,
+    groups: Groups,
+}
+
+/// Whether what the server has told so far is all of some position, and nothing beyond.
+#[derive(Debug, Default)]
+struct Groups {
+    /// The device wants something else, and has not said so yet.
+    is_subs_due: bool,
+    /// What the device wants in its newest Subs.
+    wanted: u64,
+    /// How often it has said so since the server last began by one.
+    subs_waiting: u32,
+    /// What the server sends by.
+    started: u64,
+    /// The update under way when it ends a group, and the position that it ends at.
+    closing: Option<(u64, Txn)>,
+    /// What came without an order may be as new as this: a reconciliation's documents, and those that are asked for
+    /// again, are told as they are when they are read.
+    unordered_upto: Txn,
+    is_reconciling: bool,
+    /// Something in the update under way was not simply accepted: it comes again.
+    is_exceptional: bool,
+}
+
+/// What a frame makes of the transactions that the server sends a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wholeness {
+    /// From now on the device may hold a part of one.
+    Part,
+    /// The device holds each of them whole or not at all.
+    Whole,
 }
 
 /// What one side has said so far.
@@ -44,14 +76,41 @@ pub(crate) struct Told {
 
 impl Wire {
     /// Reads a frame of the device's; nothing of it is a secret from the server.
-    pub(crate) fn device_says(&mut self, frame: &[u8]) {
-        let Ok(Some(frame)) = decode(frame) else { return };
+    pub(crate) fn device_says(&mut self, frame: &[u8]) -> Option<Wholeness> {
+        let Ok(Some(frame)) = decode(frame) else { return None };
+        let wholeness = self.groups.device_says(&frame);
         self.device.note(frame);
+        wholeness
+    }
+
+    /// Whether a frame of the device's acknowledges a part of a group, of which more is to come.
+    pub(crate) fn acknowledges_part(&self, frame: &[u8]) -> bool {
+        let is_part = self.groups.closing.is_none() && !self.groups.is_reconciling;
+        is_part && matches!(decode(frame), Ok(Some(Frame::Ack(_))))
+    }
+
+    /// The server has read a frame. The answer is how often the device has said since the last `Start` what it wants.
+    pub(crate) fn server_hears(&mut self, frame: &[u8]) -> u32 {
+        if let Ok(Some(Frame::Subs(_))) = decode(frame) {
+            self.groups.subs_waiting += 1;
+        }
+        self.groups.subs_waiting
+    }
+
+    /// The device is about to want something else.
+    pub(crate) fn asks_anew(&mut self) {
+        self.groups.is_subs_due = true;
     }
 
     /// Reads a frame of the server's: everything about documents in it.
-    pub(crate) fn server_says(&mut self, frame: &[u8]) -> Vec<Told> {
-        let Ok(Some(frame)) = decode(frame) else { return Vec::new() };
+    /// `durable` is how far its log is.
+    pub(crate) fn server_says(
+        &mut self,
+        frame: &[u8],
+        durable: Txn,
+    ) -> (Vec<Told>, Option<Wholeness>) {
+        let Ok(Some(frame)) = decode(frame) else { return (Vec::new(), None) };
+        let wholeness = self.groups.server_says(&frame, durable);
         let told = match &frame {
             Frame::Offer(offer) => {
                 offer.items.iter().map(|item| told(&item.key, "is offered")).collect()
@@ -60,9 +119,57 @@ impl Wire {
             Frame::Ack(ack) => self.device.acknowledged(ack),
             _ => Vec::new(),
         };
-        match self.server.note(frame) {
+        let told = match self.server.note(frame) {
             Some(items) => told.into_iter().chain(items.iter().map(sent)).collect(),
             None => told,
+        };
+        (told, wholeness)
+    }
+}
+
+impl Groups {
+    fn device_says(&mut self, frame: &Frame) -> Option<Wholeness> {
+        match frame {
+            Frame::Subs(subs) => {
+                self.is_subs_due = false;
+                self.wanted = subs.version;
+                None
+            }
+            Frame::Ack(ack) => {
+                self.is_exceptional |= !ack.outcomes.is_empty();
+                let is_placed = self.closing.is_some_and(|(update, upto)| {
+                    update == ack.update && upto >= self.unordered_upto
+                });
+                let is_whole = ack.last
+                    && is_placed
+                    && !self.is_exceptional
+                    && !self.is_subs_due
+                    && self.started == self.wanted;
+                is_whole.then_some(Wholeness::Whole)
+            }
+            _ => None,
+        }
+    }
+
+    fn server_says(&mut self, frame: &Frame, durable: Txn) -> Option<Wholeness> {
+        match frame {
+            Frame::Start(start) => {
+                self.started = start.version;
+                self.subs_waiting = 0;
+                self.closing = None;
+                self.is_reconciling = start.unknown.is_some();
+                self.is_reconciling.then_some(Wholeness::Part)
+            }
+            Frame::UpdBegin(begin) => {
+                self.closing = begin.upto.map(|upto| (begin.update, upto.txn));
+                if begin.upto.is_none() || self.is_exceptional || self.is_reconciling {
+                    self.unordered_upto = durable;
+                }
+                self.is_reconciling &= begin.upto.is_none();
+                self.is_exceptional = false;
+                begin.upto.is_none().then_some(Wholeness::Part)
+            }
+            _ => None,
         }
     }
 }
@@ -146,8 +253,9 @@ fn told(key: &DocKey, what: &'static str) -> Told {
 
 #[cfg(test)]
 mod tests {
-    use bigpeer_core::sync::Digest;
+    use bigpeer_core::ident::{BootId, LogId};
     use bigpeer_core::sync::wire::{UpdBegin, UpdChunk, UpdEnd, encode, encode_payload};
+    use bigpeer_core::sync::{Digest, Position};
     use bigpeer_core::value::canonical::encode_text_id;
 
     use super::*;
@@ -177,14 +285,36 @@ mod tests {
             UpdateItem { key: key("d1"), body: ItemBody::Left { digest: Digest::default() } };
         let told: Vec<Told> = update(std::slice::from_ref(&left))
             .iter()
-            .flat_map(|frame| wire.server_says(frame))
+            .flat_map(|frame| wire.server_says(frame, Txn(0)).0)
             .collect();
         assert_eq!(told.len(), 1);
         assert_eq!((&*told[0].id, told[0].what), ("d1", "is said to have left"));
 
-        update(&[left]).iter().for_each(|frame| wire.device_says(frame));
+        for frame in update(&[left]) {
+            assert_eq!(wire.device_says(&frame), None);
+        }
         let outcomes = vec![(0, Outcome::NeedBase { vector: None })];
         let ack = Frame::Ack(Ack { update: 1, last: true, outcomes });
-        assert_eq!(wire.server_says(&encode(&ack)).len(), 1);
+        assert_eq!(wire.server_says(&encode(&ack), Txn(0)).0.len(), 1);
+    }
+
+    #[test]
+    fn a_transaction_is_whole_with_the_end_of_its_group_and_not_before() {
+        let mut wire = Wire::default();
+        let begin = |update, upto: Option<u64>| {
+            let (log, boot) = (LogId::default(), BootId::default());
+            let upto = upto.map(|txn| Position { log, boot, txn: Txn(txn) });
+            encode(&Frame::UpdBegin(UpdBegin { update, upto, item_count: 0, payload_bytes: 0 }))
+        };
+        let ack = |update| encode(&Frame::Ack(Ack { update, last: true, outcomes: Vec::new() }));
+        assert_eq!(wire.server_says(&begin(1, None), Txn(9)).1, Some(Wholeness::Part));
+        assert!(wire.acknowledges_part(&ack(1)));
+        assert_eq!(wire.device_says(&ack(1)), None);
+        // What came before may be as new as position 9.
+        assert_eq!(wire.server_says(&begin(2, Some(8)), Txn(9)).1, None);
+        assert_eq!(wire.device_says(&ack(2)), None);
+        wire.server_says(&begin(3, Some(9)), Txn(9));
+        assert!(!wire.acknowledges_part(&ack(3)));
+        assert_eq!(wire.device_says(&ack(3)), Some(Wholeness::Whole));
     }
 }

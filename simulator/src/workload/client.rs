@@ -16,6 +16,7 @@ use crate::coverage::Seen;
 use crate::profile::Profile;
 use crate::world::api::{self, Answer};
 use crate::world::clock::MS;
+use crate::world::living::ALIVE;
 use crate::world::network::{ConnectionId, Owner};
 use crate::world::process::{APP, ProcessId, SERVER};
 use crate::world::{Event, World};
@@ -169,6 +170,7 @@ impl World {
         if let Some(asked) = self.clients[index].asked.take() {
             self.saw(Seen::AnswerUnknown);
             self.line(format!("client {index} will never know"));
+            self.note_evicted(&asked, None);
             self.ledger.end(asked.op, End::Unknown, self.clock.now_ns());
             // What was asked may still be written, after what is asked next.
             self.clients[index].pen = Pen::new(&mut self.ledger);
@@ -232,6 +234,7 @@ impl World {
                 {
                     self.fail(failure);
                 }
+                self.note_evicted(asked, Some(&mutated));
                 self.ledger.end(asked.op, End::Acknowledged(mutated), now_ns);
                 if asked.statement.is_insert {
                     self.ledger.mark_insert(asked.op);
@@ -247,6 +250,9 @@ impl World {
                     ErrorKind::OutcomeUnknown => End::Unknown,
                     _ => End::Refused,
                 };
+                if *kind == ErrorKind::OutcomeUnknown {
+                    self.note_evicted(asked, None);
+                }
                 match kind {
                     ErrorKind::Conflict => self.saw(Seen::Conflict),
                     ErrorKind::Forbidden => self.saw(Seen::Forbidden),
@@ -259,6 +265,23 @@ impl World {
                 }
                 self.ledger.end(asked.op, end, now_ns);
             }
+        }
+    }
+
+    /// What an eviction at the server took; of one without an answer nothing is known.
+    fn note_evicted(&mut self, asked: &Asked, mutated: Option<&[String]>) {
+        let is_here = self.ledger.site_of(asked.op) == SERVER_SITE;
+        let Some(target) = asked.statement.target.as_ref().filter(|_| is_here) else { return };
+        if asked.statement.effect != Effect::Evict {
+            return;
+        }
+        match mutated {
+            None => self.evicted.lose_track(target),
+            Some(mutated) if mutated.contains(target) => {
+                let server = self.documents(SERVER);
+                self.evicted.note(target, server.marker(target));
+            }
+            Some(_) => {}
         }
     }
 
@@ -324,8 +347,13 @@ impl World {
             let text = format!("{} of {readable} documents that nobody deletes", kept.len());
             return Err(Failure::new("acknowledged write lost", text));
         }
-        let writers: Vec<WriterId> = self.clients.iter().map(Client::whole_writer).collect();
-        judge_whole(&kept, &writers)
+        judge_whole(&kept, &self.written_together())
+    }
+
+    /// The fields that the server writes in all documents that are never deleted, or in none.
+    pub(crate) fn written_together(&self) -> Vec<String> {
+        let of_clients = self.clients.iter().map(|client| format!("w{}", client.whole_writer()));
+        of_clients.chain([ALIVE.to_owned()]).collect()
     }
 }
 

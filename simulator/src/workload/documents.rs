@@ -1,5 +1,6 @@
 //! The documents of a run. Their first letter says what may happen to them: `k` is never deleted, `d` is
-//! inserted and deleted by anybody, `e` is evicted on the server as well, `f` on devices alone, `s` may be written by few.
+//! inserted and deleted by anybody, `u` and `b` are inserted once and never touched again, `e` and `y` are evicted on the
+//! server as well, `f` on devices alone, `s` may be written by few.
 
 use bigpeer_core::rng::Rng;
 
@@ -9,8 +10,8 @@ pub(crate) const CARS: &str = "cars";
 /// The collection of a document, by the first letter of its id.
 pub(crate) fn collection_of(id: &str) -> Option<&'static str> {
     match id.as_bytes().first()? {
-        b'k' | b'd' => Some(CARS),
-        b'e' | b'f' => Some("misc"),
+        b'k' | b'd' | b'u' | b'b' => Some(CARS),
+        b'e' | b'f' | b'y' => Some("misc"),
         b's' => Some("secret"),
         _ => None,
     }

@@ -88,7 +88,7 @@ impl Statement {
             return contend(FINALE_KEPT, rng);
         }
         match rng.below(100) {
-            0..=3 => evict(rng),
+            0..=3 => misc_of_client(pen, rng),
             4..=6 => forbidden(rng),
             7..=8 => blind(rng),
             _ => Self::common(pen, rng),
@@ -108,21 +108,15 @@ impl Statement {
                 );
                 Self::new(text, Effect::Other)
             }
-            3..=4 => {
-                let id = if rng.one_in(3) { evicted(rng) } else { evicted_on_devices(rng) };
-                let text = format!("EVICT FROM misc WHERE _id = '{id}'");
-                Self { seen: Some(Seen::LocalEvict), ..Self::new(text, Effect::Other) }
-            }
-            5..=7 => {
-                let id = if rng.one_in(2) { evicted(rng) } else { evicted_on_devices(rng) };
-                let text = format!("UPDATE misc SET v = {} WHERE _id = '{id}'", rng.below(100));
-                Self::new(text, Effect::Other)
-            }
+            3..=8 => misc_of_device(pen, rng),
             _ => Self::common(pen, rng),
         }
     }
 
     fn common(pen: &mut Pen, rng: &mut Rng) -> Self {
+        if rng.one_in(120) {
+            return insert_many(pen, rng);
+        }
         match rng.below(100) {
             0..=17 => set(pen, rng),
             18..=22 => set_and_move(pen, rng),
@@ -137,10 +131,7 @@ impl Statement {
             73..=75 => objects(rng),
             76..=78 => contend(KEPT, rng),
             79..=81 => initial(rng),
-            82..=89 => {
-                let id = any(rng);
-                Self::read(format!("SELECT * FROM cars WHERE _id = '{id}'"), Read::Point(id))
-            }
+            82..=89 => read_one("cars", any(rng)),
             90..=96 => Self::read("SELECT * FROM cars".into(), Read::Scan),
             _ => {
                 let limit = 1 + rng.below(6) as usize;
@@ -208,6 +199,22 @@ fn insert(pen: &mut Pen, rng: &mut Rng) -> Statement {
     if ids.len() == 1 { statement.at(&ids[0]) } else { statement }
 }
 
+/// Documents that nobody touches again: what a peer once missed of them it misses for ever. Together they are more
+/// than a small update takes.
+fn insert_many(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let (writer, number) = (pen.single, pen.next());
+    let documents: Vec<String> = (0..4 + rng.below(16))
+        .map(|index| {
+            let group = rng.below(GROUPS);
+            format!(
+                "({{'_id': 'u{writer}-{number}-{index}', 'grp': {group}, 'w{writer}': {number}}})"
+            )
+        })
+        .collect();
+    let text = format!("INSERT INTO cars DOCUMENTS {}", documents.join(", "));
+    Statement::new(text, Effect::Set { writer, number })
+}
+
 fn upsert(pen: &mut Pen, rng: &mut Rng) -> Statement {
     let id = deleted(rng);
     let (writer, number) = (pen.single, pen.next());
@@ -243,11 +250,18 @@ fn set_some(pen: &mut Pen, rng: &mut Rng) -> Statement {
 
 fn objects(rng: &mut Rng) -> Statement {
     let (id, number) = (any(rng), rng.below(1_000));
-    let change = match rng.below(5) {
+    let change = match rng.below(12) {
         0 => format!("SET obj = {{'x': {number}, 'z': {{'deep': true}}}}"),
         1 => format!("SET obj.y = {number}"),
         2 => "UNSET obj".to_owned(),
         3 => format!("SET list = [{number}, {number}]"),
+        4 => format!("SET obj.z.deep = {{'a': {number}, 'b': [{number}, {{'c': {number}}}]}}"),
+        5 => format!("SET obj.z.deep.b = [[{number}], []]"),
+        6 => "UNSET obj.z".to_owned(),
+        // A counter in what may be deleted, removed with what holds it, and set anew.
+        7 | 8 => format!("APPLY obj.count INCREMENT BY {}", rng.below(5)),
+        9 => format!("APPLY obj.count RESTART WITH {number}"),
+        10 => "UNSET obj.count".to_owned(),
         _ => "UNSET obj.x".to_owned(),
     };
     let text = format!("UPDATE cars {change} WHERE _id = '{id}'");
@@ -272,20 +286,43 @@ fn initial(rng: &mut Rng) -> Statement {
     Statement { seen: Some(Seen::Initial), ..Statement::new(text, Effect::Other).at(&id) }
 }
 
-fn evict(rng: &mut Rng) -> Statement {
-    let mut id = evicted(rng);
-    if rng.one_in(3) {
+fn misc_of_client(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let id = evicted(rng);
+    if rng.one_in(4) {
         let text = format!("EVICT FROM misc WHERE _id = '{id}'");
-        return Statement { seen: Some(Seen::ServerEvict), ..Statement::new(text, Effect::Other) };
+        let seen = Some(Seen::ServerEvict);
+        return Statement { seen, ..Statement::new(text, Effect::Evict).at(&id) };
     }
-    if rng.one_in(2) {
-        id = evicted_on_devices(rng);
+    if rng.one_in(6) {
+        return read_one("misc", id);
     }
+    let id = if rng.one_in(2) { evicted_on_devices(rng) } else { id };
+    let (writer, number) = (pen.single, pen.next());
     let text = format!(
-        "INSERT INTO misc DOCUMENTS ({{'_id': '{id}', 'v': {}}}) ON ID CONFLICT DO UPDATE",
-        rng.below(100)
+        "INSERT INTO misc DOCUMENTS ({{'_id': '{id}', 'w{writer}': {number}}}) ON ID CONFLICT DO UPDATE"
     );
-    Statement::new(text, Effect::Other)
+    Statement::new(text, Effect::Set { writer, number }).at(&id)
+}
+
+fn misc_of_device(pen: &mut Pen, rng: &mut Rng) -> Statement {
+    let id = if rng.one_in(2) { evicted(rng) } else { evicted_on_devices(rng) };
+    match rng.below(7) {
+        0..=1 => {
+            let text = format!("EVICT FROM misc WHERE _id = '{id}'");
+            let seen = Some(Seen::LocalEvict);
+            Statement { seen, ..Statement::new(text, Effect::Evict).at(&id) }
+        }
+        2 => read_one("misc", id),
+        _ => {
+            let (effect, assignment) = single(pen);
+            let text = format!("UPDATE misc SET {assignment} WHERE _id = '{id}'");
+            Statement::new(text, effect).at(&id)
+        }
+    }
+}
+
+fn read_one(collection: &str, id: String) -> Statement {
+    Statement::read(format!("SELECT * FROM {collection} WHERE _id = '{id}'"), Read::Point(id))
 }
 
 fn blind(rng: &mut Rng) -> Statement {

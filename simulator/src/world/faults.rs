@@ -93,7 +93,8 @@ impl World {
 
     fn jump_clock(&mut self, process: ProcessId) {
         self.saw(Seen::WallClockJump);
-        let offset_ms = self.faults.below(200_000) as i64 - 100_000;
+        let offset_ms =
+            self.faults.below(2 * self.clock_jump_ms) as i64 - self.clock_jump_ms as i64;
         self.line(format!("the clock of {} jumps to {offset_ms} ms", self.name(process)));
         self.processes[process].wall_offset_ms = offset_ms;
     }
@@ -189,7 +190,7 @@ impl World {
         self.clock.after(MS, Event::Start(id));
     }
 
-    fn change_subscription(&mut self, device: ProcessId) {
+    pub(super) fn change_subscription(&mut self, device: ProcessId) {
         self.saw(Seen::SubscriptionChanged);
         let mut rng = self.split();
         self.devices[device - 1].choose_interest(&mut rng);
@@ -202,6 +203,7 @@ impl World {
         {
             let connection = self.connections.get_mut(&id).expect("it was just seen");
             connection.promises.iter_mut().for_each(|promise| promise.is_void = true);
+            connection.wire.asks_anew();
             self.session(device, 0, id, bigpeer_core::node::SessionInput::Subscribe(queries));
         }
     }

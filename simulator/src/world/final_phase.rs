@@ -6,7 +6,7 @@ use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
 use bigpeer_core::disk_sim::FaultOdds;
 use bigpeer_core::ident::{PeerKey, Txn};
 use bigpeer_core::node::{Outcome, Rack, Request};
-use bigpeer_core::time::WallMs;
+use bigpeer_core::time::{CLOCK_AHEAD_MS, WallMs};
 use bigpeer_core::value::json;
 
 use super::clock::{MS, SECOND};
@@ -24,9 +24,11 @@ pub(crate) enum Phase {
     SettingUp(u32),
     /// Clients and devices work, faults happen.
     Working,
+    /// Faults have stopped, and clocks are right. What was authored ahead of its time waits for it.
+    Waiting,
     /// Faults have stopped. Devices sync, one round after the other.
     Syncing(u32),
-    /// Everybody agrees and stays connected: so many commits were made since.
+    /// Everybody agrees and stays connected: so many bouts have begun since.
     Living(u32),
     /// The server has lost power once more and comes back.
     Reopening,
@@ -121,6 +123,7 @@ impl World {
                 self.clock.after(300 * MS, Event::PhaseEnds(1));
             }
             (1, Phase::Working) => self.heal(),
+            (4, Phase::Waiting) => self.begin_rounds(),
             (2, Phase::Syncing(round)) => {
                 let waiting: Vec<String> = self
                     .devices
@@ -156,14 +159,49 @@ impl World {
         for device in &mut self.devices {
             device.blocked = [false; 2];
         }
+        let wait_ns = self.right_clocks();
+        if wait_ns == 0 {
+            return self.begin_rounds();
+        }
+        self.take_turns(0);
+        self.phase = Phase::Waiting;
+        self.line(format!("{} s until all that was authored is past", wait_ns / SECOND));
+        self.clock.after(wait_ns, Event::PhaseEnds(4));
+    }
+
+    fn begin_rounds(&mut self) {
         self.begin_round(0);
         self.clock.after(CONVERGE_WITHIN_NS, Event::PhaseEnds(2));
+    }
+
+    /// Whether clocks may be further apart than a server bears.
+    pub(super) fn may_be_ahead(&self) -> bool {
+        self.clock_jump_ms * 2 >= CLOCK_AHEAD_MS
+    }
+
+    /// Clocks that jumped by more than a server bears are set right. The answer is the time until the last edit that was
+    /// authored ahead of it has come, and was offered again.
+    fn right_clocks(&mut self) -> u64 {
+        if !self.may_be_ahead() {
+            return 0;
+        }
+        let mut ahead_ms = 0;
+        for id in 0..self.processes.len() {
+            self.processes[id].wall_offset_ms = 0;
+            let now = super::process::wall(0, self.clock.now_ns());
+            ahead_ms = ahead_ms.max(self.processes[id].wall_max.0.saturating_sub(now.0));
+        }
+        if ahead_ms == 0 { 0 } else { ahead_ms * MS + OFFERED_AGAIN_NS }
     }
 
     /// Devices with one identity take turns: in each round one of them is connected.
     fn begin_round(&mut self, round: u32) {
         self.phase = Phase::Syncing(round);
         self.line(format!("round {round}"));
+        self.take_turns(round);
+    }
+
+    fn take_turns(&mut self, round: u32) {
         let mut groups: BTreeMap<PeerKey, Vec<ProcessId>> = BTreeMap::new();
         for id in 1..=self.devices.len() {
             groups.entry(self.processes[id].peer_key).or_default().push(id);
@@ -180,7 +218,9 @@ impl World {
                         self.clock.after(delay_ns, Event::Connect(*id));
                     }
                     (true, Some(connection)) if self.devices[id - 1].ready == Some(connection) => {
-                        self.probe(*id);
+                        if matches!(self.phase, Phase::Syncing(_)) {
+                            self.probe(*id);
+                        }
                     }
                     (true, Some(_)) => {}
                     (false, Some(connection)) => self.cut(connection),
@@ -216,7 +256,9 @@ impl World {
     pub(crate) fn wants_connection(&self, device: ProcessId) -> bool {
         match self.phase {
             Phase::Working => true,
-            Phase::Syncing(_) | Phase::Living(_) => self.devices[device - 1].is_active,
+            Phase::Waiting | Phase::Syncing(_) | Phase::Living(_) => {
+                self.devices[device - 1].is_active
+            }
             Phase::SettingUp(_) | Phase::Reopening | Phase::Over => false,
         }
     }
@@ -250,7 +292,7 @@ impl World {
                 self.clock.after(MS, Event::DeviceTurn(process));
                 self.clock.after(MS, Event::Connect(process));
             }
-            Phase::Syncing(_) if process != SERVER => {
+            Phase::Waiting | Phase::Syncing(_) if process != SERVER => {
                 self.clock.after(MS, Event::Connect(process));
             }
             Phase::Reopening if process == SERVER => self.check_after_cut(),
@@ -267,7 +309,18 @@ impl World {
         if let Err(failure) = crate::check::no_lie_is_told(self, &held) {
             return self.fail(failure);
         }
+        let site = self.processes[SERVER].peer_key.site();
+        let partitions = self.processes[SERVER].partitions;
+        let judged = crate::check::nobody_wrote_as(site, partitions, &self.issued, &held[SERVER])
+            .and_then(|()| crate::check::no_document_is_larger(&held[SERVER], &self.limits));
+        if let Err(failure) = judged {
+            return self.fail(failure);
+        }
         if let Err(failure) = crate::check::only_writers_wrote(self, &held[SERVER]) {
+            return self.fail(failure);
+        }
+        let wall_max = self.processes[SERVER].wall_max;
+        if let Err(failure) = crate::check::no_edit_is_ahead(&held[SERVER], wall_max) {
             return self.fail(failure);
         }
         if let Err(failure) = self.ledger.judge_final(&held[SERVER]) {
@@ -388,6 +441,9 @@ const FINALE_NS: u64 = 2 * SECOND;
 
 /// Everybody agrees within this time after faults have stopped.
 const CONVERGE_WITHIN_NS: u64 = 400 * SECOND;
+
+/// So much later than its time an edit that a server has refused for it is offered again.
+const OFFERED_AGAIN_NS: u64 = 300 * SECOND;
 
 /// How long mailboxes may take to run empty.
 const SETTLE_NS: u64 = SECOND;

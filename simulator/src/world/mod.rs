@@ -10,7 +10,7 @@ mod faults;
 mod final_phase;
 mod hostile;
 mod journal;
-mod living;
+pub(crate) mod living;
 pub(crate) mod network;
 pub(crate) mod process;
 mod rekey;
@@ -21,11 +21,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bigpeer_connection::RequestId as HttpId;
 use bigpeer_core::disk::DiskOp;
 use bigpeer_core::disk_sim::VirtualDisk;
-use bigpeer_core::ident::{PartitionId, PeerKey, StoreId, Txn, Uuid};
+use bigpeer_core::ident::{Actor, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::node::{Append, NodeLimits, RackInput, Reply, RequestId};
 use bigpeer_core::rng::Rng;
+use bigpeer_core::time::{Hlc, WallMs};
 use bytes::Bytes;
 
+use crate::check::evicted::Evicted;
 use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
 use crate::coverage::{Coverage, Seen};
@@ -104,6 +106,8 @@ pub(crate) enum Event {
     Cut {
         connection: ConnectionId,
     },
+    /// The network fails in the middle of something.
+    CutShort(ConnectionId),
     Pump(ConnectionId),
     ConnectionWake(ConnectionId),
     ClientTurn(usize),
@@ -117,9 +121,10 @@ pub(crate) enum Event {
     Check,
     /// A device asks whether it is in sync.
     Probe(ProcessId),
-    /// The server commits something once all is well.
+    /// Everybody lives on: the next bout begins, or the last is judged.
     Live,
-    LiveOnDevices(u32),
+    /// Somebody does something in a bout.
+    Act(living::Act),
     HostileTurn(usize),
     /// A credential is given other rights, or the change goes on.
     Rekey,
@@ -136,6 +141,8 @@ pub(crate) enum Asker {
     Setup,
     /// The operator, who changes the rights of a credential.
     Rekey,
+    /// Somebody who lives on.
+    Act(living::Act),
 }
 
 /// One run. See the module.
@@ -162,6 +169,7 @@ pub(crate) struct World {
     /// A change of rights that the server has not made yet.
     pub(crate) rekeying: Option<rekey::Rekeying>,
     pub(crate) ledger: Ledger,
+    pub(crate) evicted: Evicted,
     pub(crate) phase: Phase,
     work_ends_ns: u64,
     pub(crate) failure: Option<Failure>,
@@ -172,6 +180,14 @@ pub(crate) struct World {
     events_until_check: u32,
     /// Of every node, servers and devices alike: both sides of a session have the same window.
     pub(crate) limits: NodeLimits,
+    /// The greatest times that the server has authored at, by actor.
+    pub(crate) issued: BTreeMap<Actor, Hlc>,
+    /// The next connection that carries a part of a group is cut behind it.
+    is_cut_due: bool,
+    /// How far wall clocks jump.
+    pub(crate) clock_jump_ms: u64,
+    /// How long nothing happens, once.
+    pub(crate) idle_ns: u64,
 }
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
@@ -180,6 +196,8 @@ fn limits(shape: &mut Rng) -> NodeLimits {
         reply_bytes_max: 700,
         turn_fuel: 12_000,
         scans_of_key_max: 2,
+        document_bytes_max: 50_000,
+        merged_bytes_max: 100_000,
         ..NodeLimits::default()
     };
     if shape.one_in(2) {
@@ -217,6 +235,7 @@ impl World {
             hostile: Vec::new(),
             rekeying: None,
             ledger: Ledger::default(),
+            evicted: Evicted::default(),
             phase: Phase::SettingUp(0),
             work_ends_ns: u64::MAX,
             failure: None,
@@ -224,9 +243,15 @@ impl World {
             before_cut: None,
             events_until_check: CHECK_EVERY,
             limits: NodeLimits::default(),
+            issued: BTreeMap::new(),
+            is_cut_due: false,
+            clock_jump_ms: 0,
+            idle_ns: 0,
         };
         world.limits = limits(&mut shape);
-        let drawn = Shape::draw(&mut shape);
+        let drawn = Shape::draw(&mut shape, &mut Rng::new(&root, "rarities"));
+        world.clock_jump_ms = drawn.clock_jump_ms;
+        world.idle_ns = drawn.idle_ns;
         world.add_process(false, drawn.server_partitions);
         world.processes[SERVER].threads = drawn.server_threads;
         for DeviceShape { partitions, profile } in drawn.devices {
@@ -260,6 +285,7 @@ impl World {
             disk: VirtualDisk::new(&disk_seed),
             disk_factor: [1, 1, 5, 25][self.rng.below(4) as usize],
             wall_offset_ms: self.rng.below(120_000) as i64 - 60_000,
+            wall_max: WallMs(0),
             log: None,
             guard: None,
             is_restored: false,
@@ -354,6 +380,7 @@ impl World {
             }
             Event::End { connection, to } => self.on_end(connection, to),
             Event::Cut { connection } => self.on_cut(connection),
+            Event::CutShort(connection) => self.cut(connection),
             Event::Pump(connection) => self.pump(connection),
             Event::ConnectionWake(connection) => self.on_connection_wake(connection),
             Event::ClientTurn(client) => self.client_turn(client),
@@ -369,7 +396,7 @@ impl World {
             Event::Live => self.on_live(),
             Event::HostileTurn(index) => self.hostile_turn(index),
             Event::Rekey => self.rekey(),
-            Event::LiveOnDevices(step) => self.live_on_devices(step),
+            Event::Act(act) => self.act(act),
         }
     }
 
@@ -449,6 +476,7 @@ impl World {
                 }
                 Some(Asker::Setup) => self.on_setup_answer(&outcome),
                 Some(Asker::Rekey) => self.on_rekey_answer(&outcome),
+                Some(Asker::Act(act)) => self.on_act_answer(act, &outcome),
                 None => {
                     self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
@@ -459,7 +487,7 @@ impl World {
     /// The process of a request is gone before it answered.
     fn on_vanished(&mut self, process: ProcessId, asker: Asker) {
         match asker {
-            Asker::Http { .. } | Asker::Setup => {}
+            Asker::Http { .. } | Asker::Setup | Asker::Act(_) => {}
             Asker::Rekey => self.on_rekey_vanished(),
             Asker::Local { .. } => self.on_local_vanished(process),
         }

@@ -359,7 +359,10 @@ impl World {
                 self.session(SERVER, thread, id, SessionInput::Open(open));
             }
             NetEvent::Message(frame) => {
+                let is_hostile = matches!(connection.owner, Owner::Hostile(_));
+                let waiting = if is_hostile { connection.wire.server_hears(&frame) } else { 0 };
                 self.session(SERVER, thread, id, SessionInput::Frame(frame));
+                self.judge_subs(id, waiting);
             }
             NetEvent::OutputDrained => self.flush(id, Side::Near),
             NetEvent::WebSocketClosed { .. } | NetEvent::Closed { .. } => self.lose_far(id),

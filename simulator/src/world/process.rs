@@ -43,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) disk_factor: u64,
     /// What the wall clock shows beyond the virtual time.
     pub(crate) wall_offset_ms: i64,
+    /// The most that it has shown.
+    pub(crate) wall_max: WallMs,
     /// The log that its FORMAT names, once a first start has come to its end.
     pub(crate) log: Option<LogId>,
     /// What a device keeps beside its log about the epoch that it authors under.
@@ -126,6 +128,7 @@ impl World {
             ..LogConfig::new(boot_id, seed)
         };
         let now = Now { wall: wall(process.wall_offset_ms, self.clock.now_ns()), ..Now::default() };
+        process.wall_max = process.wall_max.max(now.wall);
         let mut journal = Journal::open(config, process.partitions, now);
         journal.set_checkpoint_after(8 * segment_bytes);
         process.running = Some(Box::new(Running {
@@ -175,12 +178,14 @@ impl World {
     /// The moment as the process sees it.
     pub(super) fn now_of(&mut self, id: ProcessId) -> Now {
         let now_ns = self.clock.now_ns();
-        let process = &self.processes[id];
+        let process = &mut self.processes[id];
+        let wall = wall(process.wall_offset_ms, now_ns);
+        process.wall_max = process.wall_max.max(wall);
         let running = process.running.as_ref().expect("only a running process is asked");
         let oldest = running.racks.iter().filter_map(Rack::oldest_read).min();
         Now {
             mono: Instant { ns: now_ns - running.started_ns },
-            wall: wall(process.wall_offset_ms, now_ns),
+            wall,
             durable: running.durable,
             oldest_read: oldest.unwrap_or(running.durable),
         }
@@ -210,8 +215,12 @@ impl World {
     /// Gives an input to a rack and carries out what it asks for.
     pub(crate) fn rack(&mut self, id: ProcessId, thread: u16, input: RackInput) {
         let now = self.now_of(id);
+        let is_commit = matches!(input, RackInput::Committed { .. });
         let running = self.processes[id].running.as_mut().expect("only a running process is asked");
         running.racks[usize::from(thread)].handle_input(input, now);
+        if is_commit && id != SERVER {
+            self.judge_whole_store(id);
+        }
         self.drain_rack(id, thread);
     }
 
@@ -422,7 +431,7 @@ impl World {
     }
 }
 
-fn wall(offset_ms: i64, now_ns: u64) -> WallMs {
+pub(super) fn wall(offset_ms: i64, now_ns: u64) -> WallMs {
     WallMs((WALL_START_MS + now_ns / MS).saturating_add_signed(offset_ms))
 }
 

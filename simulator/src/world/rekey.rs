@@ -94,6 +94,7 @@ impl World {
                 && let Some(connection) = self.connections.get_mut(&id)
             {
                 connection.promises.iter_mut().for_each(|promise| promise.is_void = true);
+                connection.wire.asks_anew();
             }
         }
         self.ledger.change_rights(key, change);

@@ -1,6 +1,7 @@
 //! Sessions on connections: what goes in, the frames that come out, and what they report.
 
-use bigpeer_core::node::{RackInput, SessionId, SessionInput, SessionOpen, SessionReport};
+use bigpeer_core::ident::Txn;
+use bigpeer_core::node::{Rack, RackInput, SessionId, SessionInput, SessionOpen, SessionReport};
 use bigpeer_core::sync::FrameFacts;
 use bytes::Bytes;
 
@@ -9,8 +10,10 @@ use super::final_phase::Phase;
 use super::network::{ConnectionId, Owner, Side};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, Failure, World};
+use crate::check::Documents;
+use crate::check::ledger::judge_whole;
 use crate::check::promise::Promise;
-use crate::check::wire::Told;
+use crate::check::wire::{Told, Wholeness};
 use crate::coverage::Seen;
 use crate::profile::Rights;
 
@@ -131,7 +134,9 @@ impl World {
                 _ => None,
             },
             is_partial: false,
+            // What is ahead of the server's clock waits for its time, and "synced" is said without it.
             is_void: !self.is_ready(SERVER)
+                || (self.is_working() && self.may_be_ahead())
                 || self.devices[device - 1].rights.is_changing(self.clock.now_ns()),
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
@@ -192,15 +197,53 @@ impl World {
         }
     }
 
+    /// A reconciliation has no order, a large group comes in parts, and an item that lacks its base comes later than
+    /// its transaction.
+    fn note_wholeness(&mut self, owner: Owner, wholeness: Option<Wholeness>) {
+        if let (Owner::Device(device), Some(wholeness)) = (owner, wholeness) {
+            self.devices[device - 1].is_partial = wholeness == Wholeness::Part;
+        }
+    }
+
+    /// A peer that goes on saying what it wants, and waits for no answer, is sent away.
+    pub(super) fn judge_subs(&mut self, id: ConnectionId, waiting: u32) {
+        let is_open = self.connections.get(&id).is_some_and(|it| it.has_far_session);
+        if waiting > SUBS_WAITING_MAX && is_open {
+            let text = format!("{waiting} Subs frames wait for one session");
+            self.fail(Failure::new("bounds", text));
+        }
+    }
+
+    /// What the server writes in one statement a device shows as one.
+    pub(super) fn judge_whole_store(&mut self, device: ProcessId) {
+        let site = self.devices[device - 1].site;
+        if !self.is_ready(device) || !self.is_whole_at(site) {
+            return;
+        }
+        let Some(running) = &self.processes[device].running else { return };
+        let rows = Documents::kept(running.racks.iter().flat_map(Rack::nodes));
+        if let Err(Failure { rule, text }) = judge_whole(&rows, &self.written_together()) {
+            self.fail(Failure::new(rule, format!("device {device}: {text}")));
+        }
+    }
+
     /// The server tells a peer nothing about documents that its credential may not read.
     fn judge_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
+        let owner = connection.owner;
         if process != SERVER {
-            return connection.wire.device_says(frame);
+            if self.is_cut_due && connection.wire.acknowledges_part(frame) {
+                self.is_cut_due = false;
+                self.clock.after(0, Event::CutShort(id));
+            }
+            let wholeness = connection.wire.device_says(frame);
+            return self.note_wholeness(owner, wholeness);
         }
-        let told = connection.wire.server_says(frame);
+        let durable = self.processes[SERVER].running.as_ref().map_or(Txn(0), |it| it.durable);
+        let (told, wholeness) = connection.wire.server_says(frame, durable);
+        self.note_wholeness(owner, wholeness);
         let now_ns = self.clock.now_ns();
-        let (rights, peer) = match connection.owner {
+        let (rights, peer) = match owner {
             Owner::Client(_) => return,
             Owner::Device(device) => {
                 (self.devices[device - 1].rights.clone(), format!("device {device}"))
@@ -241,10 +284,18 @@ impl World {
             }
         }
         if self.is_loud {
-            self.line(format!("{} sends on {id} {facts:?}", self.name(process)));
+            let whole = bigpeer_core::sync::wire::decode(frame);
+            let text: String = format!("{whole:?}").chars().take(FRAME_CHARS).collect();
+            self.line(format!("{} sends on {id} {text}", self.name(process)));
         }
     }
 }
+
+/// Wishes that may wait at a server.
+const SUBS_WAITING_MAX: u32 = 16;
+
+/// Characters of a frame that are printed.
+const FRAME_CHARS: usize = 400;
 
 /// Frames that may wait for credit: a session's window keeps them far below.
 const FRAMES_WAITING_MAX: usize = 20_000;

@@ -192,6 +192,13 @@ impl Node {
                 end => ends.push((key, end)),
             }
         }
+        if is_planted(Plant::AcknowledgementBelieved) {
+            let taken = tombstones.into_iter().filter_map(|UpdateItem { key, body }| {
+                let ItemBody::Tombstone { bytes } = body else { return None };
+                Some((key, Outcome::Accepted, Delta::from_bytes(&bytes).ok().map(Arc::new)))
+            });
+            return self.finish_settling(id, command, ends, taken.collect(), now);
+        }
         if tombstones.is_empty() {
             return self.finish_settling(id, command, ends, Vec::new(), now);
         }
