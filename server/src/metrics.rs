@@ -3,6 +3,8 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use bigpeer_core::time::WallMs;
+
 use crate::logging::{self, Level};
 use crate::refusals::Refusal;
 use crate::shared::{Phase, Shared, State};
@@ -139,9 +141,9 @@ fn bump(value: &AtomicU64, count: u64) {
     value.store(value.load(Ordering::Relaxed).wrapping_add(count), Ordering::Relaxed);
 }
 
-/// All counters in the text format of Prometheus.
+/// All counters in the text format of Prometheus, at this moment of the wall clock.
 #[must_use]
-pub fn render(shared: &Shared) -> String {
+pub fn render(shared: &Shared, wall: WallMs) -> String {
     let mut out = String::with_capacity(4096);
     for (metric, name, kind, help) in TABLE {
         let of = |thread: &ThreadMetrics| thread.values[metric as usize].load(Ordering::Relaxed);
@@ -167,7 +169,13 @@ pub fn render(shared: &Shared) -> String {
             line(&mut out, &format!("requests_total{{status=\"{label}\"}}"), count);
         }
     }
+    let ahead_ms = shared.newest_clock().physical_ms().saturating_sub(wall.0);
     for (name, help, value) in [
+        (
+            "clock_ahead_seconds",
+            "How far the newest time of a document is ahead of this machine's clock.",
+            ahead_ms / 1000,
+        ),
         ("ready", "1 while requests are answered.", u64::from(shared.phase() == Phase::Ready)),
         ("shards", "Threads that run shards.", u64::from(shared.threads())),
     ] {
@@ -235,6 +243,8 @@ fn line(out: &mut String, name: &str, value: u64) {
 
 #[cfg(test)]
 mod tests {
+    use bigpeer_core::time::Hlc;
+
     use super::*;
 
     #[test]
@@ -247,13 +257,17 @@ mod tests {
         shared.metrics(1).add(Metric::Statements, 3);
         shared.metrics(1).answered(200);
         shared.metrics(1).answered(299);
-        let text = render(&shared);
+        shared.publish_newest_clock(1, Hlc(90_500 << 16));
+        let text = render(&shared, WallMs(30_000));
+        assert!(text.contains("\nbigpeer_clock_ahead_seconds 60\n"), "{text}");
+        let text = render(&shared, WallMs(100_000));
+        assert!(text.contains("\nbigpeer_clock_ahead_seconds 0\n"), "{text}");
         assert!(text.contains("\nbigpeer_statements_total 5\n"), "{text}");
         assert!(text.contains("bigpeer_requests_total{status=\"200\"} 1\n"));
         assert!(text.contains("bigpeer_requests_total{status=\"other\"} 1\n"));
         assert!(!text.contains("disk_size_bytes"), "nobody has said where the data is");
         shared.watch_volume(&std::env::temp_dir());
-        let text = render(&shared);
+        let text = render(&shared, WallMs(0));
         for name in ["disk_size_bytes", "disk_free_bytes", "disk_reserve_bytes"] {
             assert!(text.contains(&format!("\nbigpeer_{name} ")), "{name}: {text}");
         }

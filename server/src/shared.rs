@@ -178,12 +178,18 @@ impl Shared {
         self.threads[usize::from(thread)].newest_clock.store(newest.0, Ordering::Release);
     }
 
+    /// The greatest clock value of any document.
+    #[must_use]
+    pub fn newest_clock(&self) -> Hlc {
+        let newest = self.threads.iter().map(|thread| thread.newest_clock.load(Ordering::Acquire));
+        Hlc(newest.max().unwrap_or(0))
+    }
+
     /// By how many milliseconds some document is ahead of the wall clock, if that is so far that peers refuse what
     /// is written to it.
     #[must_use]
     pub fn clock_ahead_ms(&self, wall: WallMs) -> Option<u64> {
-        let newest = self.threads.iter().map(|thread| thread.newest_clock.load(Ordering::Acquire));
-        let newest = Hlc(newest.max().unwrap_or(0));
+        let newest = self.newest_clock();
         is_far_ahead(newest, wall).then(|| newest.physical_ms() - wall.0)
     }
 

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use bigpeer_core::ident::{PeerKey, Txn};
 use bigpeer_core::node::RejectedDocument;
+use bigpeer_core::time::{Hlc, WallMs, is_far_ahead};
 use bigpeer_core::value::Value;
 
 use crate::error::PeerError;
@@ -67,6 +68,9 @@ pub struct PeerStatus {
     /// Collections of which this peer subscribes to documents that the server of the present session does not let it
     /// read: none at all, or some that it holds from a time when it might. What it holds stays as it is.
     pub restricted: Vec<Box<str>>,
+    /// By how much documents here bear times ahead of this machine's clock, to the second, if that is so far that a
+    /// server refuses edits of them until their time has come. The clock is wrong, or was.
+    pub clock_ahead: Option<Duration>,
     /// What went wrong last, and has not gone well since.
     pub last_error: Option<String>,
 }
@@ -98,6 +102,12 @@ impl PeerStatus {
         }
         self.rejected_unlisted += unlisted;
     }
+}
+
+/// See [`PeerStatus::clock_ahead`]; `newest` is the greatest clock value of any document.
+pub(crate) fn clock_ahead(newest: Hlc, wall: WallMs) -> Option<Duration> {
+    let ahead_s = newest.physical_ms().saturating_sub(wall.0) / 1_000;
+    is_far_ahead(newest, wall).then(|| Duration::from_secs(ahead_s))
 }
 
 /// The status, as the peer's thread writes it and others read it.
@@ -200,6 +210,17 @@ impl StatusWatch {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_clock_is_ahead_when_a_server_would_refuse_its_edits() {
+        let wall = WallMs(1_700_000_000_000);
+        let newest = |ahead_ms: u64| Hlc((wall.0 + ahead_ms) << 16);
+        assert_eq!(clock_ahead(newest(0), wall), None);
+        assert_eq!(clock_ahead(newest(299_000), wall), None);
+        let ahead = clock_ahead(newest(600_900), wall);
+        assert_eq!(ahead, Some(Duration::from_secs(600)));
+        assert_eq!(clock_ahead(newest(0), WallMs(wall.0 + 600_000)), None);
+    }
 
     #[test]
     fn a_watch_sees_each_change_once() {

@@ -178,6 +178,13 @@ fn list_shortfalls(status: &PeerStatus) -> bool {
              what this peer holds stays as it was, EVICT it or use another token"
         ));
     }
+    if let Some(ahead) = status.clock_ahead {
+        let seconds = ahead.as_secs();
+        say(&format!(
+            "clock: documents of this peer bear times up to {seconds} s ahead of this machine's clock, and a server \
+             takes them when these have come; compare the clock with that of other machines"
+        ));
+    }
     !status.rejected.is_empty() || !status.restricted.is_empty()
 }
 

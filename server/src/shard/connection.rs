@@ -286,7 +286,7 @@ impl Shard {
                 self.respond(conn, id, response);
             }
             Call::Metrics => {
-                let text = metrics::render(&self.shared);
+                let text = metrics::render(&self.shared, self.now.wall);
                 let response = Response::new(200, "text/plain; version=0.0.4", Bytes::from(text));
                 self.respond(conn, id, response);
             }

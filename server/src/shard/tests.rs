@@ -346,7 +346,7 @@ fn a_full_disk_is_said_and_left_when_there_is_space() {
     let ready = server.health(client, "ready");
     assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("\"read_only\""), "{ready}");
     assert!(ready.contains("\"code\":\"disk_full\",\"since\":\"2027-01-15T08:00:00Z\""), "{ready}");
-    let metrics = crate::metrics::render(&server.shared);
+    let metrics = crate::metrics::render(&server.shared, WALL);
     assert!(metrics.contains("bigpeer_state{state=\"read_only\"} 1\n"), "{metrics}");
     let delete = "{\"statement\":\"DELETE FROM cars LIMIT 1\"}";
     let answer = server.execute(client, &first, delete);

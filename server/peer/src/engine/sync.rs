@@ -24,7 +24,7 @@ use crate::connection::{Connection, LinkEnd, LinkEvent};
 use crate::dial::dial;
 use crate::endpoint::Endpoint;
 use crate::error::PeerError;
-use crate::status::SyncState;
+use crate::status::{SyncState, clock_ahead};
 use crate::wake::Readiness;
 
 /// What to do about a second device of one identity.
@@ -503,6 +503,10 @@ impl Engine {
             }
             _ => SyncState::Offline,
         };
-        self.status.update(|status| status.state = state);
+        let clock_ahead = clock_ahead(self.rack.newest_clock(), self.now.wall);
+        self.status.update(|status| {
+            status.state = state;
+            status.clock_ahead = clock_ahead;
+        });
     }
 }

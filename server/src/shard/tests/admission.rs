@@ -59,7 +59,7 @@ fn where_everybody_has_a_key_a_newcomer_is_refused_and_counted() {
     }
     assert!(server.open(Door::Peer).is_none());
     assert_eq!((server.refused(Refusal::Idle), server.refused(Refusal::Limit)), (0, 1));
-    let text = crate::metrics::render(&server.shared);
+    let text = crate::metrics::render(&server.shared, WALL);
     assert!(text.contains("\nbigpeer_connections_refused_total{reason=\"limit\"} 1\n"), "{text}");
     assert!(text.contains("\nbigpeer_connections_refused_total{reason=\"queue\"} 0\n"), "{text}");
     server.shards[0].handle_reset(clients[0].conn);
