@@ -156,6 +156,8 @@ impl Plant {
         Self::ReadRuleIgnoredInNews,
         Self::ReadRuleIgnoredInOffers,
         Self::ReadRuleIgnoredInAnswers,
+        Self::PermissionNotHashed,
+        Self::RefusedBaseKnown,
         Self::FoldedUnderGroup,
         Self::WakeUpLost,
         Self::JudgementTold,
@@ -164,7 +166,6 @@ impl Plant {
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
-        Self::RefusedBaseKnown,
         Self::SyncedBeforeOwed,
         Self::OwedDropped,
         Self::OwedEvicted,
@@ -172,7 +173,6 @@ impl Plant {
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,
         Self::RefusedSyncTrusted,
-        Self::PermissionNotHashed,
         Self::PermissionKept,
         Self::ReplacedKept,
         Self::StrangersKept,
