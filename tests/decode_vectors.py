@@ -167,12 +167,18 @@ class Reader:
             said["base"] = {"digest": f"{int.from_bytes(self.take(16), 'little'):032x}"}
             said["raised"] = self.dots()
         else:
+            digest = None
+            if flags & 8:
+                self.version()
+                digest = f"{int.from_bytes(self.take(16), 'little'):032x}"
             said["base"], said["raised"] = [], []
             for dot, behind in self.list(lambda: (self.dot(), self.varint())):
                 if behind != 1:
                     said["base"].append(say_dot((dot[0] - max(behind - 1, 0), dot[1])))
                 if behind != 0:
                     said["raised"].append(say_dot(dot))
+            if digest:
+                said["base"] = {"digest": digest, "part": said["base"]}
         if flags & 4:
             said["trimmed"] = self.dots()
         self.path_before = b""

@@ -136,6 +136,11 @@ impl Document {
             Base::Digest(digest) if *digest != self.vector.digest() => {
                 Err(ApplyError::BaseMismatch)
             }
+            // Of what has seen exactly the base nothing more is asked.
+            Base::Part { digest, .. } if *digest == self.vector.digest() => Ok(()),
+            Base::Part { part, .. } if self.is_blank() || !part.leq(&self.vector) => {
+                Err(ApplyError::NeedBase)
+            }
             _ => Ok(()),
         }
     }
@@ -252,10 +257,10 @@ impl Sender<'_> {
 }
 
 impl Delta {
-    /// The base as a vector; `own` is the receiver's, already checked against a digest.
+    /// The base as a vector, or what matters of it; `own` is the receiver's, already checked against a digest.
     fn base_vector(&self, own: &Vector) -> Cow<'_, Vector> {
         match &self.base {
-            Base::Vector(base) => Cow::Borrowed(base),
+            Base::Vector(base) | Base::Part { part: base, .. } => Cow::Borrowed(base),
             Base::Digest(_) => Cow::Owned(own.clone()),
         }
     }

@@ -36,6 +36,8 @@ pub(super) enum Base {
     Vector(Vector),
     /// Exactly the vector with this digest.
     Digest(Digest),
+    /// At least the vector with this digest, of which the entries of these actors matter: see [`super::narrow`].
+    Part { digest: Digest, part: Vector },
 }
 
 /// All live dots of one component.
@@ -110,6 +112,8 @@ impl Delta {
         let has_base = match &self.base {
             Base::Vector(base) => base.leq(vector),
             Base::Digest(digest) => *digest == vector.digest(),
+            // Of what is not named nobody can tell but where nothing else was seen.
+            Base::Part { .. } => self.sender_digest() == Some(vector.digest()),
         };
         (has_base || is_planted(Plant::RefusedBaseKnown))
             && self.raised.iter().all(|dot| vector.seen(*dot))
@@ -126,16 +130,18 @@ impl Delta {
     pub const fn base(&self) -> Option<&Vector> {
         match &self.base {
             Base::Vector(base) => Some(base),
-            Base::Digest(_) => None,
+            Base::Digest(_) | Base::Part { .. } => None,
         }
     }
 
-    /// The digest of what the receiver must have seen, if the delta names it so.
+    /// The digest of what the receiver must have seen, if the delta names it so, and its part that matters if the
+    /// receiver may have seen more.
     #[must_use]
-    pub const fn base_digest(&self) -> Option<Digest> {
-        match self.base {
+    pub const fn base_digest(&self) -> Option<(Digest, Option<&Vector>)> {
+        match &self.base {
             Base::Vector(_) => None,
-            Base::Digest(digest) => Some(digest),
+            Base::Digest(digest) => Some((*digest, None)),
+            Base::Part { digest, part } => Some((*digest, Some(part))),
         }
     }
 

@@ -26,7 +26,7 @@ pub use assign::{Declared, Fields, Objects};
 #[derive(Clone, Debug)]
 pub struct Edit {
     document: Document,
-    base: Vector,
+    before: Document,
     dot: Dot,
     objects: Objects,
     touched: bool,
@@ -79,7 +79,7 @@ impl Edit {
         assert!(!document.vector.seen(dot), "each commit has a dot that nothing has seen");
         Self {
             document: document.clone(),
-            base: document.vector.clone(),
+            before: document.clone(),
             dot,
             objects: Objects::AsMaps,
             touched: false,
@@ -228,7 +228,7 @@ impl Edit {
         let increments = self.increments.into_iter();
         let mut delta = Delta {
             author: Some(self.dot),
-            base: Base::Vector(self.base),
+            base: Base::Vector(self.before.vector.clone()),
             raised: vec![self.dot],
             trimmed: Vector::new(),
             regions: Vec::new(),
@@ -254,6 +254,7 @@ impl Edit {
                 delta.list(leaf, |dot| dot == self.dot);
             }
         }
+        delta.shorten_base(&self.before);
         Some((delta, self.document))
     }
 

@@ -21,6 +21,7 @@ mod edit;
 mod leaf;
 mod leaves;
 mod listing;
+mod narrow;
 mod path;
 mod read;
 #[cfg(test)]

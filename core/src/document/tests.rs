@@ -4,6 +4,7 @@ mod edits;
 mod examples;
 mod exhaustive;
 mod laws;
+mod narrow;
 mod schedules;
 mod wire;
 

@@ -41,6 +41,12 @@ impl Vector {
         Self { entries: SmallVec::new(), digest: Digest(0) }
     }
 
+    /// A stand-in for a vector of this digest of which only a part is known: raising what is in the part gives the
+    /// digest of the whole.
+    pub(super) fn with_digest(part: &Self, digest: Digest) -> Self {
+        Self { entries: part.entries.clone(), digest }
+    }
+
     /// True if nothing has been seen.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -13,9 +13,10 @@
 //! content:   mark: strict 0/1     map: nothing     register, attachment: value
 //!            counter: 00 setting (signed) | 01 sum (signed) | 02 sum of a setting (dot, signed)
 //!            pn counter: value (a number)     kinds not known: length, bytes
-//! delta:     version (1), flags (1 author, 2 base by digest, 4 trimmed), [author: dot],
+//! delta:     version (1), flags (1 author, 2 base by digest, 4 trimmed, 8 base by digest and part), [author: dot],
 //!            by vector: count, (dot of the sender, 0 base has it | 1 base has none | base is n − 1 behind)
 //!            by digest: digest version, digest (16, little-endian), raised (count, dots by actor)
+//!            by digest and part: digest version, digest, then as by vector, of the actors that matter
 //!            [trimmed vector], region count, paths, component count, components,
 //!            increment count, (kind, path, number)
 //! ```

@@ -61,7 +61,10 @@ impl Node {
     ) {
         let Some(app) = self.session_app(session) else { return };
         let may_become_void = !self.config.is_device
-            && deltas.iter().flatten().any(|delta| delta.base().is_some())
+            && deltas
+                .iter()
+                .flatten()
+                .any(|delta| delta.base().is_some() || delta.is_base_in_part())
             && !is_planted(Plant::CursorBeforeAck);
         let (at_once, later) = if may_become_void { (None, cursor) } else { (cursor, None) };
         let changes = self.advance_record(session, at_once, None);

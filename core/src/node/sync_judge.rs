@@ -93,8 +93,9 @@ impl Judge<'_> {
             return reject(RejectReason::TooLarge);
         }
         let Ok(delta) = Delta::from_bytes(bytes) else { return reject(RejectReason::Malformed) };
-        // Increments and authors mean something only in the log where they were authored.
-        if delta.has_increments() || delta.author().is_some() {
+        // Increments and authors mean something only in the log where they were authored, and so does a base of which
+        // only a part is named: a peer does not know what was live here.
+        if delta.has_increments() || delta.author().is_some() || delta.is_base_in_part() {
             return reject(RejectReason::Malformed);
         }
         // Full state stands for itself: what it left out, to be filled in from here, would tell what is here.
@@ -119,7 +120,7 @@ impl Judge<'_> {
     fn rule_merge(
         &self,
         key: &DocKey,
-        delta: Delta,
+        mut delta: Delta,
         is_tombstone: bool,
     ) -> ControlFlow<Ruling, Ruling> {
         let (marker, mut document) = match self.store.held(key) {
@@ -131,6 +132,8 @@ impl Judge<'_> {
             return ControlFlow::Continue(Ruling::Answer(Outcome::Evicted));
         }
         let size_before = document.size_bytes();
+        // The log need not list all that the base has seen, if it is just what is here.
+        delta.shorten_base(&document);
         match document.apply(&delta) {
             Ok(_) => {}
             Err(ApplyError::NeedBase | ApplyError::BaseMismatch) => {

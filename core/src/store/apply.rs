@@ -187,7 +187,9 @@ fn merge(
 
 /// True when the sender of a delta has seen all that the document has seen after it.
 fn is_covered(vector: &Vector, delta: &Delta) -> bool {
-    let Some(base) = delta.base() else { return true };
+    let Some(base) = delta.base() else {
+        return delta.sender_digest().is_none_or(|seen| seen == vector.digest());
+    };
     vector.iter().all(|dot| {
         let raised =
             || delta.raised().iter().any(|seen| seen.actor == dot.actor && seen.hlc >= dot.hlc);

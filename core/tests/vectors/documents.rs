@@ -35,6 +35,20 @@ fn insert(content: &'static str, fields: Fields) -> impl FnOnce(&mut Edit) {
     }
 }
 
+/// An edit of one field of a document that eight have written.
+fn crowded() -> Vec<u8> {
+    let mut document = Document::new();
+    for n in 1..=8 {
+        commit(&mut document, dot(n, 1_000 + u64::from(n)), |edit| {
+            let at = path(&[&format!("f{n}")]);
+            edit.set_register(&at, Value::Int(i64::from(n))).expect("a short path");
+        });
+    }
+    commit(&mut document, dot(0xA1, 2_000), |edit| {
+        edit.set_register(&path(&["f3"]), Value::Int(30)).expect("a short path");
+    })
+}
+
 /// A life with every kind of component and every form of delta, told as the vectors it leaves behind.
 struct Story {
     documents: Vec<(&'static str, Document)>,
@@ -102,6 +116,7 @@ impl Story {
         let initial = initial.expect("small content");
         documents.push(("initial", initial.document().clone()));
         deltas.push(("authored: initial", initial.finish().expect("it writes").to_bytes()));
+        deltas.push(("authored: base by part", crowded()));
         documents.push(("blank", Document::new()));
         Self { documents, deltas }
     }
@@ -152,8 +167,12 @@ fn the_decoder_reads_the_deltas_that_were_written() {
                 agree("deltas", name, "base", base);
             }
             (None, digest) => {
-                let digest = digest.expect("a base is named one way or the other");
+                let (digest, part) = digest.expect("a base is named one way or the other");
                 agree("deltas", name, "base.digest", format!("{:032x}", digest.0));
+                if let Some(part) = part {
+                    let part = part.iter().map(said_dot).collect::<Vec<_>>();
+                    agree("deltas", name, "base.part", part);
+                }
             }
         }
         agree("deltas", name, "author", delta.author().map_or(Value::Null, said_dot));

@@ -2,12 +2,13 @@
 
 use proptest::prelude::*;
 
+use super::narrow::narrowed;
 use super::*;
 use crate::document::{Number, Objects, Vector};
 
 /// One step of a random history of three peers.
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// `meanwhile` sends to `who` between the commit's evaluation and its place in the log.
     Commit {
         who: usize,
@@ -28,7 +29,7 @@ enum Step {
 }
 
 #[derive(Clone, Debug)]
-enum Op {
+pub(super) enum Op {
     Assign(usize, usize),
     AssignRegister(usize, usize),
     Unset(usize),
@@ -59,7 +60,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-fn step(trims: bool) -> impl Strategy<Value = Step> {
+pub(super) fn step(trims: bool) -> impl Strategy<Value = Step> {
     let ops = prop::collection::vec(op(), 1..4);
     let commit = (0_usize..3, 0_u64..3, ops, prop::option::of(0_usize..3))
         .prop_map(|(who, ahead, ops, meanwhile)| Step::Commit { who, ahead, ops, meanwhile });
@@ -100,7 +101,7 @@ impl Op {
 }
 
 /// Runs a history; returns the peers and every state that any of them went through.
-fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
+pub(super) fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
     let mut peers: [Document; 3] = Default::default();
     let mut reached = vec![Document::new()];
     for step in steps {
@@ -113,11 +114,16 @@ fn run(steps: &[Step]) -> ([Document; 3], Vec<Document>) {
                 let Some(delta) = edit.finish() else { continue };
                 assert_eq!(Delta::from_bytes(&delta.to_bytes()).as_ref(), Ok(&delta));
                 let before = peers[*who].vector().clone();
+                let narrowed = narrowed(&delta, &peers[*who]);
                 if let Some(sender) = meanwhile.map(|index| peers[index].clone()) {
                     send(&sender, &mut peers[*who]);
                 }
                 let alone = *peers[*who].vector() == before;
+                let mut in_part = peers[*who].clone();
                 peers[*who].apply(&delta).expect("the base is met");
+                in_part.apply(&narrowed).expect("the base is met");
+                assert_eq!(in_part.canonical_bytes(), peers[*who].canonical_bytes());
+                assert_eq!(in_part.trimmed(), peers[*who].trimmed());
                 assert!(!alone || peers[*who].canonical_bytes() == after.canonical_bytes());
                 reached.push(peers[*who].clone());
             }

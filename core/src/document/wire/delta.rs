@@ -38,7 +38,7 @@ impl Delta {
     /// Shows every dot to the builder of the table that this delta will be encoded against.
     pub fn note_dots(&self, table: &mut TableBuilder) {
         self.author.iter().for_each(|&dot| table.note(dot));
-        if let Base::Vector(base) = &self.base {
+        if let Base::Vector(base) | Base::Part { part: base, .. } = &self.base {
             note_vector(base, table);
         }
         self.raised.iter().for_each(|&dot| table.note(dot));
@@ -52,10 +52,12 @@ impl Delta {
     pub fn encode(&self, table: &Table, to: &mut Writer) {
         to.byte(VERSION);
         let digest = matches!(self.base, Base::Digest(_));
+        let part = matches!(self.base, Base::Part { .. });
         let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
         to.byte(
             flag(self.author.is_some(), AUTHORED)
                 | flag(digest, BY_DIGEST)
+                | flag(part, BY_PART)
                 | flag(!self.trimmed.is_empty(), TRIMMED),
         );
         self.author.iter().for_each(|&dot| table.encode_dot(dot, to));
@@ -87,13 +89,22 @@ impl Delta {
     pub fn decode(table: &Table, from: &mut Reader<'_>) -> Result<Self, DecodeError> {
         from.version("delta", VERSION)?;
         let flags = from.byte("delta flags")?;
-        if flags & !(AUTHORED | BY_DIGEST | TRIMMED) != 0 {
+        let is_named_twice = flags & BY_DIGEST != 0 && flags & BY_PART != 0;
+        if flags & !(AUTHORED | BY_DIGEST | TRIMMED | BY_PART) != 0 || is_named_twice {
             return Err(from.invalid("delta flags"));
         }
         let author = if flags & AUTHORED != 0 { Some(table.decode_dot(from)?) } else { None };
-        let (base, raised) = match flags & BY_DIGEST {
-            0 => decode_base_vector(table, from)?,
-            _ => decode_base_digest(table, from)?,
+        let (base, raised) = match flags & (BY_DIGEST | BY_PART) {
+            0 => {
+                let (base, raised) = decode_base_vector(table, from)?;
+                (Base::Vector(base), raised)
+            }
+            BY_PART => {
+                let digest = decode_digest(from)?;
+                let (part, raised) = decode_base_vector(table, from)?;
+                (Base::Part { digest, part }, raised)
+            }
+            _ => (Base::Digest(decode_digest(from)?), decode_dots("raised", table, from)?),
         };
         let trimmed: Vector = match flags & TRIMMED {
             0 => Vector::new(),
@@ -117,9 +128,12 @@ impl Delta {
     fn encode_base(&self, table: &Table, to: &mut Writer) {
         let base = match &self.base {
             Base::Vector(base) => base,
+            Base::Part { digest, part } => {
+                encode_digest(*digest, to);
+                part
+            }
             Base::Digest(digest) => {
-                to.byte(Digest::VERSION);
-                to.raw(&digest.0.to_le_bytes());
+                encode_digest(*digest, to);
                 return encode_dots(self.raised.len(), self.raised.iter().copied(), table, to);
             }
         };
@@ -139,10 +153,20 @@ impl Delta {
     }
 }
 
+fn encode_digest(digest: Digest, to: &mut Writer) {
+    to.byte(Digest::VERSION);
+    to.raw(&digest.0.to_le_bytes());
+}
+
+fn decode_digest(from: &mut Reader<'_>) -> Result<Digest, DecodeError> {
+    from.version("base digest", Digest::VERSION)?;
+    Ok(Digest(u128::from_le_bytes(from.array("base digest")?)))
+}
+
 fn decode_base_vector(
     table: &Table,
     from: &mut Reader<'_>,
-) -> Result<(Base, Vec<Dot>), DecodeError> {
+) -> Result<(Vector, Vec<Dot>), DecodeError> {
     const FIELD: &str = "base vector";
     let count = from.count(FIELD, 2)?;
     let mut base = Vector::new();
@@ -166,16 +190,7 @@ fn decode_base_vector(
             }
         }
     }
-    Ok((Base::Vector(base), raised))
-}
-
-fn decode_base_digest(
-    table: &Table,
-    from: &mut Reader<'_>,
-) -> Result<(Base, Vec<Dot>), DecodeError> {
-    from.version("base digest", Digest::VERSION)?;
-    let digest = Digest(u128::from_le_bytes(from.array("base digest")?));
-    Ok((Base::Digest(digest), decode_dots("raised", table, from)?))
+    Ok((base, raised))
 }
 
 fn decode_regions(paths: &mut Paths, from: &mut Reader<'_>) -> Result<Vec<Path>, DecodeError> {
@@ -239,5 +254,6 @@ const VERSION: u8 = 1;
 const AUTHORED: u8 = 1;
 const BY_DIGEST: u8 = 2;
 const TRIMMED: u8 = 4;
+const BY_PART: u8 = 8;
 const BASE_SAME: u64 = 0;
 const BASE_NONE: u64 = 1;

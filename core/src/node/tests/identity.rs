@@ -3,6 +3,7 @@
 use super::sync::Pair;
 use super::*;
 use crate::ident::Actor;
+use crate::log::transaction::Origin;
 
 const ALL_CARS: &str = "SELECT * FROM cars";
 
@@ -187,4 +188,49 @@ fn an_id_that_was_evicted_in_a_wrong_time_can_be_written_anew() {
     pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'm': 'anew'})");
     pair.probe();
     assert_eq!(pair.server.rows("SELECT m FROM cars"), r#"[{"m":"anew"}]"#);
+}
+
+/// Bytes of the records from the `after`-th on that change a document, those of clients and those of peers.
+fn record_bytes(process: &Process, after: usize) -> [Vec<usize>; 2] {
+    let mut bytes = [Vec::new(), Vec::new()];
+    for record in &process.appended[after..] {
+        let transaction = Transaction::decode(record).expect("it is ours");
+        let is_of_peer = matches!(transaction.origin, Origin::Peer { .. });
+        if transaction.ops.iter().any(|op| matches!(op, Op::Merge { .. })) {
+            bytes[usize::from(is_of_peer)].push(record.len());
+        }
+    }
+    bytes
+}
+
+#[test]
+fn neither_log_grows_with_those_who_have_written_a_document() {
+    let server = Options { partitions: 1, ..Options::default() };
+    let mut pair = Pair::of(&server, device());
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'd': 100, 's': 100})");
+    let mut sizes = Vec::new();
+    for boot in 2..40 {
+        // A server is another actor after each start.
+        pair.server = pair.server.started_again(&Options { boot: 1, ..device_like(&server) }, boot);
+        pair.connect(&[ALL_CARS]);
+        pair.probe();
+        let before = [pair.server.appended.len(), pair.device.appended.len()];
+        pair.device.local_rows(&format!("UPDATE cars SET d = {}", 100 + boot));
+        pair.probe();
+        pair.server.rows(&format!("UPDATE cars SET s = {}", 100 + boot));
+        pair.probe();
+        let logged = [&pair.server, &pair.device].into_iter().zip(before);
+        sizes.push(logged.map(|(process, after)| record_bytes(process, after)).collect::<Vec<_>>());
+        pair.disconnect();
+    }
+    let id = crate::value::canonical::encode_id(&Value::from(1)).expect("a number is an id");
+    let key = DocKey { app: APP, collection: "cars".into(), id };
+    let held = pair.server.racks[0].nodes()[0].store().document(&key).expect("it is there");
+    assert!(held.vector().len() >= 38, "as many have written it");
+    let (early, late) = (&sizes[8], &sizes[37]);
+    eprintln!("bytes of records after 10 and after 39 starts of the server: {early:?} {late:?}");
+    for (early, late) in early.iter().zip(late).flat_map(|(early, late)| early.iter().zip(late)) {
+        assert_eq!((early.len(), late.len()), (1, 1));
+        assert!(late[0] <= early[0] + 4, "{sizes:?}");
+    }
 }
