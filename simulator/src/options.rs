@@ -32,9 +32,6 @@ pub(crate) struct Options {
     /// more, else 0.
     #[arg(long, value_name = "N")]
     pub(crate) coverage: Option<u64>,
-    /// Meet this hole, which is known and open, or `all`: they are listed in `shape.rs`. May be given again.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) open: Vec<String>,
     /// With --seed: print every line of the timeline, and every frame, as it happens (on standard error).
     #[arg(long, requires = "seed")]
     pub(crate) loud: bool,

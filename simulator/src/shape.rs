@@ -4,8 +4,6 @@
 
 use bigpeer_core::rng::Rng;
 
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use crate::profile::Profile;
 use crate::world::clock::SECOND;
 
@@ -88,31 +86,3 @@ fn rights(rng: &mut Rng) -> Profile {
     }
     Profile::ALL[rng.below(Profile::ALL.len() as u64) as usize]
 }
-
-/// Holes that are known and open. The world or judge that meets one waits, so that seeds which fail say something
-/// new; `--open NAME` runs it all the same. Whoever mends a hole takes it out of here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hole {
-    /// The record of an edit of one field lists the whole vector that it builds on, which has an entry for each
-    /// start of each device that ever wrote the document.
-    EditsGrowWithStarts,
-}
-
-/// Whether this run meets a hole.
-pub(crate) fn is_met(hole: Hole) -> bool {
-    MET.load(Ordering::Relaxed) & 1 << hole as u32 != 0 || !OPEN.contains(&hole)
-}
-
-/// From now on the open hole of this name is met, or all of them; false when there is none of that name.
-pub(crate) fn meet(name: &str) -> bool {
-    let named = OPEN.iter().filter(|hole| name == "all" || format!("{hole:?}") == name);
-    let bits = named.fold(0, |bits, hole| bits | 1 << *hole as u32);
-    MET.fetch_or(bits, Ordering::Relaxed);
-    bits != 0
-}
-
-/// Those that are open.
-pub(crate) const OPEN: &[Hole] = &[Hole::EditsGrowWithStarts];
-
-/// Open holes that are met all the same, one bit each.
-static MET: AtomicU32 = AtomicU32::new(0);

@@ -13,7 +13,6 @@ use super::final_phase::Phase;
 use super::process::{ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::Failure;
-use crate::shape::{Hole, is_met};
 use crate::workload::client;
 use crate::workload::documents::{GROUPS, KEPT};
 
@@ -157,7 +156,7 @@ impl World {
         if is_own {
             self.note_issued(&transaction);
         }
-        if !is_met(Hole::EditsGrowWithStarts) || !matches!(self.phase, Phase::Living(_)) {
+        if !matches!(self.phase, Phase::Living(_)) {
             return;
         }
         let is_edit = transaction.origin == Origin::Http && transaction.ops.len() == 1;
