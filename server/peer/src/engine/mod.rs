@@ -47,6 +47,8 @@ pub(crate) struct Engine {
     app: AppId,
     journal: Journal,
     is_log_failed: bool,
+    /// What the machines would still have done builds on what cannot be read, or must not be kept.
+    is_broken: bool,
     rack: Rack,
     statements: Statements,
     observers: Observers,
@@ -153,7 +155,7 @@ impl Engine {
 
     /// Carries outputs to where they belong until there are none, or nothing more may be done.
     fn drain(&mut self) {
-        while !matches!(self.phase, Phase::Ended) {
+        while !self.is_broken {
             if let Some(output) = self.journal.poll_output() {
                 self.on_journal(output);
             } else if let Some(output) = self.rack.poll_output() {
@@ -222,10 +224,7 @@ impl Engine {
             RackOutput::Message { .. } => unreachable!("there is one thread with all partitions"),
             RackOutput::NewEpoch { epoch } => self.keep_epoch(epoch),
             RackOutput::Damaged { txn, cause } => {
-                // What follows would build on what cannot be read.
-                let error = format!("record {txn} of the log is damaged: {cause}");
-                self.status.fail(error);
-                self.phase = Phase::Ended;
+                self.break_off(format!("record {txn} of the log is damaged: {cause}"));
             }
         }
     }
@@ -234,9 +233,17 @@ impl Engine {
     /// must not be durable before the new one is.
     fn keep_epoch(&mut self, epoch: u64) {
         if let Err(error) = self.guard.renew(epoch) {
-            self.status.fail(error.to_string());
-            self.phase = Phase::Ended;
+            self.break_off(format!(
+                "a new epoch could not be recorded, so that what is written from here on might be taken for what \
+                 another copy of this store writes: {error}; let the directory be written, and open it again"
+            ));
         }
+    }
+
+    fn break_off(&mut self, error: String) {
+        self.status.fail(error);
+        self.is_broken = true;
+        self.phase = Phase::Ended;
     }
 
     fn close(&mut self) {

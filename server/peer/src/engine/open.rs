@@ -125,6 +125,7 @@ impl Engine {
             app,
             journal,
             is_log_failed: false,
+            is_broken: false,
             rack: rack.expect("a log that was replayed was opened before"),
             statements: Statements::default(),
             observers: Observers::default(),
