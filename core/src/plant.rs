@@ -162,6 +162,7 @@ impl Plant {
         Self::WakeUpLost,
         Self::JudgementTold,
         Self::ClockCheckSkipped,
+        Self::GuardHoldsForCopies,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -188,6 +189,9 @@ impl Plant {
         Self::ParkedForgotten,
         Self::PulledToTargetAlone,
         Self::SubsUnbounded,
+        Self::JudgementTold,
+        Self::EpochAfterProof,
+        Self::EpochKeptLate,
     ];
 }
 
