@@ -163,6 +163,11 @@ impl Plant {
         Self::JudgementTold,
         Self::ClockCheckSkipped,
         Self::GuardHoldsForCopies,
+        Self::PulledToTargetAlone,
+        Self::SubsUnbounded,
+        Self::AcknowledgementBelieved,
+        Self::ReadRuleIgnoredInVerdicts,
+        Self::ReadRuleIgnoredInLeft,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -181,15 +186,9 @@ impl Plant {
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
-        Self::ReadRuleIgnoredInVerdicts,
-        Self::ReadRuleIgnoredInLeft,
-        Self::AcknowledgementBelieved,
         Self::OwnEntryBelieved,
         Self::SizeUnjudged,
         Self::ParkedForgotten,
-        Self::PulledToTargetAlone,
-        Self::SubsUnbounded,
-        Self::JudgementTold,
         Self::EpochAfterProof,
         Self::EpochKeptLate,
     ];

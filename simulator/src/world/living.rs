@@ -100,11 +100,8 @@ impl World {
                 let kept = (u64::from(bout) + id as u64) % KEPT;
                 (id, format!("UPDATE cars SET alive{id} = {bout} WHERE _id = 'k{kept}'"))
             }
-            Act::Ask(id) => {
-                return if self.is_ready(id) {
-                    self.probe(id);
-                };
-            }
+            Act::Ask(id) if self.is_ready(id) => return self.probe(id),
+            Act::Ask(_) => return,
             Act::Subscribe(id) => return self.change_subscription(id),
             Act::Lend(id, bout) => {
                 let text = format!("INSERT INTO misc DOCUMENTS ({{'_id': '{}'}})", lent(id, bout));
