@@ -706,6 +706,11 @@ impl Sending {
         is_live && !is_offering && self.settled >= txn
     }
 
+    /// The remote's answers are being kept: a deletion that one of them told is not here yet.
+    pub(crate) fn is_settling(&self) -> bool {
+        self.flight.as_ref().is_some_and(Flight::is_settling)
+    }
+
     /// Documents are read or under way that no position covers.
     fn is_offering_again(&self) -> bool {
         let is_in_flight = self.flight.as_ref().is_some_and(|flight| flight.goal.is_none());

@@ -384,7 +384,9 @@ impl Session {
                 asked.is_sent = true;
                 link.frame(&Frame::Probe { probe });
             }
-            let is_synced = asked.is_replied && sending.is_settled(asked.own);
+            // The reply stands behind answers that tell of deletions: those come to us by no update.
+            let is_synced =
+                asked.is_replied && sending.is_settled(asked.own) && !sending.is_settling();
             if is_synced {
                 link.event(SessionEvent::Synced { probe });
             }

@@ -180,6 +180,12 @@ impl Flight {
         Ok(ack.last.then(|| std::mem::take(outcomes)))
     }
 
+    /// The host has not yet written how every item ended.
+    pub(crate) fn is_settling(&self) -> bool {
+        let Stage::Settling(settling) = &self.stage else { return false };
+        !settling.finals.is_empty() || settling.settle.is_some()
+    }
+
     /// The remote owes us something.
     pub(crate) fn is_awaiting(&self) -> bool {
         match &self.stage {
