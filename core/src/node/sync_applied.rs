@@ -31,7 +31,7 @@ use crate::sync::{CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome};
 /// A received update between its append and what apply made of it.
 #[derive(Debug)]
 pub(crate) struct Applying {
-    session: SessionId,
+    pub(super) session: SessionId,
     command: CommandId,
     /// One for each item: judged, and corrected by what apply says.
     outcomes: Vec<Outcome>,
