@@ -198,10 +198,13 @@ impl World {
     }
 
     /// A reconciliation has no order, a large group comes in parts, and an item that lacks its base comes later than
-    /// its transaction.
+    /// its transaction. While the device's key is changed, the end of a group is the end of what either rights let
+    /// it read.
     fn note_wholeness(&mut self, owner: Owner, wholeness: Option<Wholeness>) {
+        let now_ns = self.clock.now_ns();
         if let (Owner::Device(device), Some(wholeness)) = (owner, wholeness) {
-            self.devices[device - 1].is_partial = wholeness == Wholeness::Part;
+            let device = &mut self.devices[device - 1];
+            device.is_partial = wholeness == Wholeness::Part || device.rights.is_changing(now_ns);
         }
     }
 
