@@ -281,7 +281,7 @@ impl Session {
             self.is_subs_due = true;
         }
         let (stale, seen) = (self.handshake.is_stale, subs.seen);
-        if subs.stale {
+        if subs.stale || self.has_other_actor() {
             self.sending.distrust_cursors();
         }
         self.sending.on_subs(subs)?;
@@ -302,6 +302,21 @@ impl Session {
         };
         let verdict = subs.cursor.as_ref().map(judge);
         verdict == Some(Err(Unknown::OtherHistory)) && !is_planted(Plant::NonceIgnored)
+    }
+
+    /// The device has taken a new epoch since we last took an edit of its own: perhaps it was rolled back, and finds
+    /// no proof in what it hears. What it lost within a session that its copy knows, where the nonces still agree,
+    /// may be here without a cursor that tells: a server writes that after the update. Its own cursor passes over such
+    /// edits, as we send it nothing that came from itself. With its next edit we know the new actor, and
+    /// believe its cursor again: also if that session ended before it had everything, which is not told yet.
+    fn has_other_actor(&self) -> bool {
+        let handshake = &self.handshake;
+        let (Some(record), Some(hello)) = (&handshake.record, &handshake.hello) else {
+            return false;
+        };
+        self.config.role == Role::Server
+            && record.seen.is_some_and(|(actor, _)| actor != hello.actor)
+            && !is_planted(Plant::NonceIgnored)
     }
 
     pub(super) fn on_epoch(&mut self, id: CommandId, actor: Actor) {

@@ -2,6 +2,7 @@
 
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
+use crate::time::Hlc;
 
 fn write_some(pair: &mut Pair, at: usize, from: u64, count: u64) {
     for n in from..from + count {
@@ -71,6 +72,30 @@ fn a_device_restored_to_a_moment_within_a_session_misses_nothing() {
     let epochs = pair.host(DEVICE).epochs;
     pair.resync();
     assert_eq!((epochs, pair.host(DEVICE).epochs), (1, 1));
+}
+
+#[test]
+fn a_restored_device_gets_back_what_a_server_has_without_a_cursor() {
+    let mut pair = Pair::new(7, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    let backup = pair.host(DEVICE).clone();
+    let (device, server) = (backup.peer_key, pair.host(SERVER).peer_key);
+    let cursor = pair.host(SERVER).remotes[&device].cursor;
+    write_some(&mut pair, DEVICE, 100, 30);
+    pair.run();
+    pair.disconnect();
+    *pair.host(DEVICE) = backup;
+    // The server kept the edits, and whose they are, and not yet how far in the device's log they reach.
+    let actor = pair.host(DEVICE).config(server).local.actor;
+    let record = pair.host(SERVER).remotes.get_mut(&device).unwrap();
+    record.cursor = cursor;
+    record.seen = Some((actor, Hlc(1)));
+    pair.host(DEVICE).restart(77);
+    pair.host(DEVICE).actor += 1;
+    pair.sync();
+    pair.assert_converged();
+    assert!(pair.host(DEVICE).docs.contains_key(&key("cars", 110)), "the server gave it back");
 }
 
 #[test]
