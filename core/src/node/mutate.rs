@@ -317,7 +317,9 @@ impl Node {
         self.store.document(key).unwrap_or_else(|| self.blank.clone())
     }
 
-    pub(crate) fn actor(&self) -> Actor {
+    /// Under which this partition authors now.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
         let epoch = if is_planted(Plant::ClockNotRestored) { 0 } else { self.config.epoch };
         Actor::new(self.config.site, epoch, self.config.partition.0)
     }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use bigpeer_core::document::{Document, Vector};
 use bigpeer_core::ident::{Actor, DocId, Dot, Slot};
+use bigpeer_core::log::transaction::{Op, Transaction};
 use bigpeer_core::node::{Node, NodeLimits};
 use bigpeer_core::store::{DocKey, Held};
 use bigpeer_core::time::{CLOCK_AHEAD_MS, Hlc, WallMs};
@@ -247,21 +248,26 @@ pub(crate) fn no_lie_is_told(world: &World, held: &[Documents]) -> Result<(), Fa
     Ok(())
 }
 
-/// Nobody but the server has written in the server's name, at a time when it had not. Each document has one lane that
-/// writes it: what is said of another lane means nothing, since that lane never writes there.
+/// A record of what a peer sent writes nothing in the name of an actor of the server's that it had not written by then.
+///
+/// That is promised of the actors under which the server authors at that time. Of a former one it cannot know what is
+/// a lie: a server that was put back to an older copy of its store takes back from its devices what it wrote after
+/// that. Nothing is ever written under such an actor again, so an entry that is too high hides nothing that is to
+/// come. Nor does one of another lane than the document's, since that lane never writes there.
 pub(crate) fn nobody_wrote_as(
-    site: u64,
+    present: &[Actor],
     partitions: u16,
     issued: &BTreeMap<Actor, Hlc>,
-    server: &Documents,
+    transaction: &Transaction,
 ) -> Result<(), Failure> {
-    for ((collection, id), document) in &server.documents {
-        let lane = Slot::of(APP, collection, id).partition(partitions).0;
-        let is_forged = |dot: &Dot| {
-            let is_ours = is_of(*dot, site) && dot.actor.0[14..] == lane.to_be_bytes();
+    for op in &transaction.ops {
+        let Op::Merge { collection, id, delta, .. } = op else { continue };
+        let lane = Slot::of(transaction.app, collection, id).partition(partitions).0;
+        let is_forged = |dot: &&Dot| {
+            let is_ours = present.contains(&dot.actor) && dot.actor.0[14..] == lane.to_be_bytes();
             is_ours && issued.get(&dot.actor).is_some_and(|issued| dot.hlc > *issued)
         };
-        if let Some(dot) = document.vector().iter().find(is_forged) {
+        if let Some(dot) = delta.raised().iter().find(is_forged) {
             let text = text_of(id);
             let text = format!("{collection} {text} has {dot:?}, which the server never wrote");
             return Err(Failure::new("foreign value", text));

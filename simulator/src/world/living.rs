@@ -6,13 +6,13 @@
 //! nobody asks for anything, and soon all must agree.
 
 use bigpeer_core::log::transaction::{Op, Origin, Transaction};
-use bigpeer_core::node::{Outcome, Request};
+use bigpeer_core::node::{Node, Outcome, Rack, Request};
 
 use super::clock::{MS, SECOND};
 use super::final_phase::Phase;
-use super::process::{ProcessId, SERVER};
+use super::process::{Process, ProcessId, SERVER};
 use super::{Asker, Event, World};
-use crate::check::Failure;
+use crate::check::{Failure, nobody_wrote_as};
 use crate::workload::client;
 use crate::workload::documents::{GROUPS, KEPT};
 
@@ -150,8 +150,8 @@ impl World {
             return;
         }
         let Ok(transaction) = Transaction::decode(record) else { return };
-        if is_own {
-            self.note_issued(&transaction);
+        if is_own && let Err(failure) = self.judge_authors(&transaction) {
+            return self.fail(failure);
         }
         if !matches!(self.phase, Phase::Living(_)) {
             return;
@@ -165,10 +165,15 @@ impl World {
 }
 
 impl World {
-    /// Notes at which times the server has authored.
-    fn note_issued(&mut self, transaction: &Transaction) {
+    /// Notes at which times the server has authored, and that nobody else says so.
+    fn judge_authors(&mut self, transaction: &Transaction) -> Result<(), Failure> {
         if transaction.origin != Origin::Http {
-            return;
+            let Process { running: Some(running), partitions, .. } = &self.processes[SERVER] else {
+                return Ok(());
+            };
+            let present: Vec<_> =
+                running.racks.iter().flat_map(Rack::nodes).map(Node::actor).collect();
+            return nobody_wrote_as(&present, *partitions, &self.issued, transaction);
         }
         for op in &transaction.ops {
             let Op::Merge { delta, .. } = op else { continue };
@@ -177,6 +182,7 @@ impl World {
                 *issued = dot.hlc.max(*issued);
             }
         }
+        Ok(())
     }
 }
 
