@@ -119,7 +119,7 @@ impl Mailboxes {
         self.control.pop()
     }
 
-    /// Hands mail that waits to `take`, of each sender at most [`MAIL_OF_TURN_MAX`]: whoever sends as fast as this
+    /// Hands mail that waits to `take`, of each sender at most `MAIL_OF_TURN_MAX`: whoever sends as fast as this
     /// thread reads does not keep it from everything else.
     pub fn drain(&mut self, mut take: impl FnMut(Mail)) {
         for inbox in &mut self.inboxes {

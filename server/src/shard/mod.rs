@@ -1,5 +1,5 @@
 //! One thread's share of the server: its nodes ([`Rack`]) joined with its connections, and on the first thread
-//! the log. One more thread has connections and no nodes: the admin door's ([`door`]). No I/O: a driver hands in bytes, mail and completions, and carries out [`ShardOutput`]s.
+//! the log. One more thread has connections and no nodes: the admin door's (`door`). No I/O: a driver hands in bytes, mail and completions, and carries out [`ShardOutput`]s.
 //!
 //! A driver's turn:
 //!
