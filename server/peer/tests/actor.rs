@@ -4,14 +4,13 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::BufRead;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use bigpeer_core::ident::Actor;
 use bigpeer_core::log::transaction::{Op, Transaction};
 use bigpeer_peer::{Object, Peer, PeerConfig};
-use harness::{APP, Scratch, TestServer, rows};
+use harness::{APP, Scratch, TestServer, kill_a_writer, rows, writer_dir};
 
 /// One group of records in the log.
 struct Group {
@@ -141,41 +140,23 @@ fn a_directory_that_was_put_back_writes_as_another_actor() {
     assert_eq!(authors(scratch.path()).len(), 2);
 }
 
-/// Run by the test below in a process of its own.
-#[test]
-#[ignore = "a part of another test"]
-fn child_that_writes_until_it_is_killed() {
-    let Ok(dir) = std::env::var("BIGPEER_TEST_DIR") else { return };
-    let peer = Peer::open(PeerConfig::offline(dir, APP)).expect("it opens");
-    for n in 0.. {
-        rows(
-            &peer,
-            &format!(
-                "INSERT INTO cars DOCUMENTS ({{'_id': 1, 'n': {n}}}) ON ID CONFLICT DO UPDATE"
-            ),
-        );
-        eprintln!("written {n}");
-    }
-}
-
 #[test]
 fn kill_9_leaves_the_actor_as_it_is() {
+    if let Some(dir) = writer_dir() {
+        let peer = Peer::open(PeerConfig::offline(dir, APP)).expect("it opens");
+        for n in 0.. {
+            let document = format!("{{'_id': 1, 'n': {n}}}");
+            rows(
+                &peer,
+                &format!("INSERT INTO cars DOCUMENTS ({document}) ON ID CONFLICT DO UPDATE"),
+            );
+            eprintln!("written {n}");
+        }
+    }
     let scratch = Scratch::new();
     for _ in 0..5 {
-        let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "child_that_writes_until_it_is_killed", "--ignored", "--nocapture"])
-            .env("BIGPEER_TEST_DIR", scratch.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = child.stderr.take().expect("it is piped");
-        for line in std::io::BufReader::new(output).lines() {
-            if line.expect("text") == "written 7" {
-                child.kill().expect("it runs");
-            }
-        }
-        child.wait().expect("it has ended");
+        let test = "kill_9_leaves_the_actor_as_it_is";
+        kill_a_writer(test, scratch.path(), |line| line == "written 7");
     }
     let groups = groups(scratch.path());
     assert!(groups.len() >= 5 * 8, "{} groups", groups.len());

@@ -2,15 +2,13 @@
 
 mod harness;
 
-use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
 
 use bigpeer_core::node::ErrorKind;
 use bigpeer_peer::{Object, Peer, PeerConfig, PeerError, SyncState, Txn, Value};
-use harness::{APP, PATIENCE, Scratch, await_status, other_app, rows};
+use harness::{APP, PATIENCE, Scratch, await_status, kill_a_writer, other_app, rows, writer_dir};
 
 #[test]
 fn what_was_written_is_there_after_the_next_opening() {
@@ -188,42 +186,23 @@ fn a_callback_that_panics_is_not_called_again() {
     assert_eq!(calls.load(Ordering::Relaxed), 1);
 }
 
-/// Run by the test below in a process of its own.
-#[test]
-#[ignore = "a part of another test"]
-fn child_that_writes_until_it_is_killed() {
-    let Ok(dir) = std::env::var("BIGPEER_TEST_DIR") else { return };
-    let peer = Peer::open(PeerConfig::offline(dir, APP)).expect("it opens");
-    for id in 0..1_000_000 {
-        rows(&peer, &format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}}})"));
-        eprintln!("written {id}");
-    }
-}
-
 #[test]
 fn what_was_acknowledged_survives_kill_9() {
-    use std::io::BufRead;
-
+    if let Some(dir) = writer_dir() {
+        let peer = Peer::open(PeerConfig::offline(dir, APP)).expect("it opens");
+        for id in 0.. {
+            rows(&peer, &format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}}})"));
+            eprintln!("written {id}");
+        }
+    }
     let scratch = Scratch::new();
     let mut acknowledged = 0;
     for round in 1..=3 {
-        let mut child = Command::new(std::env::current_exe().expect("this test"))
-            .args(["--exact", "child_that_writes_until_it_is_killed", "--ignored", "--nocapture"])
-            .env("BIGPEER_TEST_DIR", scratch.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("it starts");
-        let output = child.stderr.take().expect("it is piped");
-        for line in std::io::BufReader::new(output).lines() {
-            let line = line.expect("text");
-            let Some(id) = line.strip_prefix("written ") else { continue };
+        kill_a_writer("what_was_acknowledged_survives_kill_9", scratch.path(), |line| {
+            let Some(id) = line.strip_prefix("written ") else { return false };
             acknowledged = id.parse::<u64>().expect("a number") + 1;
-            if acknowledged == 20 * round {
-                child.kill().expect("it runs");
-            }
-        }
-        child.wait().expect("it has ended");
+            acknowledged == 20 * round
+        });
         let peer = scratch.offline();
         let all = peer.execute("SELECT * FROM cars ORDER BY _id", Object::new()).expect("it reads");
         let count = all.items.len() as u64;
@@ -231,7 +210,6 @@ fn what_was_acknowledged_survives_kill_9() {
         assert!(count >= acknowledged && count <= acknowledged + 1, "{count}, {acknowledged}");
         rows(&peer, "DELETE FROM cars");
         drop(peer);
-        std::thread::sleep(Duration::from_millis(1));
     }
 }
 

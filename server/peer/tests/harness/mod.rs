@@ -4,9 +4,10 @@
 mod engine;
 
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -384,3 +385,30 @@ pub(crate) fn await_status(
 pub(crate) fn other_app() -> AppId {
     AppId("00000000-0000-0000-0000-0000000000ff".parse().expect("a UUID"))
 }
+
+/// In the process that [`kill_a_writer`] starts: the directory to write to.
+pub(crate) fn writer_dir() -> Option<PathBuf> {
+    std::env::var_os(WRITER_DIR).map(PathBuf::from)
+}
+
+/// Runs the test of this name again, in a process of its own that finds [`writer_dir`] and tells each write by a line
+/// of its standard error, and kills that process with the first line that `is_last`.
+pub(crate) fn kill_a_writer(test: &str, dir: &Path, mut is_last: impl FnMut(&str) -> bool) {
+    let mut child = Command::new(std::env::current_exe().expect("this test"))
+        .args(["--exact", test, "--nocapture"])
+        .env(WRITER_DIR, dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let output = child.stderr.take().expect("it is piped");
+    for line in BufReader::new(output).lines() {
+        if is_last(&line.expect("text")) {
+            child.kill().expect("it runs");
+        }
+    }
+    let status = child.wait().expect("it has ended");
+    assert_eq!(status.code(), None, "it writes until it is killed: {status}");
+}
+
+const WRITER_DIR: &str = "BIGPEER_TEST_WRITER_DIR";
