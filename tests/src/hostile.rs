@@ -4,6 +4,7 @@
 //! `tests/run hostile` runs them in full, on all drivers. A theme asserts counts in both; times are printed.
 
 use std::fmt;
+use std::sync::{Condvar, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::suite::{DRIVERS_DEFAULT, Driver, drivers};
@@ -39,6 +40,49 @@ pub fn hostile_drivers() -> Vec<Driver> {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the epoch is past");
     let day = since.as_secs() / SECONDS_PER_DAY;
     vec![all[(day % all.len() as u64) as usize]]
+}
+
+/// The end of an enemy, told once: by the test, or by a claim of it that did not hold.
+#[derive(Debug, Default)]
+pub struct Stop {
+    is_told: Mutex<bool>,
+    told: Condvar,
+}
+
+impl Stop {
+    /// True once the end was told.
+    ///
+    /// # Panics
+    ///
+    /// When another holder of the lock has panicked; none can.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        *self.is_told.lock().expect("no holder of this lock panics")
+    }
+
+    /// Waits for the end, for at most so long: the pace of an enemy. True once the end was told.
+    ///
+    /// # Panics
+    ///
+    /// As [`is_told`](Self::is_told).
+    pub fn comes_within(&self, pause: Duration) -> bool {
+        let guard = self.is_told.lock().expect("no holder of this lock panics");
+        let waited = self.told.wait_timeout_while(guard, pause, |is_told| !*is_told);
+        *waited.expect("no holder of this lock panics").0
+    }
+
+    /// Tells the end when the guard is dropped.
+    #[must_use]
+    pub fn when_dropped(&self) -> impl Drop {
+        struct Teller<'a>(&'a Stop);
+        impl Drop for Teller<'_> {
+            fn drop(&mut self) {
+                *self.0.is_told.lock().expect("no holder of this lock panics") = true;
+                self.0.told.notify_all();
+            }
+        }
+        Teller(self)
+    }
 }
 
 /// The times that honest requests took beside an enemy, or without one.

@@ -1,10 +1,10 @@
 //! Connections take every descriptor that they can get: whoever was connected before goes on writing.
 
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use bigpeer_tests::hostile::{flood_time, sized};
+use bigpeer_tests::hostile::{Stop, flood_time, sized};
 use bigpeer_tests::hostile_suite;
 use bigpeer_tests::server::{Client, Options};
 use bigpeer_tests::suite::Driver;
@@ -36,11 +36,11 @@ fn writes_go_on_while_connections_take_every_descriptor(driver: Driver) {
         let mut server = options.descriptors(descriptors).start();
         let mut client = server.client();
         write(&mut client, 0);
-        let (is_over, opened) = (AtomicBool::new(false), AtomicU64::new(0));
+        let (stop, opened) = (Stop::default(), AtomicU64::new(0));
         let writes = std::thread::scope(|scope| {
-            scope.spawn(|| flood(server.address(), &is_over, &opened));
+            scope.spawn(|| flood(server.address(), &stop, &opened));
             // Also where a write fails: the scope waits for the flood.
-            let _end = AtEnd(&is_over);
+            let _stop = stop.when_dropped();
             write_over_switches(&mut client)
         });
         let opened = opened.into_inner();
@@ -48,15 +48,6 @@ fn writes_go_on_while_connections_take_every_descriptor(driver: Driver) {
         assert!(opened > descriptors, "{opened} connections are no flood");
         drop(client);
         assert!(server.terminate().0.success());
-    }
-}
-
-/// Ends the flood when it is dropped.
-struct AtEnd<'a>(&'a AtomicBool);
-
-impl Drop for AtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -82,9 +73,9 @@ fn write(client: &mut Client, number: u64) {
 }
 
 /// Opens connections as fast as is said, and keeps the newest of them.
-fn flood(address: SocketAddr, is_over: &AtomicBool, opened: &AtomicU64) {
+fn flood(address: SocketAddr, stop: &Stop, opened: &AtomicU64) {
     let mut open = std::collections::VecDeque::new();
-    while !is_over.load(Ordering::Relaxed) {
+    while !stop.comes_within(FLOOD_PAUSE) {
         if let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_secs(1)) {
             opened.fetch_add(1, Ordering::Relaxed);
             open.push_back(stream);
@@ -92,6 +83,5 @@ fn flood(address: SocketAddr, is_over: &AtomicBool, opened: &AtomicU64) {
         if open.len() > FLOOD_OPEN {
             open.pop_front();
         }
-        std::thread::sleep(FLOOD_PAUSE);
     }
 }

@@ -4,10 +4,10 @@
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bigpeer_tests::hostile::{Waits, flood_time, sized};
+use bigpeer_tests::hostile::{Stop, Waits, flood_time, sized};
 use bigpeer_tests::hostile_suite;
 use bigpeer_tests::http::{Connection, is_hang_up, request};
 use bigpeer_tests::scratch::Scratch;
@@ -38,6 +38,9 @@ const KEPT_MIB_MAX: u64 = 24;
 /// What all unfinished input may take: the server's `INPUT_BYTES_MAX`, and as much again that the allocator keeps of
 /// bodies given up while others come.
 const INPUT_MIB_MAX: u64 = 2 * 128;
+
+/// Between two looks at the memory of the server.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
 
 /// Between two pieces of a slow sender: its rate is what makes it an enemy.
 const SENDERS_PAUSE: Duration = Duration::from_millis(100);
@@ -87,21 +90,20 @@ impl Setting {
     }
 
     /// Reads without and beside an enemy, and prints both; the enemy runs until it is told to stop.
-    fn beside(&self, driver: Driver, what: &str, enemy: impl Fn(&AtomicBool) + Sync) -> u64 {
+    fn beside(&self, driver: Driver, what: &str, enemy: impl Fn(&Stop) + Sync) -> u64 {
         let mut client = self.server.client();
         let quiet = Self::read_for(&mut client, flood_time() / 2);
         let before = self.resident_mib();
-        let (stop, most) = (AtomicBool::new(false), AtomicUsize::new(0));
+        let (stop, most) = (Stop::default(), AtomicUsize::new(0));
         let beside = std::thread::scope(|scope| {
             scope.spawn(|| enemy(&stop));
             scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.comes_within(LOOK_PAUSE) {
                     most.fetch_max(self.resident_mib() as usize, Ordering::Relaxed);
-                    std::thread::sleep(Duration::from_millis(20));
                 }
             });
             // The enemy also stops when a read fails.
-            let _stop = SetWhenDropped(&stop);
+            let _stop = stop.when_dropped();
             Self::read_for(&mut client, flood_time())
         });
         let most = most.load(Ordering::Relaxed) as u64;
@@ -131,14 +133,6 @@ impl Setting {
     }
 }
 
-struct SetWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for SetWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn bodies_of_strangers_are_refused_at_their_heads(driver: Driver) {
     const STRANGERS: usize = 150;
     const BODY_BYTES: usize = 8 << 20;
@@ -164,7 +158,7 @@ fn bodies_of_strangers_are_refused_at_their_heads(driver: Driver) {
     let grown = setting.beside(driver, "150 bodies of 8 MiB without a key", |stop| {
         let address = setting.server.address();
         let mut held: Vec<TcpStream> = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.comes_within(SENDERS_PAUSE) {
             held.retain_mut(|stream| {
                 let sent = stream.write_all(&[b' '; 16 * 1024]);
                 if sent.is_err() {
@@ -177,7 +171,6 @@ fn bodies_of_strangers_are_refused_at_their_heads(driver: Driver) {
                 let _ = stream.write_all(&head);
                 held.push(stream);
             }
-            std::thread::sleep(SENDERS_PAUSE);
         }
     });
     let refused = refused.load(Ordering::Relaxed);
@@ -204,7 +197,7 @@ fn slow_bodies_of_clients_share_one_bound_and_honest_ones_are_answered(driver: D
                 (stream, 0)
             })
             .collect();
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.comes_within(SENDERS_PAUSE / 10) {
             streams.retain_mut(|(stream, sent)| {
                 // One byte of each body never comes.
                 let left = (BODY_BYTES - 1 - *sent).min(piece.len());
@@ -218,7 +211,6 @@ fn slow_bodies_of_clients_share_one_bound_and_honest_ones_are_answered(driver: D
                 }
                 true
             });
-            std::thread::sleep(SENDERS_PAUSE / 10);
         }
         for (mut stream, _) in streams {
             stream.set_read_timeout(Some(Duration::from_millis(100))).expect("a socket");
@@ -247,7 +239,7 @@ fn frames_before_the_preamble_hold_8_kib(driver: Driver) {
     let closed = AtomicUsize::new(0);
     let grown = setting.beside(driver, "150 frames of 8 MiB before a preamble", |stop| {
         let mut held: Vec<TcpStream> = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.comes_within(SENDERS_PAUSE) {
             held.retain_mut(|stream| {
                 let sent = stream.write_all(&[b'{'; 16 * 1024]);
                 if sent.is_err() {
@@ -260,7 +252,6 @@ fn frames_before_the_preamble_hold_8_kib(driver: Driver) {
                 let _ = stream.write_all(&FRAME_BYTES.to_le_bytes());
                 held.push(stream);
             }
-            std::thread::sleep(SENDERS_PAUSE);
         }
     });
     let closed = closed.load(Ordering::Relaxed);
@@ -310,7 +301,7 @@ fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
     let (opened, looks) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let grown = setting.beside(driver, "connections without a word", |stop| {
         let mut held = Vec::new();
-        while !stop.load(Ordering::Relaxed) {
+        while !stop.is_told() {
             match TcpStream::connect(setting.server.address()) {
                 Ok(stream) => {
                     opened.fetch_add(1, Ordering::Relaxed);

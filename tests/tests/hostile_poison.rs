@@ -3,10 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bigpeer_tests::hostile::{Waits, flood_time, sized};
+use bigpeer_tests::hostile::{Stop, Waits, flood_time, sized};
 use bigpeer_tests::hostile_suite;
 use bigpeer_tests::http::{Connection, request};
 use bigpeer_tests::scratch::Scratch;
@@ -150,14 +149,6 @@ fn poisons() -> Vec<Poison> {
     ]
 }
 
-struct SetWhenDropped<'a>(&'a AtomicBool);
-
-impl Drop for SetWhenDropped<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
 fn read_one(client: &mut Client) {
     let rows = client.select("SELECT * FROM cars WHERE _id = 'kept'", &json!({}));
     assert_eq!(rows.len(), 1);
@@ -194,10 +185,10 @@ fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 3] {
 /// Every status that a poison ended with, how often, and the longest that it took.
 type Ends = Mutex<BTreeMap<&'static str, (BTreeMap<u16, usize>, Duration)>>;
 
-fn poison(setting: &Setting, poisons: &[Poison], first: usize, stop: &AtomicBool, ends: &Ends) {
+fn poison(setting: &Setting, poisons: &[Poison], first: usize, stop: &Stop, ends: &Ends) {
     let mut client = setting.server.client();
     for (name, body) in poisons.iter().cycle().skip(first) {
-        if stop.load(Ordering::Relaxed) {
+        if stop.is_told() {
             return;
         }
         let begun = Instant::now();
@@ -223,7 +214,7 @@ fn point_reads_and_health_are_answered_beside_poison_and_every_poison_ends(drive
     for (what, waits) in observe(&setting, flood_time() / 2) {
         eprintln!("{driver}, quiet: {what}: {waits}");
     }
-    let (stop, ends) = (AtomicBool::new(false), Ends::default());
+    let (stop, ends) = (Stop::default(), Ends::default());
     let beside = std::thread::scope(|scope| {
         for poisoner in 0..POISONERS {
             let (setting, poisons, stop, ends) = (&setting, &poisons, &stop, &ends);
@@ -231,7 +222,7 @@ fn point_reads_and_health_are_answered_beside_poison_and_every_poison_ends(drive
             scope.spawn(move || poison(setting, poisons, first, stop, ends));
         }
         // Poison also ends when a claim does not hold.
-        let _stop = SetWhenDropped(&stop);
+        let _stop = stop.when_dropped();
         observe(&setting, flood_time())
     });
     for (what, waits) in beside {
