@@ -31,7 +31,7 @@ pub enum DiskCommand {
         file: FileName,
         /// Its length in bytes.
         len_bytes: u64,
-        /// What the volume must have free beside the file: with less, the command fails with `Full`.
+        /// Free space that the volume must have beside the file: with less, the command fails with `Full`.
         keep_free_bytes: u64,
     },
     /// Write at an offset. Answered by `Done`.

@@ -73,27 +73,27 @@ pub enum Plant {
     RetainedWhenFull,
     /// A log whose boot table finds no space is not opened.
     FullVolumeNotOpened,
-    /// What the disk refuses for the moment ends the log.
+    /// A command that the disk refuses for the moment ends the log.
     PassingErrorFatal,
     /// After a sync that found no space, what it had covered is not written again.
     RefusedSyncTrusted,
-    /// What was touched is sent to a peer whether or not it may read it.
+    /// Touched documents are sent to a peer whether or not it may read them.
     ReadRuleIgnoredInNews,
     /// Documents are offered to a peer whether or not it may read them.
     ReadRuleIgnoredInOffers,
-    /// What a peer holds is answered from documents that it may not read.
+    /// A peer's offer is compared with documents that it may not read.
     ReadRuleIgnoredInAnswers,
-    /// What a peer may know of a document is answered to its update though it may not read it.
+    /// An update is answered with the state of a document that its sender may not read.
     ReadRuleIgnoredInVerdicts,
     /// A document is asked for that a peer says has left, though the peer may not read it.
     ReadRuleIgnoredInLeft,
     /// A deletion with which a peer answers is merged, whatever the peer may write.
     AcknowledgementBelieved,
-    /// What a peer says that we wrote is believed, beyond what we did.
+    /// A peer is believed that we wrote more than we did.
     OwnEntryBelieved,
     /// Items of any size are taken, and merged into documents of any size.
     SizeUnjudged,
-    /// What a peer refused for its clock is not offered again by itself.
+    /// A document that a peer refused for its clock is not offered again by itself.
     ParkedForgotten,
     /// A group is read no further than an update aims at, and not given out before it is as large as one may be.
     PulledToTargetAlone,

@@ -118,7 +118,8 @@ struct Worker {
     open: Arc<Mutex<Open>>,
 }
 
-/// What is kept open. A file follows its renames: the thread that makes a segment so hands it to the one that writes.
+/// Files that are kept open. One follows its renames: so the thread that makes a segment hands it to the one that
+/// writes.
 #[derive(Debug, Default)]
 struct Open {
     files: BTreeMap<FileName, Arc<File>>,

@@ -38,7 +38,7 @@ impl Phase {
     }
 }
 
-/// What a server can do at present, as `/health/ready` and the metric `state` name it.
+/// The ability of a server at present, as `/health/ready` and the metric `state` name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// The log is being read.
@@ -54,7 +54,7 @@ pub enum State {
 }
 
 impl State {
-    /// All of them.
+    /// Every state, in the order of the metric.
     pub const ALL: [Self; 5] =
         [Self::Starting, Self::Ready, Self::ReadOnly, Self::Stopping, Self::Failed];
 
@@ -74,11 +74,11 @@ impl State {
 /// Why a server is in its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reason {
-    /// For programs.
+    /// The name for programs.
     pub code: &'static str,
     /// Since when it holds.
     pub since: WallMs,
-    /// For people.
+    /// The text for people.
     pub text: String,
 }
 
@@ -263,7 +263,7 @@ impl Shared {
         *self.read_only() = reason;
     }
 
-    /// What the server can do, and why no more.
+    /// The state of the server, and the reason where it can do less than everything.
     #[must_use]
     pub fn state(&self) -> (State, Option<Reason>) {
         let state = match self.phase() {

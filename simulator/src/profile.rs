@@ -1,4 +1,4 @@
-//! What the credentials of a run may do: permission profiles, as data and as a model that knows no code of the core.
+//! Permission profiles of a run's credentials, as data and as a model that knows no code of the core.
 
 /// The rights of one credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,7 +18,7 @@ pub(crate) enum Profile {
 }
 
 impl Profile {
-    /// All of them.
+    /// Every profile that is drawn.
     pub(crate) const ALL: [Self; 6] = [
         Self::Everything,
         Self::NoSecrets,
@@ -95,7 +95,7 @@ impl Profile {
 #[derive(Clone, Debug)]
 pub(crate) struct Rights {
     pub(crate) now: Profile,
-    /// What it was before, oldest first.
+    /// The profiles before it, oldest first.
     former: Vec<Profile>,
     /// Until when the former ones may still be in force.
     until_ns: u64,
@@ -123,7 +123,7 @@ impl Rights {
         now_ns < self.until_ns
     }
 
-    /// What it was made with.
+    /// The profile that it was made with.
     pub(crate) fn first(&self) -> Profile {
         self.former.first().copied().unwrap_or(self.now)
     }

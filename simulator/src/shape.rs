@@ -7,7 +7,7 @@ use bigpeer_core::rng::Rng;
 use crate::profile::Profile;
 use crate::world::clock::SECOND;
 
-/// Who there is.
+/// The members of a world, and how they are made.
 #[derive(Clone, Debug)]
 pub(crate) struct Shape {
     /// Partitions of the server's directory.
@@ -44,7 +44,7 @@ impl Rarities {
     }
 }
 
-/// One device.
+/// The shape of one device.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeviceShape {
     pub(crate) partitions: u16,

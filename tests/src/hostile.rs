@@ -88,7 +88,7 @@ impl Stop {
 /// The times that honest requests took beside an enemy, or without one.
 #[derive(Debug, Default)]
 pub struct Waits {
-    /// Each answered request.
+    /// The time of each answered request.
     sorted: Vec<Duration>,
 }
 

@@ -45,7 +45,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers.
+    /// The error of the system.
     pub fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&address, SILENCE_MAX)?;
         stream.set_read_timeout(Some(SILENCE_MAX))?;
@@ -58,7 +58,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers.
+    /// The error of the system.
     pub fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stream.write_all(bytes)
     }
@@ -67,7 +67,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers.
+    /// The error of the system.
     pub fn shut_down(&self) -> io::Result<()> {
         self.stream.shutdown(Shutdown::Write)
     }
@@ -76,7 +76,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers, or `UnexpectedEof` when the server hung up first.
+    /// The error of the system, or `UnexpectedEof` when the server hung up first.
     pub fn exchange(&mut self, request: &[u8]) -> io::Result<Answer> {
         self.send(request)?;
         self.receive()
@@ -86,7 +86,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers, `UnexpectedEof` when the server hung up first, `InvalidData` when the bytes are
+    /// The error of the system, `UnexpectedEof` when the server hung up first, `InvalidData` when the bytes are
     /// no answer.
     pub fn receive(&mut self) -> io::Result<Answer> {
         let head = self.take_through(b"\r\n\r\n")?;
@@ -131,7 +131,7 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// What the system answers. A reset is a close.
+    /// The error of the system. A reset is a close.
     pub fn is_closed_in_silence(&mut self) -> io::Result<bool> {
         loop {
             match self.fill() {

@@ -159,7 +159,7 @@ fn ask_live(connection: &mut Connection) {
     assert_eq!(answer.status, 200);
 }
 
-/// What the honest were answered in such a time, and how long it took.
+/// Asks as the honest do for so long; the waits of each kind.
 fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 3] {
     let server = &setting.server;
     std::thread::scope(|scope| {

@@ -24,7 +24,7 @@ hostile_suite!(
 /// Documents that are written again and again.
 const DOCUMENTS: u64 = 64;
 
-/// Bytes of each.
+/// The text of each, in bytes.
 const TEXT_BYTES: u64 = 60_000;
 
 /// How many times its size is written to a volume.

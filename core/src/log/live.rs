@@ -61,9 +61,9 @@ pub(crate) struct Live {
     writer: Writer,
     shelf: Shelf,
     replay: Option<Replay>,
-    /// What must be done to the log that was found before anything is written.
+    /// Changes to the log that was found, which come before anything is written.
     mend: Option<Mend>,
-    /// What to tell once this boot's table is durable, or cannot be for the moment.
+    /// The opened log, to be told once this boot's table is durable, or cannot be for the moment.
     opening: Option<Box<LogOpened>>,
     /// This boot's table is durable. Without it nothing is appended.
     has_boot: bool,
@@ -307,7 +307,7 @@ impl Live {
         Ok(())
     }
 
-    /// What the volume lacks for what was to be written last.
+    /// The lack that the last write met.
     fn lack(&self) -> Option<Lack> {
         self.mend.as_ref().and_then(Mend::lack).or(self.writer.lack())
     }

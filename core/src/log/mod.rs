@@ -72,16 +72,16 @@ const VOLUME_SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// A restored log goes on this far behind its old end, so that positions that were lost are never used twice.
 pub const RESTORE_GAP: u64 = 1 << 32;
 
-/// What the disk refused for want of space, or because it takes no writes, is tried again this much later.
+/// The pause before a command is tried again that the disk refused for want of space, or because it takes no writes.
 const FULL_RETRY: Duration = Duration::from_secs(1);
 
-/// What the disk could not begin is begun again this much later.
+/// The pause before a command is given again that the disk could not begin.
 const AGAIN_RETRY: Duration = Duration::from_millis(10);
 
-/// What a volume lacks that takes no writes for the time being.
+/// The reason why a volume takes no writes for the time being.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lack {
-    /// Space.
+    /// It has no space for them.
     Space,
     /// The leave to write: it is mounted read-only.
     Leave,
@@ -112,7 +112,7 @@ pub struct LogConfig {
     /// Segments below the trim point stay while all segments together are no more than this, and the disk has space
     /// for another one.
     pub retain_bytes: u64,
-    /// What a new segment leaves free on the volume, until [`Log::keep_free`] says otherwise: room for a checkpoint.
+    /// Space that a new segment leaves free, until [`Log::keep_free`] says otherwise: room for a checkpoint.
     pub keep_free_bytes: u64,
     /// The most bytes that may wait for the disk; beyond it appends are refused as `Busy`.
     pub pending_bytes_max: u64,

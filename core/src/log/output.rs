@@ -254,7 +254,7 @@ pub struct LogFill {
     pub disk_full: bool,
     /// True while the volume takes no writes at all.
     pub read_only: bool,
-    /// What a new segment for usual records leaves free on the volume, in bytes.
+    /// Space that a new segment for usual records leaves free on the volume, in bytes.
     pub reserve_bytes: u64,
     /// How long the last sync took.
     pub sync_time: Duration,

@@ -18,7 +18,7 @@ use crate::time::Instant;
 pub(crate) struct Shelf {
     segment_bytes: u64,
     retain_bytes: u64,
-    /// What the next checkpoint, which will let segments go, needs of the volume: see [`Need::keep_free_bytes`].
+    /// Room that the next checkpoint, which will let segments go, needs of the volume: see [`Need::keep_free_bytes`].
     keep_free_bytes: u64,
     /// Oldest first.
     sealed: VecDeque<Segment>,
@@ -42,10 +42,10 @@ pub(crate) struct Shelf {
 /// deleted; one is for what makes room. The rest is for documents that take more room there than in the log.
 const SEGMENTS_FREE: u64 = 6;
 
-/// What a spare segment is for.
+/// The records that a spare segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
-    /// Anything.
+    /// Records of any kind.
     Usual,
     /// Records that remove something, and with the next checkpoint make room.
     Freeing,
@@ -54,7 +54,7 @@ pub(crate) enum Need {
 }
 
 impl Need {
-    /// What a segment leaves free on the volume beside itself, where a checkpoint may take `room_bytes`. A usual one
+    /// Space that a segment leaves free beside itself, where a checkpoint may take `room_bytes`. A usual one
     /// leaves the room of the checkpoint that follows when it and the one before it are full, and space for one
     /// freeing segment; that one leaves the room of a checkpoint.
     const fn keep_free_bytes(self, room_bytes: u64, segment_bytes: u64) -> u64 {
@@ -163,7 +163,7 @@ impl Shelf {
         self.keep_free_bytes = bytes;
     }
 
-    /// What a usual segment leaves free.
+    /// Space that a usual segment leaves free.
     pub(crate) fn reserve_bytes(&self) -> u64 {
         Need::Usual.keep_free_bytes(self.keep_free_bytes, self.segment_bytes)
     }

@@ -465,7 +465,7 @@ impl Writer {
         self.sync.is_some() || self.groups.iter().any(|group| group.is_out)
     }
 
-    /// What the volume lacks for what was written into a segment: space, though it had promised it, or the leave.
+    /// The lack that a write into a segment met: space, though the volume had promised it, or the leave.
     pub(crate) fn lack(&self) -> Option<Lack> {
         self.stall.and_then(|stall| stall.lack)
     }

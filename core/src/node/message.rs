@@ -126,7 +126,7 @@ pub enum Body {
     /// The store was rolled back or cloned, or leaves a wrong time: the receiver authors under this epoch from here
     /// on. The sender has said so to the driver before.
     NewEpoch {
-        /// The epoch.
+        /// The epoch to author under.
         epoch: u64,
     },
     /// From a session's node to an owner of documents.

@@ -168,20 +168,20 @@ pub enum Input {
     },
     /// The client has taken this much of what was replied.
     Drained {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
         /// How much.
         bytes: u64,
     },
     /// The client is gone, or wants no more.
     Cancel {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
     },
     /// The client has closed its side of the connection, and is most likely gone. A read ends with an error; a
     /// mutation goes on and is answered.
     ClientClosed {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
     },
     /// Every position up to `upto` is durable; these records concern this node.
@@ -222,7 +222,7 @@ pub enum Input {
 pub enum Output {
     /// Answer a client.
     Reply {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
         /// The answer, or a part of it.
         reply: Reply,
@@ -312,7 +312,7 @@ pub struct Node {
     links: Vec<Link>,
     rng: Rng,
     last_now: Now,
-    /// What statements have taken of this moment's work, turns that they sat out included, and what they may.
+    /// Work that statements have taken of this moment, turns that they sat out included, and the most they may.
     spent: Fuel,
     allowance: Fuel,
     /// The work itself, since it was last asked for.
@@ -437,7 +437,7 @@ impl Node {
         (self.spent, self.allowance) = (0, allowance);
     }
 
-    /// What statements have taken since the last [`Node::allow`], and the work that was done for it.
+    /// Takes what statements were charged since the last [`Node::allow`], and the work that was done for it.
     pub(crate) fn take_spent(&mut self) -> (Fuel, Fuel) {
         (std::mem::take(&mut self.spent), std::mem::take(&mut self.worked))
     }

@@ -37,7 +37,7 @@ pub(crate) struct MutateTask {
     prepare: Option<TxnId>,
     /// That record, or the one that this node will append: in its name the documents are held between turns.
     txn_id: TxnId,
-    /// What former turns have authored.
+    /// Documents that former turns have authored.
     begun: Option<Begun>,
     /// Work that no turn has paid for yet.
     spent: Fuel,
@@ -396,7 +396,7 @@ impl Mutation {
     }
 }
 
-/// What authoring one document costs beside its expressions and its bytes.
+/// The cost of authoring one document, beside its expressions and its bytes.
 const AUTHOR: Fuel = 5_000;
 
 /// What the mutation makes of one document: nothing, or a change and the state it leads to.

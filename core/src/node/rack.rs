@@ -50,19 +50,19 @@ pub enum RackInput {
     },
     /// See [`Input::Drained`].
     Drained {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
         /// How much.
         bytes: u64,
     },
     /// See [`Input::Cancel`].
     Cancel {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
     },
-    /// See [`Input::ClientClosed`].
+    /// The rack's form of [`Input::ClientClosed`].
     ClientClosed {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
     },
     /// The records from position `first` on are durable; then nothing up to `upto`.
@@ -124,7 +124,7 @@ pub enum RackInput {
 pub enum RackOutput {
     /// See [`Output::Reply`].
     Reply {
-        /// Which request.
+        /// The request of that client.
         request: RequestId,
         /// The answer, or a part of it.
         reply: Reply,
@@ -180,9 +180,9 @@ pub enum RackOutput {
         /// The next part of its snapshot, or its end.
         part: Option<Bytes>,
     },
-    /// See [`Output::NewEpoch`].
+    /// The rack's form of [`Output::NewEpoch`].
     NewEpoch {
-        /// The epoch.
+        /// The epoch to author under.
         epoch: u64,
     },
     /// A durable record or checkpoint cannot be read: the process must stop and say so.
@@ -197,7 +197,7 @@ pub enum RackOutput {
 /// The work that statements have done on a thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Work {
-    /// All of it.
+    /// The work since the start.
     pub total: Fuel,
     /// The most at one moment, between two looks at what else has happened.
     pub moment_max: Fuel,
@@ -308,7 +308,7 @@ impl Rack {
         self.nodes.iter().map(Node::newest_clock).max().unwrap_or_default()
     }
 
-    /// What statements have cost this thread.
+    /// The work that statements have been to this thread.
     #[must_use]
     pub const fn work(&self) -> Work {
         self.work

@@ -78,7 +78,7 @@ pub enum Ask {
     /// Everything of the app that was authored here up to this position is settled at a server: what EVICT asks
     /// for. Not answered.
     SettledThere(Txn),
-    /// What of this partition's documents a remote refuses has changed: what EVICT asks for as well. Not answered.
+    /// A remote refuses others of this partition's documents than before: EVICT asks for that as well. Not answered.
     Owed(OwedNews),
     /// What is held, in key order behind `after`?
     Scan {

@@ -16,12 +16,12 @@ use crate::plant::{Plant, is_planted};
 use crate::store::DocKey;
 use crate::sync::{DocKey as SyncKey, RemoteRecord};
 
-/// What has changed about the documents of one partition that a remote refuses.
+/// Changes of which documents of one partition a remote refuses.
 #[derive(Clone, Debug)]
 pub struct OwedNews {
-    /// The remote.
+    /// The remote that refuses them.
     pub peer: PeerKey,
-    /// What was known of the remote before is void.
+    /// These are all: everything known of the remote before is void.
     pub is_whole: bool,
     /// Documents that it has refused.
     pub refused: Vec<SyncKey>,
@@ -31,7 +31,7 @@ pub struct OwedNews {
     pub has_unlisted: Option<bool>,
 }
 
-/// What remotes have refused of one partition's documents.
+/// Documents of one partition that remotes have refused.
 #[derive(Debug, Default)]
 pub(crate) struct Refusals {
     of_remotes: BTreeMap<(AppId, PeerKey), Refused>,
@@ -48,7 +48,7 @@ struct Refused {
 pub(crate) enum Refusal {
     /// It has refused none of the document's.
     None,
-    /// It has.
+    /// It has refused some of them.
     Certain,
     /// It has refused more documents than are named, and this may be one of those.
     Possible,
@@ -90,7 +90,7 @@ impl Node {
         self.tell_owed_news(id, &changes, Some(record.unlisted.is_some()), true);
     }
 
-    /// What is kept of a session's remote changes.
+    /// Tells the owners what a session's record says of their documents from now on.
     pub(crate) fn tell_owed(&mut self, id: SessionId, changes: &[RecordChange]) {
         let unlisted = changes.iter().rev().find_map(|change| match change {
             RecordChange::Unlisted(unlisted) => Some(unlisted.is_some()),

@@ -157,5 +157,5 @@ impl Node {
     }
 }
 
-/// What resuming a task costs, whatever it does.
+/// The cost of resuming a task, whatever it does.
 const RESUME: Fuel = 1_000;

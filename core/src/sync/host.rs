@@ -206,7 +206,7 @@ impl Owed {
     }
 }
 
-/// What [`RemoteRecord::unlisted`] becomes when one more document cannot be named that was refused under
+/// Notes in [`RemoteRecord::unlisted`] that one more document cannot be named which was refused under
 /// `write_permission`.
 pub(crate) fn add_unlisted(unlisted: &mut Option<u64>, write_permission: u64) {
     let is_same = unlisted.is_none_or(|former| former == write_permission);
@@ -353,7 +353,7 @@ pub enum HostCommand {
     Settle {
         /// Repeated in the answer.
         id: CommandId,
-        /// What became of them. A rejected document for which `owed` has no room is not named there: the host then
+        /// Each item with its end. A rejected document for which `owed` has no room is not named there: the host then
         /// marks the record by [`RemoteRecord::unlisted`], and drops nothing else.
         items: Vec<(DocKey, Final)>,
     },
@@ -363,7 +363,7 @@ pub enum HostCommand {
     KeepUnlisted {
         /// Repeated in the answer.
         id: CommandId,
-        /// As [`RemoteRecord::unlisted`].
+        /// The new value of [`RemoteRecord::unlisted`].
         unlisted: Option<u64>,
     },
 }

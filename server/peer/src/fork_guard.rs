@@ -42,7 +42,7 @@ use crate::directory::{DirectoryError, FILE_MODE, io_error};
 /// A file that nobody touches.
 pub(crate) const GUARD: &str = "guard";
 
-/// The record.
+/// The file of the record, in the directory.
 pub(crate) const ACTOR: &str = "actor";
 
 /// The machine, where the system names it.
@@ -64,7 +64,7 @@ pub(crate) struct ForkGuard {
     is_kept: bool,
 }
 
-/// What `DIR/actor` says.
+/// The content of `DIR/actor`.
 #[derive(Debug, PartialEq, Eq)]
 struct Record {
     epoch: u64,
@@ -167,8 +167,8 @@ fn read(dir: &Path) -> Option<Record> {
     Some(Record { epoch, guard, boot: BootId(boot), durable: Txn(durable) })
 }
 
-/// What the system says, as one hash. `None` where it does not tell one boot of the machine from another: there a guard
-/// never holds.
+/// The marks of the system, as one hash. `None` where it does not tell one boot of the machine from another: there a
+/// guard never holds.
 fn marks(dir: &Path) -> Option<String> {
     let guard: Metadata = fs::metadata(dir.join(GUARD)).ok()?;
     let log = fs::metadata(dir.join(LOG_DIR)).ok()?;
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
     use crate::testing::Scratch;
 
-    /// What a first start draws, and every later one.
+    /// The epochs that a first start draws, and every later one.
     const FIRST: u64 = 1;
     const DRAWN: u64 = 2;
 

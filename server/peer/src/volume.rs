@@ -5,7 +5,7 @@ use std::path::Path;
 /// The bytes of a file system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Volume {
-    /// All of them.
+    /// The size of the whole.
     pub(crate) size_bytes: u64,
     /// Those that this process may still take.
     pub(crate) free_bytes: u64,

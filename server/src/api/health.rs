@@ -1,4 +1,4 @@
-//! What `/health/live` and `/health/ready` say.
+//! The answers of `/health/live` and `/health/ready`.
 
 use std::time::Duration;
 

@@ -174,7 +174,7 @@ impl<T: Transport> Api<T> {
 }
 
 impl EnvelopeReader {
-    /// What went wrong, where an answer failed after its head: it is told behind the rows, and then the answer is cut.
+    /// The error of an answer that failed after its head: it is told behind the rows, and then the answer is cut.
     fn told(self) -> Option<Refusal> {
         let envelope = self.finish().ok()?;
         description(&envelope)?;

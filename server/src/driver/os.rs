@@ -275,7 +275,7 @@ pub fn pin_thread(index: usize) {
 /// The bytes of a file system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Volume {
-    /// All of them.
+    /// The size of the whole.
     pub size_bytes: u64,
     /// Those that this process may still take.
     pub free_bytes: u64,

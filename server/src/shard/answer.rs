@@ -32,7 +32,7 @@ pub(super) struct Pending {
     stream: Option<Stream>,
 }
 
-/// Who waits for an answer.
+/// The client that waits for an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Client {
     /// Nobody: the process asks for itself.
@@ -58,7 +58,7 @@ pub(super) enum Purpose {
     Bootstrap,
 }
 
-/// What an administrator's request comes to.
+/// The result of reading an administrator's request.
 #[derive(Debug)]
 pub(super) enum Administered {
     /// The answer is there.
@@ -72,14 +72,14 @@ pub(super) enum Administered {
 struct Stream {
     /// What the connection has not taken, each with the bytes of rows in it.
     queue: VecDeque<(Bytes, u64)>,
-    /// What follows the queue, once that is known.
+    /// The end that follows the queue, once it is known.
     end: Option<End>,
 }
 
 /// How an answer that has begun ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
-    /// It is whole.
+    /// The answer is whole.
     Whole,
     /// It failed. The status and some rows are gone already: what was told behind them is for those who read it, and
     /// for all others the answer lacks its end, and the connection is closed.

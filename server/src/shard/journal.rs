@@ -24,7 +24,7 @@ pub struct OpenLog {
     pub opened: Box<LogOpened>,
 }
 
-/// What bounds the log beside its configuration.
+/// Bounds of the log beside its configuration.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LogSizes {
     /// The size of the volume, where it is known.
@@ -106,7 +106,7 @@ const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that
 const VOLUME_READ_ONLY: &str = "the volume of the data directory is read-only: reads go on; mount it writable, and \
     writes are taken again by themselves";
 
-/// What the log lacks for writes, at present.
+/// The lack of the log that keeps it from writing at present.
 fn lack_of(fill: &LogFill) -> Option<Lack> {
     if fill.read_only { Some(Lack::Leave) } else { fill.disk_full.then_some(Lack::Space) }
 }

@@ -68,14 +68,14 @@ pub enum Mail {
     Ask {
         /// Names the question until its answer.
         question: u64,
-        /// What is asked.
+        /// The call to carry out.
         call: Box<AdminCall>,
     },
     /// The answer to the question of that name.
     Answer {
         /// As it was asked.
         question: u64,
-        /// What the administrator reads.
+        /// The response that the administrator reads.
         response: Box<Response>,
     },
     /// To the first thread: this thread has no connection any more and will take none.

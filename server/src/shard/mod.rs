@@ -56,7 +56,7 @@ use crate::slab::Slab;
 /// What a shard is told when it is made.
 #[derive(Clone, Debug)]
 pub struct ShardConfig {
-    /// Which thread, from zero. The one behind the last that has nodes is that of the admin door.
+    /// The number of the thread, from zero. The one behind the last that has nodes is that of the admin door.
     pub thread: u16,
     /// How many threads have nodes.
     pub threads: u16,

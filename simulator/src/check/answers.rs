@@ -1,4 +1,4 @@
-//! What an answer to a statement tells, and what an acknowledged statement must have reached.
+//! Judges of answers: what one to a statement tells, and what an acknowledged statement must have reached.
 
 use std::collections::BTreeSet;
 

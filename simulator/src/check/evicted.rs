@@ -1,4 +1,4 @@
-//! What the server has evicted: of an edit that a device holds, the server has either the edit or the eviction that
+//! Evictions at the server: of an edit that a device holds, the server has either the edit or the eviction that
 //! took it.
 
 use std::collections::BTreeMap;

@@ -94,9 +94,9 @@ pub(crate) struct Ledger {
     /// Deletions and evictions whose reach is not known.
     open_deletes: BTreeSet<OpId>,
     increments: BTreeSet<OpId>,
-    /// What deletions have seen.
+    /// The operations that each deletion has seen.
     seen: BTreeMap<OpId, dead::Seen>,
-    /// What places other than the server may write there.
+    /// The rights of places other than the server to write there.
     rights: BTreeMap<SiteId, (usize, Rights)>,
     writers: usize,
     sites: usize,
@@ -110,7 +110,7 @@ impl Ledger {
         self.sites
     }
 
-    /// What the server takes from a place; everything, unless it is said.
+    /// Sets what the server takes from a place; everything, unless it is said.
     pub(crate) fn set_rights(&mut self, site: SiteId, key: usize, rights: Rights) {
         self.rights.insert(site, (key, rights));
     }

@@ -51,7 +51,7 @@ impl fmt::Display for Failure {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Documents {
     documents: BTreeMap<(Arc<str>, DocId), Arc<Document>>,
-    /// What is kept of those that were evicted.
+    /// Eviction markers, by document.
     markers: BTreeMap<(Arc<str>, DocId), Vector>,
 }
 
@@ -113,7 +113,7 @@ impl Documents {
         Self { documents: BTreeMap::from([(key, document)]), ..Self::default() }
     }
 
-    /// What is kept of an evicted document, by the text of its id.
+    /// The marker of an evicted document, by the text of its id.
     pub(crate) fn marker(&self, id: &str) -> Option<&Vector> {
         self.markers.get(&key_of(id)?)
     }
@@ -168,7 +168,7 @@ pub(crate) fn converged(
     Ok(())
 }
 
-/// What the server evicts a device keeps, and so the device may have more than the server for good.
+/// True of documents that the server evicts and a device keeps: the device may have more than the server for good.
 fn is_evicted_on_server(collection: &str, id: &str) -> bool {
     collection == MISC && id.starts_with(['e', 'y'])
 }
@@ -187,7 +187,7 @@ pub(crate) fn no_edit_is_ahead(server: &Documents, wall_max: WallMs) -> Result<(
     Ok(())
 }
 
-/// What a device holds is what the server has, or its own.
+/// Judges that a device holds what the server has, or its own.
 fn check_device(
     number: usize,
     device: &Device,

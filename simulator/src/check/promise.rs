@@ -5,7 +5,7 @@ use bigpeer_core::ident::Dot;
 use super::{Documents, Failure, text_of};
 use crate::workload::device::{Device, Interest};
 
-/// What both sides held when a device asked whether they agree: by the time it hears yes, each has that of the
+/// The documents of both sides when a device asked whether they agree: by the time it hears yes, each has that of the
 /// other.
 #[derive(Debug)]
 pub(crate) struct Promise {

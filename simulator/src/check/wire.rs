@@ -1,4 +1,4 @@
-//! What a session tells a peer about documents, read from the frames of both sides.
+//! Facts about documents that a session tells a peer, read from the frames of both sides.
 //!
 //! Answers name documents by their place in what the other side has sent, so a judge must see both directions.
 
@@ -24,15 +24,15 @@ pub(crate) struct Wire {
 struct Groups {
     /// The device wants something else, and has not said so yet.
     is_subs_due: bool,
-    /// What the device wants in its newest Subs.
+    /// The interest in the device's newest Subs.
     wanted: u64,
     /// How often it has said so since the server last began by one.
     subs_waiting: u32,
-    /// What the server sends by.
+    /// The interest that the server sends by.
     started: u64,
     /// The update under way when it ends a group, and the position that it ends at.
     closing: Option<(u64, Txn)>,
-    /// What came without an order may be as new as this: a reconciliation's documents, and those that are asked for
+    /// The newest position that came without an order: a reconciliation's documents, and those that are asked for
     /// again, are told as they are when they are read.
     unordered_upto: Txn,
     is_reconciling: bool,
@@ -40,7 +40,7 @@ struct Groups {
     is_exceptional: bool,
 }
 
-/// What a frame makes of the transactions that the server sends a device.
+/// The effect of a frame on the transactions that the server sends a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wholeness {
     /// From now on the device may hold a part of one.
@@ -49,13 +49,13 @@ pub(crate) enum Wholeness {
     Whole,
 }
 
-/// What one side has said so far.
+/// The words of one side so far.
 #[derive(Debug, Default)]
 struct Half {
     /// Offered documents by part, round and batch, with what of them was asked for.
     offers: BTreeMap<(Part, u64, u64), Offered>,
     payload: Vec<u8>,
-    /// What the newest whole update says.
+    /// The items of the newest whole update.
     update: Vec<UpdateItem>,
 }
 
@@ -196,7 +196,7 @@ impl Half {
         None
     }
 
-    /// What the answer to a batch of ours tells: a vector, or, once it is complete, that both hold the same.
+    /// Facts that the answer to a batch of ours tells: a vector, or, once it is complete, that both hold the same.
     fn answered(&mut self, need: &Need) -> Vec<Told> {
         let Some(offered) = self.offers.get_mut(&(need.part, need.round, need.batch)) else {
             return Vec::new();
@@ -217,7 +217,7 @@ impl Half {
         all
     }
 
-    /// What the outcomes of our newest update tell, beside a refusal.
+    /// Facts that the outcomes of our newest update tell, beside a refusal.
     fn acknowledged(&self, ack: &Ack) -> Vec<Told> {
         let outcome = |(place, outcome): &(u32, Outcome)| {
             let item = self.update.get(*place as usize)?;

@@ -31,7 +31,7 @@ pub(crate) struct Client {
     rng: Rng,
     body: Vec<u8>,
     last_txn: u64,
-    /// What its key may do.
+    /// The rights of its key.
     profile: Profile,
 }
 
@@ -268,7 +268,7 @@ impl World {
         }
     }
 
-    /// What an eviction at the server took; of one without an answer nothing is known.
+    /// Notes what an eviction at the server took; of one without an answer nothing is known.
     fn note_evicted(&mut self, asked: &Asked, mutated: Option<&[String]>) {
         let is_here = self.ledger.site_of(asked.op) == SERVER_SITE;
         let Some(target) = asked.statement.target.as_ref().filter(|_| is_here) else { return };

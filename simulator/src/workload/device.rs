@@ -167,8 +167,8 @@ impl Device {
         vec![("SELECT * FROM misc".into(), Object::default()), (cars.into(), args)]
     }
 
-    /// What it shows the server: half of those that may do everything have the development token, whose rights
-    /// never change.
+    /// The credential that it shows the server: half of those that may do everything have the development token, whose
+    /// rights never change.
     pub(crate) fn token(&self) -> String {
         if self.has_own_key() { own_key(self.key).0 } else { "dev".into() }
     }
@@ -257,5 +257,5 @@ impl World {
     }
 }
 
-/// What ids that are asked for begin with.
+/// Beginnings of the ids that statements ask for.
 const PREFIXES: [&str; 3] = ["d1", "k", "d"];

@@ -73,7 +73,7 @@ impl Hostile {
         self.frames.push_back(greeting.into());
     }
 
-    /// What it says next.
+    /// The frame that it says next.
     pub(crate) fn poll_frame(&mut self) -> Option<Bytes> {
         self.frames.pop_front()
     }

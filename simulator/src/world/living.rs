@@ -16,7 +16,7 @@ use crate::check::{Failure, nobody_wrote_as};
 use crate::workload::client;
 use crate::workload::documents::{GROUPS, KEPT};
 
-/// What somebody does in a bout.
+/// One deed of somebody in a bout.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Act {
     /// The server inserts a document that nobody touches again: who misses it does so for good.
@@ -208,5 +208,5 @@ const TOGETHER: u32 = 5;
 /// Whoever is connected has a commit within this time.
 const WITHIN_NS: u64 = 5 * SECOND;
 
-/// What a log group takes at least.
+/// The smallest group of a log, in bytes: an edit of one field takes no more.
 const RECORD_BYTES_MAX: usize = 512;

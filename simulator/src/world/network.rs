@@ -53,9 +53,9 @@ pub(crate) struct Connection {
     eof_sent: [bool; 2],
     /// Messages that wait for credit, by direction.
     pub(super) waiting: [VecDeque<Bytes>; 2],
-    /// What its session tells about documents.
+    /// The judge of what its session tells about documents.
     pub(super) wire: Wire,
-    /// What its device was promised and has not heard of yet, oldest first.
+    /// Promises to its device that it has not heard of yet, oldest first.
     pub(super) promises: VecDeque<Promise>,
     pub(super) has_far_session: bool,
     pub(super) has_near_session: bool,

@@ -47,7 +47,7 @@ pub(crate) struct Process {
     pub(crate) wall_max: WallMs,
     /// The log that its FORMAT names, once a first start has come to its end.
     pub(crate) log: Option<LogId>,
-    /// What a device keeps beside its log about the epoch that it authors under.
+    /// The guard that a device keeps beside its log, about the epoch that it authors under.
     pub(crate) guard: Option<Guard>,
     /// The next opening is of a directory that was put back from a copy.
     pub(crate) is_restored: bool,

@@ -217,7 +217,7 @@ impl World {
         }
     }
 
-    /// What the server writes in one statement a device shows as one.
+    /// Judges that a device shows as one what the server writes in one statement.
     pub(super) fn judge_whole_store(&mut self, device: ProcessId) {
         let site = self.devices[device - 1].site;
         if !self.is_ready(device) || !self.is_whole_at(site) {

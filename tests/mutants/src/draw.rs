@@ -11,7 +11,7 @@ pub(crate) struct Draw {
 }
 
 impl Draw {
-    /// Shuffles `count` places.
+    /// Shuffles the numbers of all places by the seed.
     pub(crate) fn new(seed: u64, count: usize) -> Self {
         let mut state = seed;
         let mut order: Vec<usize> = (0..count).collect();
@@ -48,13 +48,13 @@ pub(crate) fn mutants<'a>(
     mutants
 }
 
-/// Days since 1970.
+/// The number of the day, from 1970 on.
 pub(crate) fn day() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the epoch is past");
     since.as_secs() / 86_400
 }
 
-/// SplitMix64.
+/// The next number of the generator SplitMix64.
 fn next(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;

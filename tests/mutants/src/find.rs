@@ -31,7 +31,7 @@ pub(crate) struct Site {
     pub(crate) line: usize,
     /// Of the place, in bytes of the file.
     pub(crate) range: Range<usize>,
-    /// The text there.
+    /// The text of the place, unchanged.
     before: String,
     pub(crate) change: Change,
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::find::Site;
 use crate::tree::Tree;
 
-/// What became of a mutant.
+/// The end of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// A unit test failed: the first that did.

@@ -58,7 +58,7 @@ type Broken = BTreeSet<usize>;
 type Places = BTreeMap<PathBuf, Vec<(Range<usize>, usize)>>;
 
 impl Tree {
-    /// Copies the workspace.
+    /// Copies the workspace, as far as git knows of it.
     pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
         let root = workspace.join("target/mutants");
         let target = workspace.join("target/planted");
@@ -161,7 +161,7 @@ impl Tree {
         if programs.len() == CRATES.len() { Ok(programs) } else { Err(FAILED_BUILD.into()) }
     }
 
-    /// Builds the simulator.
+    /// Builds the simulator with all mutants in it.
     pub(crate) fn simulator(&self) -> Result<PathBuf, String> {
         let built = self.run_cargo(&["build", "-p", "bigpeer-simulator"])?;
         let program = built.iter().rev().find_map(|message| message["executable"].as_str());
@@ -181,7 +181,7 @@ impl Tree {
         self.run_cargo(&all)
     }
 
-    /// What cargo says, message by message. Without link-time optimization: it would only make the build longer.
+    /// Runs cargo, and reads it message by message. Link-time optimization is off: it would only make the build longer.
     fn run_cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
         let output = Command::new("cargo")
             .args(words)

@@ -79,7 +79,7 @@ fn the_sender_of_a_part_has_seen_what_its_digest_says() {
     assert_eq!(delta.sender_digest(), Some(after.vector().digest()));
 }
 
-/// What all have seen, in any order, is one document.
+/// Merges all documents: in any order they are one.
 fn merged<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Document {
     let mut all = Document::new();
     for document in documents {

@@ -1,4 +1,4 @@
-//! What must change on the disk before anything is built on a log that was read: leftovers go, names become durable,
+//! Changes on the disk that come before anything is built on a log that was read: leftovers go, names become durable,
 //! a torn tail is overwritten, and what no header proves durable is written once more.
 //!
 //! All of it may be put off: a volume that is full, or takes no writes, can be read all the same. Until it is done
@@ -25,7 +25,7 @@ pub(crate) enum Change {
     Delete(FileName),
     /// Names in a directory become durable.
     SyncDir(FileName),
-    /// What is cut must never come back: not after another crash, and not between groups written later.
+    /// Cut bytes are overwritten, and never come back: not after another crash, and not between groups written later.
     Overwrite { segment: u64, from_bytes: u64, to_bytes: u64 },
     /// Written once more as it is. If a sync failed and only the process was started again, the system may hold these
     /// bytes as clean without having written them, and no later sync would.
@@ -54,7 +54,7 @@ impl Mend {
         self.changes.is_empty()
     }
 
-    /// What the volume lacked at the last try, if it was that.
+    /// The lack that the last try met, if it was that.
     pub(crate) fn lack(&self) -> Option<Lack> {
         self.lack
     }
@@ -78,7 +78,7 @@ impl Mend {
     ///
     /// # Errors
     ///
-    /// What cannot pass by waiting.
+    /// Errors that do not pass by waiting.
     pub(crate) fn on_done(
         &mut self,
         result: Result<DiskReply, DiskError>,

@@ -69,7 +69,7 @@ pub(crate) struct Recovered {
     pub(crate) created: bool,
     pub(crate) seal_seen: bool,
     pub(crate) cut: Option<TailCut>,
-    /// What must be done before anything is written.
+    /// Changes that come before anything is written.
     pub(crate) mend: Mend,
 }
 

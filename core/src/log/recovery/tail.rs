@@ -75,7 +75,7 @@ impl Recovery {
         Ok(RecoveryStep::Done(Box::new(log)))
     }
 
-    /// What must change on the disk before this log may be written, in order. A process that was killed may have left
+    /// Plans the changes that come before this log is written, in order. A process that was killed may have left
     /// names that are visible and not durable. That goes for the directories too: the log's was made by the listing if
     /// it was missing, and the checkpoints' before, since a checkpoint is looked for first.
     pub(super) fn plan_mend(&mut self) -> Mend {

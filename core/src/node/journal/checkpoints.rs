@@ -79,7 +79,7 @@ pub(super) struct Checkpoints {
     partitions: u16,
     /// The least weight of the log that is worth one.
     after_bytes: u64,
-    /// What came into the log since the newest checkpoint.
+    /// Records of the log behind the newest checkpoint.
     since: Since,
     /// What reading the newest one costs.
     newest_bytes: u64,
@@ -99,7 +99,7 @@ pub(super) struct Checkpoints {
 /// Records of the log that no checkpoint holds.
 #[derive(Clone, Copy, Debug, Default)]
 struct Since {
-    /// What replaying them costs.
+    /// The cost of replaying them.
     weight_bytes: u64,
     record_bytes: u64,
 }
@@ -122,14 +122,14 @@ impl Pause {
     }
 }
 
-/// What making room for the log comes to.
+/// The outcome of making room for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Relief {
     /// It has begun: the log will hear of what may go.
     Begun,
     /// A checkpoint of everything that is committed lets segments go. [`Checkpoints::begin`] makes it.
     Checkpoint,
-    /// Nothing can go.
+    /// Nothing of it can go.
     None,
 }
 
@@ -256,12 +256,12 @@ impl Checkpoints {
         Relief::Checkpoint
     }
 
-    /// What was made for the log's sake has helped, or the next one may.
+    /// Notes that a checkpoint for the log's sake has helped, or the next one may.
     pub(super) fn note_relieved(&mut self) {
         self.relief = Pause::default();
     }
 
-    /// What the next checkpoint will take at most: the documents of the newest one, and everything since as if none
+    /// The most that the next checkpoint will take: the documents of the newest one, and everything since as if none
     /// of it had replaced anything.
     pub(super) fn room_bytes(&self) -> u64 {
         let is_made =
@@ -360,7 +360,7 @@ const AFTER_BYTES: u64 = 128 << 20;
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_mins(1);
 
-/// What came into the log since the newest checkpoint is worth another one for the log's sake when it is this part of
+/// The log behind the newest checkpoint is worth another one for its own sake when it is this part of
 /// it. Less than that is worth one now and then.
 const RELIEF_SHARE: u64 = 8;
 

@@ -15,7 +15,7 @@ pub(crate) struct Owing {
     owed: BTreeMap<DocKey, Owed>,
     parked: BTreeSet<DocKey>,
     owed_max: usize,
-    /// See [`RemoteRecord::unlisted`](crate::sync::RemoteRecord::unlisted).
+    /// The record's value: [`RemoteRecord::unlisted`](crate::sync::RemoteRecord::unlisted).
     unlisted: Option<u64>,
     /// While a reconciliation offers everything: what `unlisted` is at its end.
     recounted: Option<Option<u64>>,

@@ -47,7 +47,7 @@ pub(crate) struct Engine {
     app: AppId,
     journal: Journal,
     is_log_failed: bool,
-    /// What the machines would still have done builds on what cannot be read, or must not be kept.
+    /// Nothing more is carried out: it would build on what cannot be read, or must not be kept.
     is_broken: bool,
     rack: Rack,
     statements: Statements,

@@ -52,8 +52,8 @@ pub(crate) struct OpenParts {
     pub(crate) status: Arc<StatusCell>,
 }
 
-/// What is new at every start: no two starts share a boot or a stream of randomness. The epoch is for a start whose
-/// fork guard does not hold.
+/// Numbers that are new at every start: no two starts share a boot or a stream of randomness. The epoch is for a
+/// start whose fork guard does not hold.
 #[derive(Clone, Copy, Debug)]
 struct Fresh {
     boot: BootId,

@@ -1,4 +1,4 @@
-//! What a deletion had seen is gone for good, at every place and not only where it was deleted.
+//! A deletion removes for good all that it had seen, at every place and not only where it was asked for.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +8,7 @@ use super::{Failure, Ledger, OpId, Status, WriterId};
 pub(super) type Seen = BTreeMap<String, BTreeSet<(WriterId, u64)>>;
 
 impl Ledger {
-    /// What the place of a deletion held when the deletion was asked for: the deletion has seen at least that.
+    /// Notes what the place of a deletion held when it was asked for: the deletion has seen at least that.
     pub(crate) fn note_seen(
         &mut self,
         delete: OpId,
