@@ -18,10 +18,9 @@ use std::thread::JoinHandle;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
 use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
+use bigpeer_host::volume::volume;
 use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
-
-use crate::driver::volume;
 
 /// The threads, as the owner of the log sees them. Dropping it lets them end and waits.
 #[derive(Debug)]

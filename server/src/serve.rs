@@ -310,7 +310,8 @@ fn open(
     checkpoint_after: Option<u64>,
 ) -> Result<(OpenLog, DiskHere), ServeError> {
     let mut config = LogConfig::new(BootId(uuid()), seed());
-    let volume_bytes = driver::volume(&directory.path).map(|volume| volume.size_bytes);
+    let volume_bytes =
+        bigpeer_host::volume::volume(&directory.path).map(|volume| volume.size_bytes);
     if let Some(volume_bytes) = volume_bytes {
         config = config.on_volume(volume_bytes);
     }

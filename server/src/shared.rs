@@ -7,9 +7,9 @@ use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use bigpeer_core::ident::Txn;
 use bigpeer_core::time::{Hlc, Instant, WallMs, is_far_ahead};
+use bigpeer_host::volume::{Volume, volume};
 use crossbeam_utils::CachePadded;
 
-use crate::driver::{Volume, volume};
 use crate::metrics::ThreadMetrics;
 use crate::refusals::Refusals;
 

@@ -8,6 +8,7 @@ pub mod contents;
 pub mod files;
 pub mod format;
 pub mod lock;
+pub mod volume;
 
 #[cfg(test)]
 mod testing;

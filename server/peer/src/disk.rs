@@ -11,11 +11,11 @@ use std::thread::JoinHandle;
 
 use bigpeer_core::disk::{DiskCommand, DiskDone, DiskError, DiskOp, DiskReply, FileName};
 use bigpeer_host::files::DIR_MODE;
+use bigpeer_host::volume::volume;
 use bytes::Bytes;
 
 use crate::command::{Command, Inbox};
 use crate::error::PeerError;
-use crate::volume::volume;
 
 /// The thread, as the owner of the log sees it. Dropping it waits for the thread's end.
 #[derive(Debug)]

@@ -57,7 +57,6 @@ mod result;
 mod status;
 #[cfg(test)]
 mod testing;
-mod volume;
 mod wake;
 
 pub use bigpeer_core::ident::{AppId, PeerKey, Txn};

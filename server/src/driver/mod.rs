@@ -19,6 +19,5 @@ pub mod tokio_uring;
 
 pub use mailboxes::{Control, ControlSender, Mailboxes, connect};
 pub use os::{
-    EventFd, Volume, block_stop_signals, keep_others_out, pin_thread, volume, wait_for_stop_signal,
-    write_last,
+    EventFd, block_stop_signals, keep_others_out, pin_thread, wait_for_stop_signal, write_last,
 };

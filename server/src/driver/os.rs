@@ -1,12 +1,9 @@
 //! The system calls that neither std nor a crate of ours wraps, each behind a safe face.
 #![allow(unsafe_code, reason = "libc has no safe face for these calls")]
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
 use std::time::Duration;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -270,30 +267,6 @@ pub fn pin_thread(index: usize) {
         libc::CPU_SET(core, &mut one);
         libc::sched_setaffinity(0, size, &raw const one);
     }
-}
-
-/// The bytes of a file system.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Volume {
-    /// The size of the whole.
-    pub size_bytes: u64,
-    /// Those that this process may still take.
-    pub free_bytes: u64,
-}
-
-/// The file system that `path` lies on; `None` if the system does not say.
-#[must_use]
-pub fn volume(path: &Path) -> Option<Volume> {
-    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
-    // SAFETY: an all-zero answer is valid, `path` ends with a zero byte, and both outlive the call.
-    let stat = unsafe {
-        let mut stat: libc::statvfs = std::mem::zeroed();
-        (libc::statvfs(path.as_ptr(), &raw mut stat) == 0).then_some(stat)?
-    };
-    Some(Volume {
-        size_bytes: stat.f_blocks.saturating_mul(stat.f_frsize),
-        free_bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
-    })
 }
 
 /// Keeps SIGTERM and SIGINT from ending the process, for this thread and those it starts from here on.

@@ -13,6 +13,7 @@ use bigpeer_core::node::{
 use bigpeer_core::rng::{Rng, Seed};
 use bigpeer_core::seam::Now;
 use bigpeer_core::sync::BootTable;
+use bigpeer_host::volume::volume;
 
 use super::observers::Observers;
 use super::statements::Statements;
@@ -27,7 +28,6 @@ use crate::error::PeerError;
 use crate::fork_guard::ForkGuard;
 use crate::random;
 use crate::status::StatusCell;
-use crate::volume::volume;
 use crate::wake::Sleeper;
 
 /// A device's documents are one partition: it has one thread.

@@ -3,18 +3,19 @@
 use std::path::Path;
 
 /// The bytes of a file system.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Volume {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Volume {
     /// The size of the whole.
-    pub(crate) size_bytes: u64,
+    pub size_bytes: u64,
     /// Those that this process may still take.
-    pub(crate) free_bytes: u64,
+    pub free_bytes: u64,
 }
 
 /// The file system that `path` lies on; `None` if the system does not say.
 #[cfg(target_os = "linux")]
+#[must_use]
 #[allow(unsafe_code, reason = "std does not know file systems")]
-pub(crate) fn volume(path: &Path) -> Option<Volume> {
+pub fn volume(path: &Path) -> Option<Volume> {
     use std::os::unix::ffi::OsStrExt;
 
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).ok()?;
@@ -31,6 +32,7 @@ pub(crate) fn volume(path: &Path) -> Option<Volume> {
 
 /// The widths of the numbers differ from system to system: elsewhere the disk alone says when it is full.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn volume(_path: &Path) -> Option<Volume> {
+#[must_use]
+pub fn volume(_path: &Path) -> Option<Volume> {
     None
 }
