@@ -10,6 +10,7 @@ use super::mutation::Mutation;
 use super::request::{
     Credential, ErrorKind, Execute, Outcome, Reply, Request, RequestError, RequestId,
 };
+use super::scans::Seat;
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
 use crate::auth::{AuthError, CatalogError, CatalogOp, Permissions, SharedPermissions};
@@ -210,11 +211,11 @@ impl Node {
                 let asker = start.asker().expect("only what is counted by its key waits for it");
                 self.scans.forget(asker, call);
             }
-            Work::Select(select) => {
-                if let Some(asker) = select.asker() {
-                    self.scans.release(asker);
-                }
-            }
+            Work::Select(select) => match select.seat {
+                Seat::Uncounted => {}
+                Seat::Taken(asker) => self.scans.release(asker),
+                Seat::Left(asker) => self.scans.forget(asker, call),
+            },
             Work::Mutate(_) | Work::Catalog => {}
         }
         Some(ended)

@@ -105,8 +105,8 @@ pub struct NodeConfig {
 pub struct NodeLimits {
     /// Requests in progress at once.
     pub calls_max: usize,
-    /// Statements of one key in progress at once that look through a collection; more of them wait. Each thread of a
-    /// process counts for itself.
+    /// Statements of one key at work at once that look through a collection; more of them wait. One whose client does
+    /// not read is not at work. Each thread of a process counts for itself.
     pub scans_of_key_max: usize,
     /// Bytes of rows that a client may leave untaken before its statement is suspended.
     pub reply_bytes_max: u64,
@@ -399,7 +399,7 @@ impl Node {
             Input::Timers => self.on_timers(now),
         }
         self.run_ready(now);
-        while self.begin_waiting_scan(now) {
+        while self.seat_waiting_scan(now) {
             self.run_ready(now);
         }
     }

@@ -25,17 +25,33 @@ impl Asker {
     }
 }
 
+/// Whether a read is among those of its key that look through a collection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Seat {
+    /// It names its documents, or the process itself asks: nobody counts it.
+    Uncounted,
+    Taken(Asker),
+    /// It waits for its client, or for a seat after that: what does not work keeps nobody waiting.
+    Left(Asker),
+}
+
+impl Seat {
+    pub(crate) fn taken(asker: Option<Asker>) -> Self {
+        asker.map_or(Self::Uncounted, Self::Taken)
+    }
+}
+
 /// The statements of each key that has any.
 #[derive(Debug, Default)]
 pub(crate) struct Scans {
     by_asker: BTreeMap<Asker, Counted>,
-    /// Those that have a place and may begin now.
+    /// Those that have a seat and may begin, or go on, now.
     startable: VecDeque<(Asker, CallId)>,
 }
 
 #[derive(Debug, Default)]
 struct Counted {
-    /// How many have a place.
+    /// How many have a seat.
     running: usize,
     /// In the order in which they came, which is that of their names.
     waiting: BTreeSet<CallId>,
@@ -43,7 +59,7 @@ struct Counted {
 
 impl Scans {
     /// Counts one more, if there is room for it.
-    pub(crate) fn take_place(&mut self, asker: Asker, max: usize) -> bool {
+    pub(crate) fn take_seat(&mut self, asker: Asker, max: usize) -> bool {
         let counted = self.by_asker.entry(asker).or_default();
         let has_room = counted.running < max;
         counted.running += usize::from(has_room);
@@ -54,14 +70,14 @@ impl Scans {
         self.by_asker.entry(asker).or_default().waiting.insert(call);
     }
 
-    /// A call waits no longer. One that has a place already keeps it until its turn to begin.
+    /// A call waits no longer. One that has a seat already keeps it until its turn to begin.
     pub(crate) fn forget(&mut self, asker: Asker, call: CallId) {
         if let Some(counted) = self.by_asker.get_mut(&asker) {
             counted.waiting.remove(&call);
         }
     }
 
-    /// One has ended: its place goes to the next that waits.
+    /// One has ended, or works no more: its seat goes to the next that waits.
     pub(crate) fn release(&mut self, asker: Asker) {
         let Some(counted) = self.by_asker.get_mut(&asker) else { return };
         match counted.waiting.pop_first() {
@@ -77,12 +93,17 @@ impl Scans {
 }
 
 impl Node {
-    /// Begins one statement that has waited for a place. False when there is none.
-    pub(crate) fn begin_waiting_scan(&mut self, now: Now) -> bool {
+    /// Lets one statement that has waited for a seat begin, or go on. False when there is none.
+    pub(crate) fn seat_waiting_scan(&mut self, now: Now) -> bool {
         let Some((asker, call)) = self.scans.startable.pop_front() else { return false };
+        if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) {
+            select.seat = Seat::Taken(asker);
+            self.advance_select(call);
+            return true;
+        }
         match self.end_call(call) {
             Some(Call { work: Work::Queued(start), .. }) => self.run_select(*start, now),
-            // It was cancelled, or has had its time: the place goes on to the next.
+            // It was cancelled, or has had its time: the seat goes on to the next.
             _ => self.scans.release(asker),
         }
         true

@@ -10,7 +10,7 @@ use super::mutate::dql_error;
 use super::mutation::{Mutation, MutationKind};
 use super::request::{ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId};
 use super::row::StoredRow;
-use super::scans::Asker;
+use super::scans::{Asker, Seat};
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, Output};
 use crate::auth::SharedPermissions;
@@ -36,8 +36,7 @@ pub(crate) struct SelectCall {
     /// Who has been asked for a part that has not come.
     asked: SmallVec<[bool; 8]>,
     purpose: Purpose,
-    /// Whose place it has among those that look through a collection.
-    asker: Option<Asker>,
+    pub(crate) seat: Seat,
     /// Since when its client has had all that it may leave untaken: its clock stands still.
     paused_at: Option<Instant>,
 }
@@ -82,8 +81,10 @@ impl SelectCall {
         self.at
     }
 
-    pub(crate) fn asker(&self) -> Option<Asker> {
-        self.asker
+    /// It counts as one of its key that works.
+    #[cfg(test)]
+    pub(crate) fn has_seat(&self) -> bool {
+        matches!(self.seat, Seat::Taken(_))
     }
 
     /// Its rows are the documents that a mutation is about.
@@ -220,7 +221,7 @@ impl Node {
     fn begin_select(&mut self, start: SelectStart, now: Now) {
         let max = self.config.limits.scans_of_key_max;
         if let Some(asker) = start.asker
-            && !self.scans.take_place(asker, max)
+            && !self.scans.take_seat(asker, max)
         {
             let (request, query_type, deadline) = (start.request, start.query_type, start.deadline);
             let call = self.add_call(request, query_type, deadline, Work::Queued(Box::new(start)));
@@ -229,7 +230,7 @@ impl Node {
         self.run_select(start, now);
     }
 
-    /// Begins a read that has its place.
+    /// Begins a read that has its seat.
     pub(crate) fn run_select(&mut self, start: SelectStart, now: Now) {
         let SelectStart { request, query_type, app, deadline, bound, permissions, purpose, asker } =
             start;
@@ -243,7 +244,7 @@ impl Node {
             asked: SmallVec::from_elem(true, partitions.len()),
             partitions: partitions.clone(),
             purpose,
-            asker,
+            seat: Seat::taken(asker),
             paused_at: None,
         };
         let work = Work::Select(Box::new(select));
@@ -327,7 +328,7 @@ impl Node {
         match &mut select.purpose {
             Purpose::Rows { untaken_bytes } => {
                 let room = limit.saturating_sub(*untaken_bytes);
-                if room == 0 {
+                if room == 0 || matches!(select.seat, Seat::Left(_)) {
                     return;
                 }
                 let rows = select.merge.take_rows(usize::try_from(room).unwrap_or(usize::MAX));
@@ -342,6 +343,10 @@ impl Node {
                 if *untaken_bytes >= limit && !select.merge.is_done() {
                     select.paused_at = Some(self.last_now.mono);
                     self.deadlines.remove(&(entry.deadline, call));
+                    if let Seat::Taken(asker) = select.seat {
+                        select.seat = Seat::Left(asker);
+                        self.scans.release(asker);
+                    }
                     return;
                 }
             }
@@ -422,18 +427,24 @@ impl Node {
 
     pub(crate) fn on_drained(&mut self, request: RequestId, bytes: u64) {
         let Some(&call) = self.requests.get(&request) else { return };
-        let (limit, now) = (self.config.limits.reply_bytes_max, self.last_now.mono);
+        let (limits, now) = (&self.config.limits, self.last_now.mono);
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let Work::Select(select) = &mut entry.work else { return };
         let Purpose::Rows { untaken_bytes } = &mut select.purpose else { return };
         *untaken_bytes = untaken_bytes.saturating_sub(bytes);
-        if *untaken_bytes >= limit {
+        if *untaken_bytes >= limits.reply_bytes_max {
             return;
         }
-        // The time of a read is what it works, not what its client takes to read.
         if let Some(since) = select.paused_at.take() {
+            // The time of a read is what it works and waits for others, not what its client takes to read.
             entry.deadline = entry.deadline.after(now.since(since));
             self.deadlines.insert((entry.deadline, call));
+            if let Seat::Left(asker) = select.seat {
+                if !self.scans.take_seat(asker, limits.scans_of_key_max) {
+                    return self.scans.wait(asker, call);
+                }
+                select.seat = Seat::Taken(asker);
+            }
         }
         self.advance_select(call);
     }

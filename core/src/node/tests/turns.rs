@@ -235,6 +235,53 @@ fn the_clock_of_a_read_stands_still_while_its_client_does_not_read() {
     assert!(taken > 8 * 200_000, "{taken} bytes over more than a minute");
 }
 
+#[test]
+fn clients_that_do_not_read_keep_no_other_of_their_key_waiting() {
+    let mut server = server();
+    let credential = Credential::Bearer(Some(KEY.into()));
+    let max = NodeLimits::default().scans_of_key_max;
+    let ask = |server: &mut Process, text: &str| {
+        let credential = credential.clone();
+        server.submit(0, Request::Execute(Execute { credential, ..Process::statement(text, "{}") }))
+    };
+    let work = |server: &mut Process, turns: usize| {
+        for _ in 0..turns {
+            server.now.mono.ns += 1_000;
+            server.racks[0].handle_input(RackInput::Time, server.now);
+            while let Some(output) = server.racks[0].poll_output() {
+                server.on_rack(0, output);
+            }
+        }
+    };
+    let is_done = |server: &Process, request| {
+        server.replies.get(request).is_some_and(|(_, outcome)| outcome.is_some())
+    };
+    let silent: Vec<_> = (0..2 * max).map(|_| ask(&mut server, "SELECT * FROM wide")).collect();
+    work(&mut server, 2_000);
+    assert!(!silent.iter().any(|request| is_done(&server, request)), "they have more to say");
+    let count = ask(&mut server, "SELECT COUNT(*) AS n FROM wide");
+    work(&mut server, 200);
+    assert!(is_done(&server, &count), "nobody that waits for a reader keeps it waiting");
+    // Now they read, all of them at once: each comes to its turn, and no more than may are at work.
+    while !silent.iter().all(|request| is_done(&server, request)) {
+        let (_, taken) = server.mail.pop_front().expect("who is not done has been given rows");
+        server.racks[0].handle_input(taken, server.now);
+        let at_work = server.racks[0].nodes()[0].calls.count(|call| match &call.work {
+            coordinate::Work::Select(select) => select.has_seat(),
+            _ => false,
+        });
+        assert!(at_work <= max, "{at_work} at once");
+        if server.mail.is_empty() {
+            work(&mut server, 50);
+        }
+    }
+    for request in silent.iter().chain([&count]) {
+        assert_eq!(server.answer(*request).1.error, None);
+    }
+    assert_eq!(server.racks[0].nodes()[0].load(), 0, "nothing is left");
+    server.check();
+}
+
 /// Of a document with a text of 100 KB it costs seven turns' work.
 const COSTLY: &str = "SELECT COUNT(*) AS n FROM wide WHERE t LIKE '%b%b_c%' OR t LIKE '%b%b_d%'";
 
