@@ -11,6 +11,7 @@ pub mod keepalive;
 pub mod logging;
 pub mod metrics;
 pub mod panic;
+pub mod reader;
 pub mod refusals;
 pub mod secrets;
 pub mod serve;

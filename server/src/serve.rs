@@ -33,6 +33,7 @@ use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
 use crate::logging;
 use crate::panic;
+use crate::reader::Reader;
 use crate::secrets::os_random;
 use crate::shard::{LogSizes, OpenLog, Shard, ShardConfig, open_log};
 use crate::shared::Shared;
@@ -194,7 +195,8 @@ fn start(
         let config = ShardConfig { thread, ..template.clone() };
         // The first thread has the log.
         let disk = disk.take().map(|disk| DiskPool::start(disk, mail.waker())).transpose()?;
-        let parts = Parts { config, rack, log: log.take(), mail, disk, clock };
+        let reader = has_nodes.then(|| Reader::start(thread, mail.waker())).transpose()?;
+        let parts = Parts { config, rack, log: log.take(), mail, disk, reader, clock };
         threads.push(run_thread(parts, shared.clone(), notify.clone(), driver)?);
     }
     spawn("signals", move || {
@@ -216,6 +218,7 @@ struct Parts {
     log: Option<OpenLog>,
     mail: Mailboxes,
     disk: Option<DiskPool>,
+    reader: Option<Reader>,
     clock: Clock,
 }
 
@@ -230,7 +233,7 @@ fn run_thread(
         None => "admin".to_owned(),
     };
     spawn(&name, move || {
-        let Parts { config, rack, log, mail, disk, clock } = parts;
+        let Parts { config, rack, log, mail, disk, reader, clock } = parts;
         let is_door = rack.is_none();
         if config.threads >= cores() && !is_door {
             driver::pin_thread(usize::from(config.thread));
@@ -238,7 +241,7 @@ fn run_thread(
         // Made where it is used, so that its memory lies near the core.
         let rack = rack.map(Rack::new);
         let shard = Shard::new(config, shared, rack, log, clock.mono(), clock.wall());
-        let thread = ShardThread::new(shard, mail, disk, clock, notify.clone());
+        let thread = ShardThread::new(shard, mail, disk, reader, clock, notify.clone());
         let result = match driver {
             // A few connections that say little: no reason for a ring of its own.
             _ if is_door => driver::epoll::run(thread),

@@ -93,6 +93,10 @@ impl Bound {
         Ok(Self { shared: Arc::new(Shared { statement, parameters, ready, paging, access }) })
     }
 
+    pub(crate) fn shared_statement(&self) -> Arc<Statement> {
+        self.shared.statement.clone()
+    }
+
     /// The statement.
     #[must_use]
     pub fn statement(&self) -> &Statement {

@@ -14,6 +14,7 @@ use super::scans::Seat;
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
 use crate::auth::{AuthError, CatalogError, CatalogOp, Permissions, SharedPermissions};
+use crate::dql::Bound;
 use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
@@ -34,7 +35,7 @@ pub(crate) struct Call {
 #[derive(Debug)]
 pub(crate) enum Work {
     /// Waits until a transaction is durable.
-    Wait { until: Txn, give_up: Instant, execute: Box<Execute> },
+    Wait { until: Txn, give_up: Instant, execute: Box<Execute>, bound: Option<Bound> },
     /// Waits for others of its key.
     Queued(Box<SelectStart>),
     /// Reads.
@@ -86,7 +87,10 @@ impl Node {
             return self.fail_early(request, "unknown", ErrorKind::Unavailable, busy);
         }
         match body {
-            Request::Execute(execute) => self.on_execute(request, execute, now),
+            Request::Execute(execute) => self.on_execute(request, execute, None, now),
+            Request::ExecuteBound { execute, bound } => {
+                self.on_execute(request, execute, Some(bound), now);
+            }
             Request::Catalog(op) => {
                 let call = self.add_call(
                     Some(request),
@@ -112,16 +116,22 @@ impl Node {
         }
     }
 
-    fn on_execute(&mut self, request: RequestId, mut execute: Execute, now: Now) {
+    fn on_execute(
+        &mut self,
+        request: RequestId,
+        mut execute: Execute,
+        bound: Option<Bound>,
+        now: Now,
+    ) {
         let reached = now.durable.min(self.store.applied());
         if let Some(until) = execute.min_txn.filter(|until| *until > reached) {
             let give_up = now.mono.after(MIN_TXN_WAIT_MAX).min(execute.deadline);
             let deadline = execute.deadline;
-            let work = Work::Wait { until, give_up, execute: Box::new(execute) };
+            let work = Work::Wait { until, give_up, execute: Box::new(execute), bound };
             self.add_call(Some(request), "unknown", deadline, work);
             return;
         }
-        if let Err((query_type, error)) = self.begin(request, &mut execute, now) {
+        if let Err((query_type, error)) = self.begin(request, &mut execute, bound, now) {
             self.reply_error(request, query_type, error);
         }
     }
@@ -131,16 +141,20 @@ impl Node {
         &mut self,
         request: RequestId,
         execute: &mut Execute,
+        bound: Option<Bound>,
         now: Now,
     ) -> Result<(), (&'static str, RequestError)> {
         let permissions =
             self.authorize(execute, now).map_err(|error| ("unknown", auth_error(&error)))?;
-        let statement = self.statements.parse(&execute.statement).map_err(|e| ("unknown", e))?;
+        let statement = match &bound {
+            Some(bound) => bound.shared_statement(),
+            None => self.statements.parse(&execute.statement).map_err(|e| ("unknown", e))?,
+        };
         let query_type = statement.query_type();
         if execute.deadline <= now.mono {
             return Err((query_type, timed_out()));
         }
-        self.begin_statement(request, execute, &statement, permissions, now)
+        self.begin_statement(request, execute, &statement, bound, permissions, now)
             .map_err(|error| (query_type, error))
     }
 
@@ -240,6 +254,9 @@ impl Node {
     pub(crate) fn on_client_closed(&mut self, request: RequestId) {
         let Some(&call) = self.requests.get(&request) else { return };
         let is_read = match self.calls.get(&call) {
+            Some(Call { work: Work::Wait { bound: Some(bound), .. }, .. }) => {
+                !bound.statement().is_mutation()
+            }
             Some(Call { work: Work::Wait { execute, .. }, .. }) => {
                 let statement = self.statements.parse(&execute.statement);
                 !statement.is_ok_and(|statement| statement.is_mutation())
@@ -259,13 +276,14 @@ impl Node {
     pub(crate) fn wake_waiting(&mut self, now: Now) {
         let reached = now.durable.min(self.store.applied());
         while let Some(&(_, call)) = self.waits.first().filter(|(until, _)| *until <= reached) {
-            let Some(Call { request: Some(request), work: Work::Wait { execute, .. }, .. }) =
-                self.end_call(call)
+            let Some(Call {
+                request: Some(request), work: Work::Wait { execute, bound, .. }, ..
+            }) = self.end_call(call)
             else {
                 self.waits.remove(&(reached, call));
                 continue;
             };
-            self.on_execute(request, *execute, now);
+            self.on_execute(request, *execute, bound, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::auth::CatalogOp;
+use crate::dql::Bound;
 use crate::ident::{AppId, Txn};
 use crate::time::Instant;
 use crate::value::{Object, Value};
@@ -18,6 +19,14 @@ pub struct RequestId(pub u64);
 pub enum Request {
     /// Run one statement.
     Execute(Execute),
+    /// The same, parsed and bound by whoever asks: over a large text or large values that takes longer than a thread of
+    /// nodes may be kept.
+    ExecuteBound {
+        /// Its text and arguments are not looked at.
+        execute: Execute,
+        /// The statement with its arguments.
+        bound: Bound,
+    },
     /// Change the catalog of apps and keys. The driver has checked that the client may.
     Catalog(CatalogOp),
     /// Answer with the catalog as JSON: apps with their keys, without secrets.

@@ -137,6 +137,7 @@ impl Node {
         request: RequestId,
         execute: &mut Execute,
         statement: &Arc<Statement>,
+        bound: Option<Bound>,
         permissions: SharedPermissions,
         now: Now,
     ) -> Result<(), RequestError> {
@@ -157,8 +158,12 @@ impl Node {
                 ),
             ));
         }
-        let bound =
-            Bound::taking(statement.clone(), &mut execute.args).map_err(|e| dql_error(&e))?;
+        let bound = match bound {
+            Some(bound) => bound,
+            None => {
+                Bound::taking(statement.clone(), &mut execute.args).map_err(|e| dql_error(&e))?
+            }
+        };
         let query_type = statement.query_type();
         let asker = Asker::of(execute).filter(|_| *bound.access() == Access::Scan);
         let (app, deadline) = (execute.app, execute.deadline);

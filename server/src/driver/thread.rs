@@ -10,6 +10,7 @@ use super::mailboxes::{Control, Mailboxes};
 use crate::allocator;
 use crate::clock::Clock;
 use crate::disk::DiskPool;
+use crate::reader::{Read, Reader};
 use crate::shard::{Arrival, ConnId, FirstStart, Shard, ShardOutput};
 
 /// What a thread tells the process.
@@ -36,12 +37,15 @@ pub struct ShardThread {
     pub mail: Mailboxes,
     /// The disk; only on the first thread.
     pub disk: Option<DiskPool>,
+    /// Reads large statements; where there are nodes.
+    pub reader: Option<Reader>,
     /// The time.
     pub clock: Clock,
     /// To the process.
     pub notices: Sender<Notice>,
     /// Completions that were found while looking whether to sleep.
     pub(super) done: Vec<DiskDone>,
+    read: Vec<(u64, Read)>,
     pub(super) mail_waiting: usize,
     is_in_turn: bool,
 }
@@ -70,6 +74,7 @@ impl ShardThread {
         shard: Shard,
         mail: Mailboxes,
         disk: Option<DiskPool>,
+        reader: Option<Reader>,
         clock: Clock,
         notices: Sender<Notice>,
     ) -> Self {
@@ -77,9 +82,11 @@ impl ShardThread {
             shard,
             mail,
             disk,
+            reader,
             clock,
             notices,
             done: Vec::new(),
+            read: Vec::new(),
             mail_waiting: 0,
             is_in_turn: false,
         }
@@ -110,6 +117,10 @@ impl ShardThread {
         }
         while let Some(done) = self.disk.as_ref().and_then(DiskPool::poll_done) {
             self.shard.handle_disk(done);
+        }
+        self.read.extend(self.reader.as_ref().and_then(Reader::poll_done));
+        for (request, read) in self.read.drain(..) {
+            self.shard.handle_read(request, read);
         }
     }
 
@@ -142,6 +153,10 @@ impl ShardThread {
                         let disk = self.disk.as_ref().expect("the first thread has the disk");
                         disk.submit(op, command);
                     }
+                    ShardOutput::Read(request, body) => {
+                        let reader = self.reader.as_ref().expect("who has nodes has a reader");
+                        reader.submit(request, body);
+                    }
                     ShardOutput::Purge => allocator::purge(),
                     ShardOutput::Ready(first) => self.notify(Notice::Ready(first)),
                     ShardOutput::Fatal(cause) => self.notify(Notice::Fatal(cause)),
@@ -166,7 +181,8 @@ impl ShardThread {
         }
         let may_sleep = self.mail.prepare_park();
         self.done.extend(self.disk.as_ref().and_then(DiskPool::poll_done));
-        if !may_sleep || !self.done.is_empty() {
+        self.read.extend(self.reader.as_ref().and_then(Reader::poll_done));
+        if !may_sleep || !self.done.is_empty() || !self.read.is_empty() {
             self.mail.finish_park();
             return Sleep::Not;
         }

@@ -140,7 +140,7 @@ impl Shard {
         self.pump(key);
     }
 
-    fn on_done(&mut self, key: u64, outcome: &Outcome) {
+    pub(super) fn on_done(&mut self, key: u64, outcome: &Outcome) {
         let Some(pending) = self.pending.get_mut(key) else { return };
         if let Some(stream) = &mut pending.stream {
             stream.queue.push_back((Bytes::from(reply::stream_tail(outcome)), 0));
@@ -212,7 +212,7 @@ impl Shard {
         self.touch(conn);
     }
 
-    fn forget_request(&mut self, conn: ConnId, key: u64) {
+    pub(super) fn forget_request(&mut self, conn: ConnId, key: u64) {
         if let Some(entry) = self.connections.get_mut(conn.0) {
             entry.requests.retain(|&request| request != key);
         }

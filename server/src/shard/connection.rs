@@ -9,9 +9,10 @@ use bytes::Bytes;
 use super::admission::{Held, STARTING};
 use super::answer::{Client, Pending, Purpose};
 use super::session::Session;
-use super::{STATEMENT_NS_MAX, Shard, ShardOutput};
+use super::{Shard, ShardOutput};
 use crate::api::{self, Call, Door, ExecuteCall, reply};
 use crate::metrics::{self, Metric};
+use crate::reader::READ_ELSEWHERE_BYTES_MIN;
 use crate::refusals::AddressSlot;
 use crate::shared::Phase;
 use crate::slab;
@@ -304,18 +305,21 @@ impl Shard {
             let response = reply::failure(503, kind, STARTING);
             return self.respond(conn, id, response);
         }
-        let ExecuteCall { app, bearer, mode, min_txn } = call;
-        match self.check_shown(conn, app, bearer.as_deref()) {
+        match self.check_shown(conn, call.app, call.bearer.as_deref()) {
             Ok(()) => {}
             // A key that is made in the transaction to be waited for is not known yet.
-            Err(_) if min_txn.is_some_and(|txn| txn > self.rack().applied()) => {}
+            Err(_) if call.min_txn.is_some_and(|txn| txn > self.rack().applied()) => {}
             Err(error) => return self.respond(conn, id, reply::unauthorized(&error)),
         }
+        if request.body().len() > READ_ELSEWHERE_BYTES_MIN {
+            return self.read_elsewhere(conn, id, request, call);
+        }
+        let ExecuteCall { app, bearer, mode, min_txn } = call;
         let (statement, args) = match api::statement(request.body()) {
             Ok(read) => read,
             Err(response) => return self.respond(conn, id, response),
         };
-        let deadline = Instant { ns: self.now.mono.ns.saturating_add(STATEMENT_NS_MAX) };
+        let deadline = self.statement_deadline();
         let credential = Credential::Bearer(bearer);
         let execute = Execute { app, credential, statement, args, mode, min_txn, deadline };
         self.metrics().add(Metric::Statements, 1);

@@ -18,11 +18,12 @@ mod door;
 mod journal;
 mod leaving;
 mod mail;
+mod reading;
 mod session;
 mod stop;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bigpeer_connection::{Config as ConnectionConfig, DateCell};
@@ -32,6 +33,7 @@ use bigpeer_core::ident::Txn;
 use bigpeer_core::node::{Rack, RackInput, RackOutput};
 use bigpeer_core::seam::Now;
 use bigpeer_core::time::{Instant, WallMs};
+use bytes::Bytes;
 
 pub use admission::Arrival;
 use admission::{Crowd, Purge};
@@ -44,6 +46,7 @@ use journal::LogOwner;
 pub use journal::{LogSizes, OpenLog, open_log};
 use leaving::Leaving;
 pub use mail::Mail;
+use reading::Unread;
 use stop::Stop;
 use timers::Timers;
 
@@ -108,6 +111,8 @@ pub enum ShardOutput {
         /// What.
         mail: Mail,
     },
+    /// Read this body of a statement beside this thread, and hand back what it says under this name.
+    Read(u64, Bytes),
     /// Carry out a disk command and hand back its completion. Only on the first thread.
     Disk(DiskOp, DiskCommand),
     /// Give memory that was freed back to the system.
@@ -139,6 +144,8 @@ pub struct Shard {
     is_shedding: bool,
     purge: Purge,
     pending: Slab<Pending>,
+    /// Statements whose bodies are being read, by the names of their requests.
+    unread: BTreeMap<u64, Unread>,
     questions: Slab<Question>,
     leaving: Leaving,
     timers: Timers,
@@ -193,6 +200,7 @@ impl Shard {
             now,
             connections: Slab::default(),
             pending: Slab::default(),
+            unread: BTreeMap::new(),
             questions: Slab::default(),
             leaving: Leaving::default(),
             timers: Timers::default(),

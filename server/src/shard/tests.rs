@@ -12,6 +12,7 @@ use bigpeer_core::sync::{BootRow, BootTable};
 mod admission;
 mod clock;
 mod door;
+mod reading;
 
 use super::*;
 use crate::api::Door;
@@ -33,6 +34,9 @@ struct Server {
     fatal: Option<String>,
     stopped: u16,
     mail: VecDeque<(u16, Mail)>,
+    /// Bodies of statements that wait for the reader of a thread.
+    bodies: VecDeque<(usize, u64, Bytes)>,
+    readers_work: bool,
 }
 
 impl Server {
@@ -84,8 +88,10 @@ impl Server {
             Shard::new(config, shared.clone(), rack, log.take(), now, WALL)
         });
         let shards = shards.collect();
-        let (first, fatal, mail) = (None, None, VecDeque::new());
-        let mut server = Self { shards, disk, shared, now, first, fatal, stopped: 0, mail };
+        let (first, fatal, mail, bodies) = (None, None, VecDeque::new(), VecDeque::new());
+        let (stopped, readers_work) = (0, true);
+        let mut server =
+            Self { shards, disk, shared, now, first, fatal, stopped, mail, bodies, readers_work };
         server.run();
         server
     }
@@ -109,10 +115,22 @@ impl Server {
                 shard.begin_turn(self.now, WALL);
                 shard.handle_mail(mail);
             }
+            if self.readers_work {
+                self.read_bodies();
+            }
             for index in 0..self.shards.len() {
                 is_quiet &= !self.turn(index);
             }
-            is_quiet &= self.mail.is_empty();
+            is_quiet &= self.mail.is_empty() && (self.bodies.is_empty() || !self.readers_work);
+        }
+    }
+
+    /// What the readers beside the threads do.
+    fn read_bodies(&mut self) {
+        for (thread, request, body) in std::mem::take(&mut self.bodies) {
+            let shard = &mut self.shards[thread];
+            shard.begin_turn(self.now, WALL);
+            shard.handle_read(request, crate::reader::read(&body));
         }
     }
 
@@ -131,6 +149,7 @@ impl Server {
                 ShardOutput::Mail { thread, mail } => self.mail.push_back((thread, mail)),
                 ShardOutput::Disk(op, command) => self.disk.submit(op, command),
                 ShardOutput::Ready(first) => self.first = first,
+                ShardOutput::Read(request, body) => self.bodies.push_back((index, request, body)),
                 ShardOutput::Purge => {}
                 ShardOutput::Stop => unreachable!("nobody asked for that"),
                 ShardOutput::Stopped => self.stopped += 1,

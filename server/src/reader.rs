@@ -1,0 +1,120 @@
+//! Reads large statements on a thread of its own: JSON of several megabytes, texts with lists of many thousands, values
+//! to be sorted. A thread of nodes would answer nobody else meanwhile.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+
+use bigpeer_connection::Response;
+use bigpeer_core::dql::{Bound, Statement};
+use bigpeer_core::node::{ErrorKind, Outcome, RequestError};
+use bigpeer_mailbox::Unparker;
+use bytes::Bytes;
+
+use crate::api;
+
+/// A body longer than this, in bytes, is read here: one of that length takes a fraction of a turn to read.
+pub const READ_ELSEWHERE_BYTES_MIN: usize = 64 * 1024;
+
+/// What a body says.
+#[derive(Debug)]
+pub enum Read {
+    /// A statement with its arguments.
+    Statement(Box<Bound>),
+    /// No body of a statement: the answer.
+    Refused(Box<Response>),
+    /// A statement that is refused.
+    Failed(Box<Outcome>),
+}
+
+/// Reads a body.
+#[must_use]
+pub fn read(body: &[u8]) -> Read {
+    let (text, mut args) = match api::statement(body) {
+        Ok(read) => read,
+        Err(response) => return Read::Refused(Box::new(response)),
+    };
+    let failed = |query_type, error: &dyn ToString| {
+        let error = Some(RequestError::new(ErrorKind::Invalid, error.to_string()));
+        Read::Failed(Box::new(Outcome { query_type, error, ..Outcome::default() }))
+    };
+    let statement = match Statement::parse(&text) {
+        Ok(statement) => Arc::new(statement),
+        Err(error) => return failed("unknown", &error),
+    };
+    match Bound::taking(statement.clone(), &mut args) {
+        Ok(bound) => Read::Statement(Box::new(bound)),
+        Err(error) => failed(statement.query_type(), &error),
+    }
+}
+
+/// The thread, as one that has nodes sees it. Dropping it lets it end and waits.
+#[derive(Debug)]
+pub struct Reader {
+    bodies: Option<Sender<(u64, Bytes)>>,
+    done: Receiver<(u64, Read)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Reader {
+    /// Starts the thread; `waker` wakes the owner when something was read.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be started.
+    pub fn start(thread: u16, waker: &Unparker) -> io::Result<Self> {
+        let (bodies, inbox) = channel::<(u64, Bytes)>();
+        let (done_in, done) = channel();
+        let waker = waker.clone();
+        let run = move || {
+            for (request, body) in inbox {
+                if done_in.send((request, read(&body))).is_err() {
+                    return;
+                }
+                waker.unpark();
+            }
+        };
+        let thread = std::thread::Builder::new().name(format!("read-{thread}")).spawn(run)?;
+        Ok(Self { bodies: Some(bodies), done, thread: Some(thread) })
+    }
+
+    /// Hands over a body. What waits is bounded by what connections may have in progress.
+    pub fn submit(&self, request: u64, body: Bytes) {
+        let bodies = self.bodies.as_ref().expect("the reader is not dropped");
+        bodies.send((request, body)).expect("its thread ends only with it");
+    }
+
+    /// The next body that was read.
+    pub fn poll_done(&self) -> Option<(u64, Read)> {
+        self.done.try_recv().ok()
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.bodies = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_as_everywhere_else() {
+        assert!(matches!(read(b"[1]"), Read::Refused(response) if response.status == 400));
+        let failed = |body: &str| match read(body.as_bytes()) {
+            Read::Failed(outcome) => (outcome.query_type, outcome.error.expect("it failed").kind),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(failed(r#"{"statement":"SELEC"}"#), ("unknown", ErrorKind::Invalid));
+        let unbound = r#"{"statement":"SELECT * FROM c WHERE a = :a"}"#;
+        assert_eq!(failed(unbound), ("select", ErrorKind::Invalid));
+        let bound = r#"{"statement":"SELECT * FROM c WHERE a IN :a","args":{"a":[2,1]}}"#;
+        assert!(matches!(read(bound.as_bytes()), Read::Statement(_)));
+    }
+}
