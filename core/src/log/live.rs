@@ -8,7 +8,7 @@ use super::recovery::Recovered;
 use super::recovery::mend::Mend;
 use super::replay::{Replay, ReplayStep};
 use super::segment::{LOG_DIR, segment_file};
-use super::shelf::{Need, Shelf};
+use super::shelf::{Keep, Need, Shelf};
 use super::writer::Writer;
 use super::{
     APPEND_BYTES_MAX, APPEND_RECORDS_MAX, Io, Lack, LogError, LogFill, LogOpened, LogOutput,
@@ -416,18 +416,19 @@ impl Live {
         self.ops.extend(writes.into_iter().map(|(op, seq)| (op, Purpose::Group(seq))));
         let sync = self.writer.start_sync(now.mono, io);
         self.ops.extend(sync.map(|op| (op, Purpose::Sync)));
-        let keep_from = self.keep_from();
-        let step = self.shelf.work(self.writer.current(), keep_from, now.mono, io);
+        let step = self.shelf.work(self.writer.current(), self.keep(), now.mono, io);
         self.ops.extend(step.map(|op| (op, Purpose::Shelf)));
     }
 
     /// Segments are kept while replay reads them, and while the newest boot table is only in them.
-    fn keep_from(&self) -> Txn {
-        if self.opening.is_some() || !self.writer.has_durable_boots() {
+    fn keep(&self) -> Keep {
+        let from = if self.opening.is_some() || !self.writer.has_durable_boots() {
             Txn(0)
         } else {
             self.replay.as_ref().map_or(Txn::MAX, Replay::keep_from)
-        }
+        };
+        // A table that is owed may need a segment; one that was written needs its sync alone.
+        Keep { from, is_brief: !self.writer.owes_boot() }
     }
 
     fn seal_if_quiet(&mut self, now: Now, io: &mut Io) {

@@ -42,6 +42,15 @@ pub(crate) struct Shelf {
 /// deleted; one is for what makes room. The rest is for documents that take more room there than in the log.
 const SEGMENTS_FREE: u64 = 6;
 
+/// Segments that stay for their records, whatever was trimmed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keep {
+    /// Positions from here on are still read, or are needed to recover the boot table.
+    pub(crate) from: Txn,
+    /// That ends by itself, without another segment.
+    pub(crate) is_brief: bool,
+}
+
 /// The records that a spare segment is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Need {
@@ -198,12 +207,11 @@ impl Shelf {
         self.trim_below = self.trim_below.max(below);
     }
 
-    /// Starts the next step, if none is out. `keep_from`: positions from here on are still read or are needed to
-    /// recover the boot table.
+    /// Starts the next step, if none is out.
     pub(crate) fn work(
         &mut self,
         current: &Segment,
-        keep_from: Txn,
+        keep: Keep,
         now: Instant,
         io: &mut Io,
     ) -> Option<DiskOp> {
@@ -212,7 +220,7 @@ impl Shelf {
             return is_time.then(|| self.begin(self.step, current, io));
         }
         self.is_stuck = false;
-        let trimmable = self.trimmable(current, keep_from);
+        let trimmable = self.trimmable(current, keep.from);
         if self.needs_spare() {
             if let Some(oldest) = trimmable.filter(|oldest| self.is_reusable(oldest)) {
                 self.sealed.pop_front();
@@ -224,7 +232,9 @@ impl Shelf {
             }
         }
         let Some(oldest) = trimmable else {
-            self.is_stuck = self.needs_spare();
+            // A segment that is kept for a moment only makes room then: nobody is refused meanwhile.
+            let waits = keep.is_brief && self.trimmable(current, Txn::MAX).is_some();
+            self.is_stuck = self.needs_spare() && !waits;
             return None;
         };
         self.sealed.pop_front();

@@ -220,3 +220,34 @@ fn a_volume_that_is_read_only_for_a_while_is_read_and_loses_nothing() {
     assert_eq!(bench.log.durable(), Txn(2), "the log takes writes by itself");
     bench.crash_and_open();
 }
+
+#[test]
+fn a_log_waits_for_segments_that_may_go_once_its_boot_table_is_durable() {
+    let mut commits = 0;
+    for seed in 0..100 {
+        let mut bench = Bench::new(seed, 4_096);
+        // Only a full volume lets anything go.
+        bench.config.retain_bytes = u64::MAX;
+        bench.reopen();
+        bench.open_whole();
+        bench.disk.set_capacity(14 * 4_096);
+        let mut trimmed = Txn(0);
+        for _ in 0..60 {
+            bench.append_sizes(&[700]);
+            for _ in 0..bench.rng.below(12) {
+                if !bench.step() {
+                    bench.tick();
+                }
+                // All that is durable lies in a checkpoint.
+                if bench.log.durable() > trimmed {
+                    trimmed = bench.log.durable();
+                    bench.log.trim(trimmed.next(), bench.now);
+                    bench.drain();
+                }
+            }
+        }
+        assert_eq!(bench.refused, [], "seed {seed}: the volume is full of what nothing needs");
+        commits += bench.commits;
+    }
+    assert!(commits > 4_000, "{commits} commits: many a segment was left for the next");
+}
