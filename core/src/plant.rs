@@ -168,6 +168,9 @@ impl Plant {
         Self::AcknowledgementBelieved,
         Self::ReadRuleIgnoredInVerdicts,
         Self::ReadRuleIgnoredInLeft,
+        Self::RetainedWhenFull,
+        Self::FullVolumeNotOpened,
+        Self::PassingErrorFatal,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -175,9 +178,6 @@ impl Plant {
         Self::SyncedBeforeOwed,
         Self::OwedDropped,
         Self::OwedEvicted,
-        Self::RetainedWhenFull,
-        Self::FullVolumeNotOpened,
-        Self::PassingErrorFatal,
         Self::RefusedSyncTrusted,
         Self::PermissionKept,
         Self::ReplacedKept,

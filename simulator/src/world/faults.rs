@@ -103,22 +103,24 @@ impl World {
         let process = if self.faults.one_in(2) { SERVER } else { device };
         self.saw(Seen::DiskFull);
         self.line(format!("the disk of {} is full", self.name(process)));
-        self.processes[process].disk.set_capacity(1);
+        self.processes[process].set_filled(true, self.clock.now_ns());
         let pause_ns = 10 * MS + self.faults.below(SECOND);
         self.clock.after(pause_ns, Event::FreeDisk(process));
     }
 
     fn upset_disk(&mut self, device: ProcessId) {
         let process = if self.faults.one_in(2) { SERVER } else { device };
-        let odds = match self.faults.below(5) {
+        let odds = match self.faults.below(7) {
             0 => FaultOdds { sync: 60, ..FaultOdds::default() },
             1 => FaultOdds { write: 100, ..FaultOdds::default() },
             2 => FaultOdds { read: 20, ..FaultOdds::default() },
             3 => FaultOdds { name: 10, ..FaultOdds::default() },
+            4 => FaultOdds { full: 40, ..FaultOdds::default() },
+            5 => FaultOdds { again: 60, ..FaultOdds::default() },
             _ => FaultOdds::default(),
         };
         self.line(format!("the disk of {}: {odds:?}", self.name(process)));
-        self.processes[process].disk.set_faults(odds);
+        self.processes[process].set_faults(odds, self.clock.now_ns());
     }
 
     /// Keeps a copy of a device's disk, as a backup of a machine that is off.
@@ -150,8 +152,9 @@ impl World {
         self.processes[device].guard = guard.filter(|_| is_kept);
         self.devices[device - 1].waits_for_session = is_image;
         self.processes[device].durable_mark = durable;
-        self.processes[device].disk.set_faults(FaultOdds::default());
-        self.processes[device].disk.set_capacity(u64::MAX);
+        let now_ns = self.clock.now_ns();
+        self.processes[device].set_faults(FaultOdds::default(), now_ns);
+        self.processes[device].set_filled(false, now_ns);
         self.processes[device].is_restored = self.faults.one_in(2);
         let site = self.devices[device - 1].site;
         self.ledger.rolled_back(site, at_ns);
@@ -171,15 +174,17 @@ impl World {
         let partitions = self.processes[device].partitions;
         let id = self.add_process(true, partitions);
         let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
+        let space = self.processes[device].space;
         let clone = &mut self.processes[id];
         clone.peer_key = peer_key;
         clone.store = store;
+        clone.space = space;
         clone.disk = disk;
         clone.log = log;
         clone.guard = guard.filter(|_| is_planted(Plant::GuardHoldsForCopies));
         clone.durable_mark = durable;
-        clone.disk.set_faults(FaultOdds::default());
-        clone.disk.set_capacity(u64::MAX);
+        clone.set_faults(FaultOdds::default(), self.clock.now_ns());
+        clone.set_filled(false, self.clock.now_ns());
         self.saw(Seen::DeviceCloned);
         self.line(format!("device {id} is a clone of device {device}"));
         let site = self.ledger.add_site();

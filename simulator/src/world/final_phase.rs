@@ -118,8 +118,11 @@ impl World {
             (0, Phase::SettingUp(_)) => {
                 self.fail(Failure::new("progress", "the set-up does not end".into()));
             }
-            // The operator sees it through first.
+            // The operator sees it through first. That may take long, and nobody is kept apart for it.
             (1, Phase::Working) if self.rekeying.is_some() => {
+                if self.clock.now_ns() == self.work_ends_ns {
+                    self.devices.iter_mut().for_each(|device| device.blocked = [false; 2]);
+                }
                 self.clock.after(300 * MS, Event::PhaseEnds(1));
             }
             (1, Phase::Working) => self.heal(),
@@ -145,9 +148,10 @@ impl World {
     /// Faults stop: every disk works, every process runs, every connection may live.
     fn heal(&mut self) {
         self.line("faults stop".into());
+        let now_ns = self.clock.now_ns();
         for id in 0..self.processes.len() {
-            self.processes[id].disk.set_faults(FaultOdds::default());
-            self.processes[id].disk.set_capacity(u64::MAX);
+            self.processes[id].set_faults(FaultOdds::default(), now_ns);
+            self.processes[id].set_filled(false, now_ns);
             self.processes[id].commands_left = None;
             let has_failed =
                 self.processes[id].running.as_ref().is_some_and(|running| running.has_failed);

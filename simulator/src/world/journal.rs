@@ -6,7 +6,8 @@ use bigpeer_core::disk::{DiskCommand, DiskError, DiskOp};
 use bigpeer_core::ident::PartitionId;
 use bigpeer_core::log::{LOG_DIR, LogError, LogOpened};
 use bigpeer_core::node::{
-    CheckpointEvent, JournalOutput, NodeConfig, Rack, RackConfig, RackInput, SyncIdentity,
+    AppendRefused, CheckpointEvent, JournalOutput, NodeConfig, Rack, RackConfig, RackInput,
+    SyncIdentity,
 };
 use bigpeer_core::sync::BootTable;
 
@@ -36,6 +37,7 @@ impl World {
     fn note_disk_error(&mut self, error: Option<&DiskError>, is_read: bool) {
         match error {
             Some(DiskError::Full) => self.coverage.saw(Seen::WriteRefusedFull),
+            Some(DiskError::Again(_)) => self.coverage.saw(Seen::NoDescriptor),
             Some(DiskError::Io(_)) if is_read => self.coverage.saw(Seen::ReadError),
             Some(DiskError::Io(_)) => self.coverage.saw(Seen::WriteError),
             _ => {}
@@ -66,6 +68,9 @@ impl World {
                 self.clock.after(delay_ns, Event::Disk { process: id, boot, op, is_read });
             }
             JournalOutput::Appended { from, ticket, result } => {
+                if result == Err(AppendRefused::Full) {
+                    self.judge_full(id);
+                }
                 let thread = from.0 % self.threads(id);
                 self.mail(id, JOURNAL, thread, RackInput::Appended { from, ticket, result });
             }
@@ -104,6 +109,7 @@ impl World {
 
     fn on_checkpoint(&mut self, id: ProcessId, event: &CheckpointEvent) {
         self.line(format!("{}: {event:?}", self.name(id)));
+        self.processes[id].space.note_checkpoint(event, self.clock.now_ns());
         self.coverage.saw(match event {
             CheckpointEvent::Made { .. } => Seen::CheckpointMade,
             CheckpointEvent::Failed { .. } => Seen::CheckpointFailed,
@@ -172,6 +178,9 @@ impl World {
         self.coverage.saw(if is_open { Seen::SyncFailed } else { Seen::OpenFailed });
         if is_loss {
             return self.fail(Failure::new("durability", format!("{}: {error}", self.name(id))));
+        }
+        if self.judge_log_failed(id, error, is_open) {
+            return;
         }
         let delay_ns = MS + self.delays.below(2 * SECOND);
         self.clock.after(delay_ns, Event::Restart { process: id, boot });

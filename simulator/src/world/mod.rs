@@ -15,6 +15,7 @@ pub(crate) mod network;
 pub(crate) mod process;
 mod rekey;
 mod sessions;
+mod space;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,6 +42,7 @@ use clock::{Clock, MS, SECOND, US};
 use final_phase::Phase;
 use network::{Connection, ConnectionId, Owner, Side};
 use process::{Process, ProcessId, SERVER};
+use space::Space;
 
 /// Something that happens at a moment of virtual time.
 #[derive(Debug)]
@@ -157,6 +159,8 @@ pub(crate) struct World {
     pub(crate) odds: Rng,
     /// Which faults happen.
     pub(crate) faults: Rng,
+    /// The sizes of volumes.
+    volumes: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
     pub(crate) processes: Vec<Process>,
@@ -224,6 +228,7 @@ impl World {
             delays: Rng::new(&root, "delays"),
             odds: Rng::new(&root, "odds"),
             faults: Rng::new(&root, "faults"),
+            volumes: Rng::new(&root, "volumes"),
             trace: Trace::new(is_loud),
             coverage: Coverage::default(),
             processes: Vec::new(),
@@ -276,6 +281,8 @@ impl World {
         disk_seed[..16].copy_from_slice(&self.rng.bytes16());
         let mut key = [0; 32];
         key[..16].copy_from_slice(&self.rng.bytes16());
+        // A stream of its own: the volume moves no other draw.
+        let is_small = self.volumes.one_in(4);
         let process = Process {
             is_device,
             partitions,
@@ -290,6 +297,7 @@ impl World {
             guard: None,
             is_restored: false,
             commands_left: None,
+            space: Space::new(is_small),
             durable_mark: Txn(0),
             boot: 0,
             running: None,
@@ -389,7 +397,9 @@ impl World {
             Event::Fault => self.next_fault(),
             Event::Unblock(device) => self.unblock(device),
             Event::Finale => self.begin_finale(),
-            Event::FreeDisk(process) => self.processes[process].disk.set_capacity(u64::MAX),
+            Event::FreeDisk(process) => {
+                self.processes[process].set_filled(false, self.clock.now_ns());
+            }
             Event::PhaseEnds(phase) => self.on_phase_ends(phase),
             Event::Check => self.on_check(),
             Event::Probe(device) => self.device_probes(device),

@@ -14,6 +14,7 @@ use bigpeer_core::seam::Now;
 use bigpeer_core::time::{Instant, WallMs};
 
 use super::clock::{MS, US};
+use super::space::Space;
 use super::{Asker, Event, Failure, World};
 use crate::coverage::Seen;
 
@@ -53,6 +54,8 @@ pub(crate) struct Process {
     pub(crate) is_restored: bool,
     /// The power goes when the disk has carried out so many more commands.
     pub(crate) commands_left: Option<u32>,
+    /// Its volume.
+    pub(crate) space: Space,
     /// The last position that the log has called durable.
     pub(crate) durable_mark: Txn,
     /// Counts openings, so that what was meant for an earlier one is dropped.
@@ -118,11 +121,16 @@ impl World {
         let threads = self.processes[id].threads.unwrap_or(drawn);
         let segment_bytes = [4 << 10, 16 << 10, 64 << 10][self.rng.below(3) as usize];
         let process = &mut self.processes[id];
+        let is_small = process.space.is_small();
+        let segment_bytes = if is_small { 4 << 10 } else { segment_bytes };
+        process.set_filled(process.space.is_filled(), self.clock.now_ns());
+        process.space.note_start();
         process.boot += 1;
         let config = LogConfig {
             segment_bytes,
             pending_bytes_max: 1 << 20,
-            retain_bytes: segment_bytes,
+            // On a small volume as much as on a large one: there the volume is the bound.
+            retain_bytes: if is_small { 1 << 30 } else { segment_bytes },
             restored: std::mem::take(&mut process.is_restored),
             expected: process.log.map_or(LogExpected::Unwritten, LogExpected::This),
             ..LogConfig::new(boot_id, seed)
