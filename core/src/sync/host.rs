@@ -252,7 +252,8 @@ pub enum HostCommand {
     /// The remote has proof that our store was rolled back or cloned: take a new actor epoch before the next
     /// authored edit and author unacknowledged edits again under it. When `stale` is false and our actor has
     /// itself come to `seen` by now, no new epoch is needed. When `stale`, the cursor is forgotten as well: see
-    /// `SaveRemote`. Answer, once durable: [`HostEvent::EpochChanged`].
+    /// `SaveRemote`. A server keeps the epoch of its start, under which nobody else authors, whatever a remote claims.
+    /// Answer, once durable: [`HostEvent::EpochChanged`].
     NewEpoch {
         /// Repeated in the answer.
         id: CommandId,

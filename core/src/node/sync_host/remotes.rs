@@ -109,7 +109,7 @@ impl Node {
     ) {
         // This record takes away the proof that the store was rolled back. Were the epoch renewed only once the session
         // is open, a crash in between would leave a store that knows nothing of it and authors as before.
-        if nonces.is_stale && self.config.is_device && !is_planted(Plant::EpochAfterProof) {
+        if nonces.is_stale && !is_planted(Plant::EpochAfterProof) {
             self.renew_epoch_for(id);
         }
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
@@ -145,8 +145,12 @@ impl Node {
         cursor.map(|_| RecordChange::Cursor(None)).into_iter().collect()
     }
 
-    /// Takes a new epoch because of what a session found, once for each session.
+    /// Takes a new epoch because of what a session found, once for each session. A server never does: it has had one of
+    /// its own since its start, and each that a peer could talk it into would stay in the vectors of documents.
     pub(super) fn renew_epoch_for(&mut self, id: SessionId) {
+        if !self.config.is_device {
+            return;
+        }
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
         if !std::mem::replace(&mut hosted.is_renewed, true) {
             self.renew_epoch();

@@ -4,6 +4,9 @@ use super::sync::Pair;
 use super::*;
 use crate::ident::Actor;
 use crate::log::transaction::Origin;
+use crate::sync::wire::{self, Frame, Subs};
+use crate::sync::{Cursor, Interest, InterestHash, Position};
+use crate::time::Hlc;
 
 const ALL_CARS: &str = "SELECT * FROM cars";
 
@@ -141,6 +144,43 @@ fn all_partitions_of_a_rolled_back_device_take_the_new_epoch() {
     let site = PeerKey([7; 32]).site();
     let expected = (0..4).map(|lane| Actor::new(site, epoch, lane)).collect();
     assert_eq!(authors, expected);
+}
+
+#[test]
+fn a_server_takes_no_epoch_on_the_word_of_a_peer() {
+    let mut pair = Pair::with_server(&Options { partitions: 1, ..Options::default() });
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'n': 0})");
+    pair.connect(&[ALL_CARS]);
+    pair.probe();
+    pair.disconnect();
+    let boots = &pair.server.racks[0].nodes()[0].config.identity.boots;
+    let (log, boot) = (boots.log, BootId(Uuid([99; 16])));
+    let position = Position { log, boot, txn: Txn(1 << 40) };
+    let claims = Subs {
+        version: 1,
+        interest: Interest::Everything,
+        evict_generation: 0,
+        write_permission: 0,
+        cursor: Some(Cursor { position, interest: InterestHash::default() }),
+        stale: false,
+        seen: Some(Hlc(u64::MAX)),
+    };
+    pair.open("dev", &[ALL_CARS]);
+    for _greeting_and_hello in 0..2 {
+        if let Some((session, frame)) = pair.server.frames.pop_front() {
+            pair.device.session(session, SessionInput::Frame(frame));
+        }
+        let (session, frame) = pair.device.frames.pop_front().expect("it introduces itself");
+        pair.server.session(session, SessionInput::Frame(frame));
+    }
+    let frame = wire::encode(&Frame::Subs(Box::new(claims)));
+    let session = pair.session;
+    pair.server.session(session, SessionInput::Frame(frame));
+    assert_eq!(pair.server.epochs, []);
+    // Whoever claims that is offered everything, and offers it.
+    pair.disconnect();
+    pair.connect(&[ALL_CARS]);
+    pair.probe();
 }
 
 #[test]

@@ -274,7 +274,9 @@ impl Session {
             return Ok(());
         }
         let is_first = !self.sending.is_begun();
-        let is_behind = subs.seen.is_some_and(|seen| seen > self.config.local.hlc);
+        // A server has an actor of its own since its start: whatever a peer claims to have seen, nobody else is it.
+        let is_behind = self.config.role == Role::Device
+            && subs.seen.is_some_and(|seen| seen > self.config.local.hlc);
         if is_first && !self.handshake.is_stale && self.has_lost(&subs) {
             self.handshake.is_stale = true;
             self.receiving.forget_cursor();
