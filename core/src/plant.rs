@@ -39,6 +39,8 @@ pub enum Plant {
     LeftNotSent,
     /// Nobody notices that a store was rolled back or cloned.
     NonceIgnored,
+    /// The nonce that a remote may have lost is overwritten before the remote has heard of it.
+    NonceKeptAtHello,
     /// A refused write stays in what later statements are evaluated against.
     RefusedWriteKept,
     /// A scan reads what is newest instead of its snapshot.

@@ -188,7 +188,8 @@ pub struct RemoteRecord {
     pub cursor: Option<Cursor>,
     /// The nonces that this remote may keep of us, newest last; at most [`NONCES_KEPT`].
     pub ours: Vec<Nonce>,
-    /// The last nonce that the remote gave us.
+    /// The nonce of the last session in which the remote told what it wants: it had judged by then what we said in
+    /// our Hello about the one before.
     pub theirs: Option<Nonce>,
     /// The greatest clock value seen of the remote's last actor.
     pub seen: Option<(Actor, Hlc)>,
@@ -234,17 +235,17 @@ pub enum HostCommand {
     /// of it, and answer at once: whatever comes first goes with them.
     ///
     /// With `is_stale` the cursor is forgotten in the same write: it does not cover what we sent ourselves and
-    /// have lost, and once the nonces are written nothing else tells.
+    /// have lost, and once the remote keeps our new nonce nothing else tells.
     SaveRemote {
         /// Repeated in the answer.
         id: CommandId,
         /// Whom.
         peer: PeerKey,
-        /// The remote's store; none before it said Hello: keep what is there.
+        /// The remote's store; none before its first Subs: keep what is there.
         store: Option<StoreId>,
         /// Our nonces, newest last.
         ours: Vec<Nonce>,
-        /// The remote's nonce; none keeps what is there.
+        /// The remote's nonce; none before its first Subs: keep what is there.
         theirs: Option<Nonce>,
         /// Our store was rolled back or cloned.
         is_stale: bool,

@@ -9,8 +9,8 @@
 //!
 //! ```text
 //! device                                server
-//!   Hello {nonce, kept}           ->                  the device's nonce is durable before it speaks
-//!                                 <-   Hello, Subs    both nonces are durable before the server speaks
+//!   Hello {nonce, kept}           ->                  each side's own nonce is durable before it speaks
+//!                                 <-   Hello, Subs    the other's is kept once its Subs are heard
 //!   Subs {interest, cursor}, Start ->
 //!                                 <-   Start {known}  or {unknown}: reconcile
 //!

@@ -107,8 +107,9 @@ impl Node {
         nonces: Nonces,
         now: Now,
     ) {
-        // This record takes away the proof that the store was rolled back. Were the epoch renewed only once the session
-        // is open, a crash in between would leave a store that knows nothing of it and authors as before.
+        // Once this record is written we say what we want, and with that the remote lets go of the proof that the store
+        // was rolled back. Were the epoch renewed only once the session is open, a crash in between would leave a store
+        // that knows nothing of it and authors as before.
         if nonces.is_stale && !is_planted(Plant::EpochAfterProof) {
             self.renew_epoch_for(id);
         }
@@ -133,7 +134,7 @@ impl Node {
             changes.push(RecordChange::Cursor(None));
         }
         if hosted.is_unknown && !is_planted(Plant::StrangersKept) {
-            hosted.unwritten = changes;
+            hosted.unwritten.extend(changes);
             return self.session_answer(id, answer, Ok(now.durable));
         }
         self.append_for(id, Vec::new(), changes, answer, now);

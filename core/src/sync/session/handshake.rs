@@ -1,14 +1,17 @@
 //! Introductions: who the other side is, and whether its store is the one that we met last.
 //!
-//! A device says Hello first, with its nonce already on disk; a server waits for it and keeps both nonces in one
-//! write before it says a word (two devices both begin). So no nonce is ever told that could be forgotten in a crash.
+//! A device says Hello first; a server waits for it (two devices both begin). Each side's nonce is on its disk before
+//! its Hello, so no nonce is ever told that could be forgotten in a crash.
 //!
 //! Each side draws a nonce for the session, keeps the last one it got from the other, and says in its Hello which
 //! that is. Who hears of a nonce that it does not know was rolled back to before the last meeting, or somebody
 //! met the other under its name: a clone. It takes a new epoch before it sends anything, and says so: the other
 //! side offers it everything, also what it once sent itself and may have lost. Who was rolled back to a moment
 //! within a session still agrees about the nonces: then the remote's cursor into a history that our log does not
-//! have tells the same. From either on our own cursor is forgotten, in the write that takes the proof away.
+//! have tells the same. From either on our own cursor is forgotten.
+//!
+//! Proof is never taken away before its listener has written that it is stale: the other side's nonce is kept at its
+//! first Subs, which it says only once it has judged our Hello.
 
 use crate::ident::{Actor, LogId, Txn};
 use crate::plant::{Plant, is_planted};
@@ -31,8 +34,8 @@ pub(crate) struct Handshake {
     load: Option<CommandId>,
     /// Our own nonce on its way to the disk, before the Hello.
     save_ours: Option<CommandId>,
-    /// The remote's nonce on its way to the disk, before our Subs.
-    save_theirs: Option<CommandId>,
+    /// What we have concluded from the remote's Hello on its way to the disk, before our Subs.
+    save_judged: Option<CommandId>,
     record: Option<RemoteRecord>,
     /// A nonce of ours was kept for the remote before this session.
     is_remembered: bool,
@@ -53,7 +56,7 @@ impl Handshake {
             is_stale: false,
             load: Some(link.command(|id| HostCommand::LoadRemote { id, peer })),
             save_ours: None,
-            save_theirs: None,
+            save_judged: None,
             record: None,
             is_remembered: false,
             is_hello_sent: false,
@@ -144,7 +147,7 @@ impl Session {
             self.say_hello();
             self.meet();
         }
-        if self.handshake.save_theirs.take_if(|save| *save == id).is_some() {
+        if self.handshake.save_judged.take_if(|save| *save == id).is_some() {
             if !self.is_beginning() {
                 self.say_hello();
             }
@@ -226,8 +229,8 @@ impl Session {
         Ok(())
     }
 
-    /// The remote has said Hello, and we as well if it is on us to begin: judge its nonce, and keep the new one
-    /// before we say what we want.
+    /// The remote has said Hello, and we as well if it is on us to begin: judges the nonce of ours that it keeps, and
+    /// keeps what follows from that before we say what we want.
     fn meet(&mut self) {
         let is_our_turn = self.handshake.is_hello_sent || !self.is_beginning();
         let handshake = &mut self.handshake;
@@ -246,17 +249,34 @@ impl Session {
         let is_stale = handshake.is_stale;
         let cursor = handshake.record.as_ref().and_then(|record| record.cursor);
         self.receiving.load_cursor(cursor.filter(|_| !is_stale), hello.log);
-        let (peer, store, theirs) = (self.config.remote, hello.store, hello.nonce);
-        let ours = handshake.nonces();
+        let (peer, ours) = (self.config.remote, handshake.nonces());
+        let at_once = is_planted(Plant::NonceKeptAtHello).then_some((hello.store, hello.nonce));
         let save = self.link.command(|id| HostCommand::SaveRemote {
             id,
             peer,
-            store: Some(store),
+            store: at_once.map(|(store, _)| store),
             ours,
-            theirs: Some(theirs),
+            theirs: at_once.map(|(_, nonce)| nonce),
             is_stale,
         });
-        self.handshake.save_theirs = Some(save);
+        self.handshake.save_judged = Some(save);
+    }
+
+    /// The remote has judged our Hello, and written what follows from it: its own nonce may take the place of the one
+    /// that was our proof. Nobody waits for this write: what we take of the remote is appended after it.
+    fn keep_nonce(&mut self) {
+        let handshake = &self.handshake;
+        let hello = handshake.hello.as_ref().expect("Subs before Hello are refused");
+        let (peer, ours) = (self.config.remote, handshake.nonces());
+        let (store, theirs) = (Some(hello.store), Some(hello.nonce));
+        self.link.command(|id| HostCommand::SaveRemote {
+            id,
+            peer,
+            store,
+            ours,
+            theirs,
+            is_stale: false,
+        });
     }
 
     pub(super) fn on_subs(&mut self, subs: Subs) -> Result<(), ProtocolError> {
@@ -277,6 +297,9 @@ impl Session {
         // A server has an actor of its own since its start: whatever a peer claims to have seen, nobody else is it.
         let is_behind = self.config.role == Role::Device
             && subs.seen.is_some_and(|seen| seen > self.config.local.hlc);
+        if is_first {
+            self.keep_nonce();
+        }
         if is_first && !self.handshake.is_stale && self.has_lost(&subs) {
             self.handshake.is_stale = true;
             self.receiving.forget_cursor();

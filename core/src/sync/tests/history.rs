@@ -99,6 +99,31 @@ fn a_restored_device_gets_back_what_a_server_has_without_a_cursor() {
 }
 
 #[test]
+fn a_rolled_back_device_whose_sessions_break_hears_of_it_all_the_same() {
+    for steps in 0..40 {
+        let mut pair = Pair::new(steps, &["cars"]);
+        write_some(&mut pair, DEVICE, 0, 3);
+        pair.sync();
+        pair.disconnect();
+        let backup = pair.host(DEVICE).clone();
+        // Nothing of this session is taken: the nonces alone tell.
+        pair.sync();
+        pair.disconnect();
+        *pair.host(DEVICE) = backup;
+        for _ in 0..3 {
+            pair.connect();
+            (0..steps).for_each(|_| {
+                pair.step();
+            });
+            pair.disconnect();
+        }
+        pair.sync();
+        assert!(pair.host(DEVICE).epochs > 0, "after {steps} steps");
+        pair.assert_converged();
+    }
+}
+
+#[test]
 fn a_restored_device_that_is_cut_off_while_it_reconciles_misses_nothing() {
     for (steps, in_session) in (0..120).flat_map(|steps| [(steps, false), (steps, true)]) {
         let mut pair = Pair::new(steps, &["cars"]);

@@ -160,6 +160,8 @@ pub(crate) struct TestHost {
     pub(crate) forbidden: BTreeSet<DocKey>,
     pub(crate) docs_read: u64,
     pub(crate) epochs: u64,
+    /// A new epoch was taken in this session.
+    is_renewed: bool,
     watches: BTreeMap<CommandId, Watch>,
     scans: BTreeMap<CommandId, (u64, Vec<Offered>, usize)>,
 }
@@ -203,6 +205,7 @@ impl TestHost {
             forbidden: BTreeSet::new(),
             docs_read: 0,
             epochs: 0,
+            is_renewed: false,
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
         }
@@ -240,6 +243,7 @@ impl TestHost {
     }
 
     pub(crate) fn disconnect(&mut self) {
+        self.is_renewed = false;
         self.watches.clear();
         self.scans.clear();
     }
@@ -322,6 +326,9 @@ impl TestHost {
                 HostEvent::Remote { id, record }
             }
             HostCommand::SaveRemote { id, peer, store, ours, theirs, is_stale } => {
+                if is_stale {
+                    self.renew_epoch();
+                }
                 let record = self.remotes.entry(peer).or_default();
                 record.store = store.or(record.store);
                 record.ours = ours;
@@ -332,8 +339,7 @@ impl TestHost {
             HostCommand::NewEpoch { id, stale, .. } => {
                 let record = self.remotes.entry(remote).or_default();
                 record.cursor = record.cursor.filter(|_| !stale);
-                self.actor += 1;
-                self.epochs += 1;
+                self.renew_epoch();
                 HostEvent::EpochChanged { id, actor: Actor([9; 16]) }
             }
             HostCommand::Watch { watch, interest } => {
@@ -399,6 +405,14 @@ impl TestHost {
                 HostEvent::Settled { id, refused: Vec::new() }
             }
         })
+    }
+
+    /// Once for each session, and only on a device.
+    fn renew_epoch(&mut self) {
+        if self.role == Role::Device && !std::mem::replace(&mut self.is_renewed, true) {
+            self.actor += 1;
+            self.epochs += 1;
+        }
     }
 
     /// Answers of parked `WatchMore` commands.
