@@ -253,10 +253,17 @@ class Reader:
             return {"unlisted": self.varint()}
         if tag == 10:
             return {"unlisted": None}
+        if tag == 11:
+            return {"reached": self.position()}
+        if tag == 12:
+            return {"reached_on": self.varint()}
         raise AssertionError(f"change {tag} of a remote record")
 
+    def position(self):
+        return {"log": self.uuid(), "boot": self.uuid(), "txn": self.varint()}
+
     def cursor(self):
-        return {"log": self.uuid(), "boot": self.uuid(), "txn": self.varint(), "interest": self.hex(16)}
+        return self.position() | {"interest": self.hex(16)}
 
     def owed(self):
         return {"collection": self.text(), "id": doc_id(self.bytes()),
@@ -281,6 +288,8 @@ class Reader:
             said["seen"] = say_dot((self.take(16), self.varint())[::-1])
         if flags & 16:
             said["unlisted"] = self.varint()
+        if flags & 32:
+            said["reached"] = self.position()
         said["ours"] = self.list(self.varint)
         said["owed"] = self.list(self.owed)
         return said
@@ -345,12 +354,13 @@ FRAMES = {
     0x81: ("Hello", ["proto_min", "proto_max", "features", "app", "role", "peer_key", "log", "store", "boot", "actor",
                      "nonce", "kept_store", "hlc", "tombstone_ttl_hours", "digest_version", "id_version", "device_name",
                      "kept_nonce"]),
-    0x82: ("Subs", ["version", "subscriptions", "evict_generation", "write_permission", "cursor", "interest", "stale", "seen"]),
+    0x82: ("Subs", ["version", "subscriptions", "evict_generation", "write_permission", "cursor", "interest", "stale", "seen",
+                    "reached"]),
     0x83: ("Start", ["round", "version", "unknown", "interest"]),
     0x84: ("Offer", ["part", "round", "batch", "items"]), 0x85: ("OfferEnd", ["part", "round"]),
     0x86: ("Need", ["part", "round", "batch", "items", "last"]),
-    0x87: ("UpdBegin", ["update", "item_count", "payload_bytes", "upto"]), 0x89: ("UpdEnd", ["update", "hash"]),
-    0x8A: ("Got", ["update", "payload_bytes"]), 0x8B: ("Ack", ["update", "last", "outcomes"]),
+    0x87: ("UpdBegin", ["update", "item_count", "payload_bytes", "upto", "at"]), 0x89: ("UpdEnd", ["update", "hash"]),
+    0x8A: ("Got", ["update", "payload_bytes"]), 0x8B: ("Ack", ["update", "last", "outcomes", "at"]),
     0x8C: ("Probe", ["probe"]), 0x8D: ("ProbeReply", ["probe"]), 0x0E: ("Ping", []), 0x0F: ("Pong", []),
     0x90: ("Bye", ["reason", "text"]), 0x11: ("Grant", ["read"]),
 }
@@ -415,7 +425,7 @@ def frame(data):
             said[field] = meanings[field][value]
         elif field in ("app", "log", "store", "boot", "kept_store"):
             said[field] = as_uuid(value)
-        elif field in ("cursor", "upto"):
+        elif field in ("cursor", "upto", "reached"):
             said[field] = position(value)
         elif isinstance(value, bytes):
             said[field] = value.hex()

@@ -41,6 +41,8 @@ pub enum Plant {
     NonceIgnored,
     /// The nonce that a remote may have lost is overwritten before the remote has heard of it.
     NonceKeptAtHello,
+    /// Nobody keeps how far the log of a remote had come when something of it was taken.
+    ReachedNotKept,
     /// A refused write stays in what later statements are evaluated against.
     RefusedWriteKept,
     /// A scan reads what is newest instead of its snapshot.
@@ -193,6 +195,8 @@ impl Plant {
         Self::ParkedForgotten,
         Self::EpochAfterProof,
         Self::EpochKeptLate,
+        Self::NonceKeptAtHello,
+        Self::ReachedNotKept,
     ];
 }
 

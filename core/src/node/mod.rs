@@ -698,7 +698,11 @@ impl Node {
             Body::Applied { id, void } => self.on_applied(id, void, now),
             Body::NewEpoch { epoch } => self.config.epoch = epoch,
             Body::FromSession(body) => self.on_from_session(from, body),
-            Body::ToSession(body) => self.on_to_session(from, body, now),
+            Body::ToSession(body) => {
+                // Another thread may have read at a position that this one has not looked at yet.
+                let durable = now.durable.max(watermark);
+                self.on_to_session(from, body, Now { durable, ..now });
+            }
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::{Applied, Outcome as ApplyOutcome};
-use crate::sync::{CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome};
+use crate::sync::{CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome, Position};
 
 /// A received update between its append and what apply made of it.
 #[derive(Debug)]
@@ -47,7 +47,8 @@ pub(crate) struct Applying {
 }
 
 impl Node {
-    /// Appends what was judged good of a received update; `cursor` is how far we are if all of it is.
+    /// Appends what was judged good of a received update; `cursor` is how far we are if all of it is, `reached` how far
+    /// the remote's log had come when it read it.
     #[allow(clippy::too_many_arguments, reason = "one call site, all of it the judged update")]
     pub(crate) fn append_update(
         &mut self,
@@ -56,7 +57,7 @@ impl Node {
         keys: Vec<SyncKey>,
         deltas: Vec<Option<Arc<Delta>>>,
         outcomes: Vec<Outcome>,
-        cursor: Option<Cursor>,
+        (cursor, reached): (Option<Cursor>, Option<Position>),
         now: Now,
     ) {
         let Some(app) = self.session_app(session) else { return };
@@ -67,7 +68,7 @@ impl Node {
                 .any(|delta| delta.base().is_some() || delta.is_base_in_part())
             && !is_planted(Plant::CursorBeforeAck);
         let (at_once, later) = if may_become_void { (None, cursor) } else { (cursor, None) };
-        let changes = self.advance_record(session, at_once, None);
+        let mut changes = self.advance_record(session, at_once, None);
         let filter = self.remote_interest(session);
         let (mut ops, mut places, mut owners) = (Vec::new(), Vec::new(), BTreeSet::new());
         for (place, (key, delta)) in keys.into_iter().zip(deltas).enumerate() {
@@ -76,6 +77,9 @@ impl Node {
             places.push(filter.may_read(&store_key(app, &key)).then_some(place));
             let collection = key.collection.as_str().into();
             ops.push(Op::Merge { collection, id: key.id, delta });
+        }
+        if !ops.is_empty() || !changes.is_empty() {
+            changes.extend(self.reach(session, reached));
         }
         let txn_id = TxnId(self.rng.uuid());
         let applying = Applying {

@@ -13,7 +13,7 @@ use crate::seam::Now;
 use crate::store::ChangeCursor;
 use crate::sync::{
     CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, Interest, ItemBody, Offered, Outcome,
-    Part, RemoteRecord, UpdateItem, Verdict, Wanted,
+    Part, Position, RemoteRecord, UpdateItem, Verdict, Wanted,
 };
 use crate::time::CLOCK_AHEAD_MS;
 
@@ -58,10 +58,10 @@ pub(crate) enum Parts {
 /// Why items were judged.
 #[derive(Debug)]
 pub(crate) enum JudgedFor {
-    /// They are an update, with the position that it leads to.
-    Update(Option<Cursor>),
+    /// They are an update, which leads to this cursor. The remote's log had come so far when it read them.
+    Update { cursor: Option<Cursor>, reached: Option<Position> },
     /// They are the tombstones of an acknowledgement, beside which these items have ended.
-    Acknowledgement(Vec<(SyncKey, Final)>),
+    Acknowledgement { ends: Vec<(SyncKey, Final)>, reached: Option<Position> },
 }
 
 impl Gather {
@@ -169,13 +169,13 @@ impl Node {
                 self.tell(session, HostEvent::Diffs { id, items }, now);
             }
             Parts::Judged { keys, verdict_for, outcomes, deltas } => match verdict_for {
-                JudgedFor::Update(cursor) => {
-                    self.on_judged(session, id, keys, cursor, outcomes, deltas, now);
+                JudgedFor::Update { cursor, reached } => {
+                    self.on_judged(session, id, keys, (cursor, reached), outcomes, deltas, now);
                 }
-                JudgedFor::Acknowledgement(ends) => {
+                JudgedFor::Acknowledgement { ends, reached } => {
                     let judged = keys.into_iter().zip(outcomes).zip(deltas);
                     let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
-                    self.finish_settling(session, id, ends, judged.collect(), now);
+                    self.finish_settling(session, id, ends, judged.collect(), reached, now);
                 }
             },
         }
@@ -329,7 +329,7 @@ impl Node {
         session: SessionId,
         id: CommandId,
         keys: Vec<SyncKey>,
-        cursor: Option<Cursor>,
+        (cursor, reached): (Option<Cursor>, Option<Position>),
         outcomes: Vec<Outcome>,
         deltas: Vec<Option<Arc<Delta>>>,
         now: Now,
@@ -346,7 +346,7 @@ impl Node {
         let cursor = cursor.filter(|_| settled);
         let seen = self.advance_record(session, None, newest);
         self.write_later(session, seen);
-        self.append_update(session, id, keys, deltas, outcomes, cursor, now);
+        self.append_update(session, id, keys, deltas, outcomes, (cursor, reached), now);
     }
 
     fn gather<T>(

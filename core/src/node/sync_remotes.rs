@@ -165,6 +165,13 @@ impl Kept {
             RecordChange::Cursor(cursor) => record.cursor = cursor,
             RecordChange::Ours(ours) => record.ours = ours,
             RecordChange::Theirs(theirs) => record.theirs = Some(theirs),
+            RecordChange::Reached(reached) => record.reached = Some(reached),
+            // None when the remote was forgotten meanwhile, as the longest unseen: then nothing else about it is left.
+            RecordChange::ReachedOn(txn) => {
+                if let Some(reached) = &mut record.reached {
+                    reached.txn = txn;
+                }
+            }
             RecordChange::Seen(actor, hlc) => record.seen = Some((actor, hlc)),
             RecordChange::Owed(owed) => {
                 if self.owed.len() < owed_max || self.owed.contains_key(&owed.key) {

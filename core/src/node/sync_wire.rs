@@ -40,8 +40,8 @@ pub(crate) fn decode_vector(bytes: &[u8]) -> Result<Vector, DecodeError> {
     Ok(vector)
 }
 
-/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen, 16 unlisted), the members that are there, our nonces,
-/// owed`.
+/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen, 16 unlisted, 32 reached), the members that are there, our
+/// nonces, owed`.
 pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     let mut to = Writer::new();
     to.byte(RECORD_VERSION);
@@ -51,7 +51,8 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
             | flag(record.cursor.is_some(), CURSOR)
             | flag(record.theirs.is_some(), THEIRS)
             | flag(record.seen.is_some(), SEEN)
-            | flag(record.unlisted.is_some(), UNLISTED),
+            | flag(record.unlisted.is_some(), UNLISTED)
+            | flag(record.reached.is_some(), REACHED),
     );
     if let Some(store) = record.store {
         to.raw(&store.0.0);
@@ -69,6 +70,9 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     if let Some(unlisted) = record.unlisted {
         to.varint(unlisted);
     }
+    if let Some(reached) = record.reached {
+        write_position(&mut to, reached);
+    }
     to.varint(record.ours.len() as u64);
     record.ours.iter().for_each(|nonce| to.varint(nonce.0));
     to.varint(record.owed.len() as u64);
@@ -78,16 +82,24 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
 
 fn write_cursor(to: &mut Writer, cursor: &Cursor) {
     let Cursor { position, interest } = cursor;
-    to.raw(&position.log.0.0);
-    to.raw(&position.boot.0.0);
-    to.varint(position.txn.0);
+    write_position(to, *position);
     to.raw(&interest.0);
 }
 
+fn write_position(to: &mut Writer, position: Position) {
+    to.raw(&position.log.0.0);
+    to.raw(&position.boot.0.0);
+    to.varint(position.txn.0);
+}
+
+fn read_position(from: &mut Reader<'_>) -> Result<Position, DecodeError> {
+    let log = LogId(Uuid(from.array("position")?));
+    let boot = BootId(Uuid(from.array("position")?));
+    Ok(Position { log, boot, txn: Txn(from.varint("position")?) })
+}
+
 fn read_cursor(from: &mut Reader<'_>) -> Result<Cursor, DecodeError> {
-    let log = LogId(Uuid(from.array("cursor")?));
-    let boot = BootId(Uuid(from.array("cursor")?));
-    let position = Position { log, boot, txn: Txn(from.varint("cursor")?) };
+    let position = read_position(from)?;
     Ok(Cursor { position, interest: InterestHash(from.array("cursor")?) })
 }
 
@@ -146,6 +158,10 @@ pub(crate) enum RecordChange {
     NotOwed(DocKey),
     /// Under which write permission it refused documents that are not named; none: there are no others.
     Unlisted(Option<u64>),
+    /// How far the remote's log had come when we last took something of it.
+    Reached(Position),
+    /// As before, in the same boot of the same log.
+    ReachedOn(Txn),
 }
 
 /// Version 2: `version (1)`, then to the end of each change a tag (1) and its content.
@@ -192,6 +208,14 @@ pub(crate) fn encode_changes(changes: &[RecordChange]) -> Bytes {
                 to.varint(*write_permission);
             }
             RecordChange::Unlisted(None) => to.byte(10),
+            RecordChange::Reached(reached) => {
+                to.byte(11);
+                write_position(&mut to, *reached);
+            }
+            RecordChange::ReachedOn(txn) => {
+                to.byte(12);
+                to.varint(txn.0);
+            }
         }
     }
     to.into_bytes().into()
@@ -217,6 +241,8 @@ pub(crate) fn decode_changes(bytes: &[u8]) -> Result<Vec<RecordChange>, DecodeEr
             8 => RecordChange::NotOwed(read_key(&mut from)?),
             9 => RecordChange::Unlisted(Some(from.varint("unlisted")?)),
             10 => RecordChange::Unlisted(None),
+            11 => RecordChange::Reached(read_position(&mut from)?),
+            12 => RecordChange::ReachedOn(Txn(from.varint("position")?)),
             _ => return Err(from.invalid("remote record")),
         });
     }
@@ -243,6 +269,9 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
     if flags & UNLISTED != 0 {
         record.unlisted = Some(from.varint("unlisted")?);
     }
+    if flags & REACHED != 0 {
+        record.reached = Some(read_position(&mut from)?);
+    }
     record.ours = read_nonces(&mut from)?;
     for _ in 0..from.count("owed", 4)? {
         record.owed.push(read_owed(&mut from)?);
@@ -268,6 +297,7 @@ const CURSOR: u8 = 2;
 const THEIRS: u8 = 4;
 const SEEN: u8 = 8;
 const UNLISTED: u8 = 16;
+const REACHED: u8 = 32;
 
 #[cfg(test)]
 mod tests {
@@ -280,16 +310,12 @@ mod tests {
             collection: "cars".into(),
             id: canonical::encode_id(&Value::from("c1")).expect("text is an id"),
         };
+        let (log, boot) = (LogId(Uuid([2; 16])), BootId(Uuid([3; 16])));
+        let position = Position { log, boot, txn: Txn(77) };
         let full = RemoteRecord {
             store: Some(StoreId(Uuid([1; 16]))),
-            cursor: Some(Cursor {
-                position: Position {
-                    log: LogId(Uuid([2; 16])),
-                    boot: BootId(Uuid([3; 16])),
-                    txn: Txn(77),
-                },
-                interest: InterestHash([4; 16]),
-            }),
+            cursor: Some(Cursor { position, interest: InterestHash([4; 16]) }),
+            reached: Some(Position { txn: Txn(78), ..position }),
             ours: vec![Nonce(5), Nonce(6)],
             theirs: Some(Nonce(7)),
             seen: Some((Actor::new(1, 2, 3), Hlc(8))),
@@ -319,12 +345,14 @@ mod tests {
             RecordChange::NotOwed(key),
             RecordChange::Unlisted(Some(u64::MAX)),
             RecordChange::Unlisted(None),
+            RecordChange::Reached(Position { txn: Txn(9), ..Position::default() }),
+            RecordChange::ReachedOn(Txn(10)),
         ];
         assert_eq!(decode_changes(&encode_changes(&changes)), Ok(changes));
         let whole = RemoteRecord { theirs: Some(Nonce(7)), ..RemoteRecord::default() };
         let read = decode_changes(&encode_record(&whole));
         assert_eq!(read, Ok(vec![RecordChange::Whole(Box::new(whole))]));
-        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 11]).is_err());
+        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 13]).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use crate::ident::{BootId, LogId, Txn};
 use crate::plant::{Plant, is_planted};
 
 /// A position in one peer's log. The boot tells apart two histories of one log after a restore.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Position {
     /// The sender's log.
     pub log: LogId,
@@ -132,6 +132,15 @@ impl BootTable {
             return Err(Unknown::OtherInterest);
         }
         Ok(txn)
+    }
+
+    /// False when our log does not hold what it once held: somebody was told of `position`, which is not in it. Of
+    /// another log nothing is said.
+    pub(crate) fn has_reached(&self, position: Position) -> bool {
+        let is_of_boot = |row: &BootRow| {
+            row.boot == position.boot && row.end.is_none_or(|end| position.txn <= end)
+        };
+        position.log != self.log || self.rows.iter().any(is_of_boot)
     }
 
     /// Names a position of our log by the youngest boot that had reached it.

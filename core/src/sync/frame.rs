@@ -9,7 +9,7 @@ mod tests;
 use bytes::Bytes;
 pub use facts::FrameFacts;
 
-use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId};
+use crate::ident::{Actor, AppId, BootId, LogId, PeerKey, StoreId, Txn};
 use crate::time::Hlc;
 
 use super::cursor::{Cursor, InterestHash, Position, Unknown};
@@ -131,6 +131,9 @@ pub struct Subs {
     pub stale: bool,
     /// The greatest clock value that the speaker knows of the listener's actor.
     pub seen: Option<Hlc>,
+    /// How far the listener's log had come when the speaker last took something of it. If it is not in that log, the
+    /// listener was rolled back or cloned.
+    pub reached: Option<Position>,
 }
 
 /// A round of sending begins. Everything of former rounds but the update in flight is void.
@@ -194,6 +197,8 @@ pub struct UpdBegin {
     pub item_count: u32,
     /// The length of the payload, over all chunks.
     pub payload_bytes: u64,
+    /// A position of the sender's log, in its running boot, that is durable and holds all that the payload tells.
+    pub at: Option<Txn>,
 }
 
 /// A piece of an update's payload, at most 64 KiB.
@@ -234,6 +239,8 @@ pub struct Ack {
     pub last: bool,
     /// Index in the update, what became of it; only those that were not simply accepted.
     pub outcomes: Vec<(u32, Outcome)>,
+    /// The position of the update in the log of the speaker, in its running boot; in the last frame.
+    pub at: Option<Txn>,
 }
 
 /// Why the speaker ends the session.

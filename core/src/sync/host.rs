@@ -10,7 +10,7 @@ use bytes::Bytes;
 use crate::ident::{Actor, DocId, PeerKey, StoreId, Txn};
 use crate::time::Hlc;
 
-use super::cursor::Cursor;
+use super::cursor::{Cursor, Position};
 use super::subscription::Interest;
 
 /// Names a command of one session.
@@ -191,6 +191,9 @@ pub struct RemoteRecord {
     /// The nonce of the last session in which the remote told what it wants: it had judged by then what we said in
     /// our Hello about the one before.
     pub theirs: Option<Nonce>,
+    /// How far the remote's log had come when we last took something of it, or relied on its having taken something
+    /// of ours. A remote whose log does not hold this position has lost what it told us.
+    pub reached: Option<Position>,
     /// The greatest clock value seen of the remote's last actor.
     pub seen: Option<(Actor, Hlc)>,
     /// What the remote refused.
@@ -228,8 +231,8 @@ pub enum HostCommand {
         /// Whom.
         peer: PeerKey,
     },
-    /// Write these fields of the record of `peer`; `cursor`, `seen` and `owed` stay as they are, unless `store`
-    /// is another than before: then `seen` is forgotten. Answer, once durable: [`HostEvent::Saved`].
+    /// Write these fields of the record of `peer`; `cursor`, `seen`, `reached` and `owed` stay as they are, unless
+    /// `store` is another than before: then `seen` is forgotten. Answer, once durable: [`HostEvent::Saved`].
     ///
     /// Of a remote that nothing is kept about, a server may wait with these fields until it writes something else
     /// of it, and answer at once: whatever comes first goes with them.
@@ -342,7 +345,8 @@ pub enum HostCommand {
     /// Apply a received update as *one* record: permission of the remote to write, interest, size, clock, then
     /// merge. `cursor` is written if and only if every outcome is `Accepted`, in the same record or in a later
     /// one of this remote; an item that was not accepted is settled by the remote, which then sends the position
-    /// again. Answer, once durable and applied: [`HostEvent::Applied`].
+    /// again. `reached` is written whenever anything is, whatever became of the rest. Answer, once durable and
+    /// applied: [`HostEvent::Applied`].
     Apply {
         /// Repeated in the answer.
         id: CommandId,
@@ -350,6 +354,8 @@ pub enum HostCommand {
         items: Vec<UpdateItem>,
         /// How far we are once all of it is accepted.
         cursor: Option<Cursor>,
+        /// How far the remote's log had come: the new value of [`RemoteRecord::reached`].
+        reached: Option<Position>,
     },
     /// Keep how these items ended, durably. Answer: [`HostEvent::Settled`].
     Settle {
@@ -358,6 +364,8 @@ pub enum HostCommand {
         /// Each item with its end. A rejected document for which `owed` has no room is not named there: the host then
         /// marks the record by [`RemoteRecord::unlisted`], and drops nothing else.
         items: Vec<(DocKey, Final)>,
+        /// How far the remote's log had come: the new value of [`RemoteRecord::reached`].
+        reached: Option<Position>,
     },
     /// Every document of ours was offered to the remote once more: keep under which write permission it refused some
     /// that `owed` does not name, or that there is none. Answer, which nobody needs to wait for:
@@ -367,6 +375,8 @@ pub enum HostCommand {
         id: CommandId,
         /// The new value of [`RemoteRecord::unlisted`].
         unlisted: Option<u64>,
+        /// How far the remote's log had come: the new value of [`RemoteRecord::reached`].
+        reached: Option<Position>,
     },
 }
 

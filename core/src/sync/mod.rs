@@ -31,6 +31,8 @@
 //!   which one believes that the other knows.
 //! * A cursor is believed only within the boot table of this very log, above the purge floor, for the same
 //!   interest, and if neither store was rolled back or cloned ([`BootTable::judge`]).
+//! * Who has lost what it sent itself hears of it, by a nonce or by a position in its own log that it does not hold
+//!   ([`RemoteRecord::reached`]), and whatever breaks, until it has written that its cursor means nothing.
 //! * An acknowledgement leaves once the host says that the update is durable.
 //! * What the answering side of an offer knows better travels as an update, and the offer counts as answered only
 //!   when that update is settled.
@@ -45,16 +47,16 @@
 //! | Byte 0 | Frame | Keys |
 //! |---|---|---|
 //! | `81` | Hello | 0 proto min, 1 proto max, 2 features, 3 app (16 bytes), 4 role (0 server, 1 device), 5 peer key (32), 6 log id, 7 store id, 8 boot id, 9 actor (16 each), 10 nonce, 11 store of the kept nonce?, 12 hlc, 13 tombstone ttl (h), 14 digest version, 15 id version, 16 device name (≤ 64 bytes), 17 kept nonce? |
-//! | `82` | Subs | 0 version, 1 `[[text, args], …]` (absent: everything), 2 evict generation, 3 write generation, 4 cursor position?, 5 cursor interest? (16), 6 stale?, 7 seen hlc? |
+//! | `82` | Subs | 0 version, 1 `[[text, args], …]` (absent: everything), 2 evict generation, 3 write generation, 4 cursor position?, 5 cursor interest? (16), 6 stale?, 7 seen hlc?, 8 reached position? |
 //! | `83` | Start | 0 round, 1 version of the Subs, 2 why unknown? (1 no cursor, 2 other log, 3 other history, 4 purged, 5 other interest, 6 stale), 3 interest (16) |
 //! | `84` | Offer | 0 part (0 provide, 1 hold), 1 round, 2 batch, 3 list: offers |
 //! | `85` | OfferEnd | 0 part, 1 round |
 //! | `86` | Need | 0 part, 1 round, 2 batch, 3 list: needs, 4 last |
-//! | `87` | UpdBegin | 0 update, 1 item count, 2 payload bytes, 3 upto position? |
+//! | `87` | UpdBegin | 0 update, 1 item count, 2 payload bytes, 3 upto position?, 4 at (txn)? |
 //! | `88` | UpdChunk | no map: update (8 bytes LE), sequence (4 LE), payload ≤ 64 KiB: list: update |
 //! | `89` | UpdEnd | 0 update, 1 blake3-128 of the payload |
 //! | `8A` | Got | 0 update, 1 payload bytes received (each 512 KiB; the window is 1 MiB) |
-//! | `8B` | Ack | 0 update, 1 last, 2 list: outcomes that are not *accepted* |
+//! | `8B` | Ack | 0 update, 1 last, 2 list: outcomes that are not *accepted*, 3 at (txn)? |
 //! | `8C` | Probe | 0 probe |
 //! | `8D` | ProbeReply | 0 probe |
 //! | `0E` | Ping | |

@@ -26,6 +26,8 @@ pub(crate) struct Receiving {
     /// Of our Subs; rises with each.
     version: u64,
     cursor: Option<Cursor>,
+    /// What answers our wishes up to this version builds on a cursor that means nothing: it leads to none.
+    void_version: u64,
     round: Option<Start>,
     offering: Option<Offering>,
     incoming: Option<Incoming>,
@@ -37,6 +39,8 @@ pub(crate) struct Receiving {
 #[derive(Debug)]
 struct Incoming {
     begin: UpdBegin,
+    /// How far the sender's log had come.
+    reached: Option<Position>,
     payload: Vec<u8>,
     seq: u32,
     told_bytes: u64,
@@ -57,6 +61,7 @@ impl Receiving {
             interest,
             version: 0,
             cursor: None,
+            void_version: 0,
             round: None,
             offering: None,
             incoming: None,
@@ -75,9 +80,11 @@ impl Receiving {
         is_changed
     }
 
-    /// What we evicted has to be offered again.
+    /// What we evicted, or have lost, has to be offered again. The remote may be sending already what it takes us to
+    /// lack: with that we are not where it believes us to be.
     pub(crate) fn forget_cursor(&mut self) {
         self.cursor = None;
+        self.void_version = self.version;
     }
 
     /// The next version of our wishes.
@@ -153,7 +160,13 @@ impl Receiving {
         }
     }
 
-    pub(crate) fn on_begin(&mut self, begin: UpdBegin, log: LogId) -> Result<(), ProtocolError> {
+    /// `reached`: how far the sender's log had come when it read what the update tells.
+    pub(crate) fn on_begin(
+        &mut self,
+        begin: UpdBegin,
+        reached: Option<Position>,
+        log: LogId,
+    ) -> Result<(), ProtocolError> {
         if self.round.is_none() {
             return Err(ProtocolError::OutOfOrder { frame: "UpdBegin", state: "before Start" });
         }
@@ -173,7 +186,8 @@ impl Receiving {
             return Err(ProtocolError::UpdateTooLarge { found_bytes, limit_bytes });
         }
         self.update_last = begin.update;
-        self.incoming = Some(Incoming { begin, payload: Vec::new(), seq: 0, told_bytes: 0 });
+        self.incoming =
+            Some(Incoming { begin, reached, payload: Vec::new(), seq: 0, told_bytes: 0 });
         Ok(())
     }
 
@@ -209,15 +223,17 @@ impl Receiving {
     pub(crate) fn on_end(&mut self, end: UpdEnd, link: &mut Link) -> Result<(), ProtocolError> {
         let unknown = ProtocolError::UnknownUpdate { frame: "UpdEnd", found: end.update };
         let incoming = self.incoming.take_if(|incoming| incoming.begin.update == end.update);
-        let Incoming { begin, payload, .. } = incoming.ok_or(unknown)?;
+        let Incoming { begin, reached, payload, .. } = incoming.ok_or(unknown)?;
         if payload.len() as u64 != begin.payload_bytes || payload_hash(&payload) != end.hash {
             return Err(ProtocolError::HashMismatch { update: end.update });
         }
         let items = decode_items(payload.into(), begin.item_count)?;
         let interest = self.round.map_or_else(InterestHash::default, |round| round.interest);
-        let cursor = begin.upto.map(|position: Position| Cursor { position, interest });
+        let is_void = self.round.is_some_and(|round| round.version <= self.void_version);
+        let upto = begin.upto.filter(|_| !is_void);
+        let cursor = upto.map(|position| Cursor { position, interest });
         let item_count = items.len();
-        let id = link.command(|id| HostCommand::Apply { id, items, cursor });
+        let id = link.command(|id| HostCommand::Apply { id, items, cursor, reached });
         self.applying = Some(Applying { id, update: end.update, item_count, cursor });
         Ok(())
     }
@@ -242,7 +258,7 @@ impl Receiving {
         if is_accepted && applying.cursor.is_some() {
             self.cursor = applying.cursor;
         }
-        acknowledge(applying.update, outcomes, link);
+        acknowledge(applying.update, outcomes, txn, link);
         link.event(SessionEvent::Applied { txn, count });
         Ok(())
     }
@@ -290,7 +306,7 @@ fn decode_items(payload: Bytes, item_count: u32) -> Result<Vec<UpdateItem>, Prot
     Ok(items)
 }
 
-fn acknowledge(update: u64, outcomes: Vec<Outcome>, link: &mut Link) {
+fn acknowledge(update: u64, outcomes: Vec<Outcome>, txn: crate::ident::Txn, link: &mut Link) {
     let mut part = Vec::new();
     let mut bytes = 0;
     for (index, outcome) in (0..).zip(outcomes) {
@@ -300,13 +316,13 @@ fn acknowledge(update: u64, outcomes: Vec<Outcome>, link: &mut Link) {
         }
         if bytes > CHUNK_BYTES_MAX {
             let outcomes = std::mem::take(&mut part);
-            link.frame(&Frame::Ack(Ack { update, last: false, outcomes }));
+            link.frame(&Frame::Ack(Ack { update, last: false, outcomes, at: None }));
             bytes = 0;
         }
         bytes += outcome_bytes(&outcome);
         part.push((index, outcome));
     }
-    link.frame(&Frame::Ack(Ack { update, last: true, outcomes: part }));
+    link.frame(&Frame::Ack(Ack { update, last: true, outcomes: part, at: Some(txn) }));
 }
 
 /// A vector that is too long for a frame is left out: the full state comes instead. A tombstone that long does

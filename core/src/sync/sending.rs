@@ -75,6 +75,10 @@ pub(crate) struct Sending {
     settled: Txn,
     /// The receiver has written this position.
     recorded: Txn,
+    /// How far our log has come: nothing that was read for the remote is newer.
+    durable: Txn,
+    /// How far the remote's log had come when it acknowledged last.
+    reached: Option<Position>,
     /// The host shall report at the latest when it has matched through here.
     target: Txn,
     is_advance_due: bool,
@@ -125,6 +129,8 @@ impl Sending {
             update_last: 0,
             settled: Txn(0),
             recorded: Txn(0),
+            durable: Txn(0),
+            reached: None,
             target: Txn(0),
             is_advance_due: false,
             owed: Owing::new(limits.owed_max),
@@ -195,6 +201,7 @@ impl Sending {
         is_hold_compared: bool,
         link: &mut Link,
     ) -> Result<(), CloseReason> {
+        self.durable = self.durable.max(now.durable);
         if self.is_held || self.subs.is_none() {
             return Ok(());
         }
@@ -391,12 +398,13 @@ impl Sending {
 
     fn launch(&mut self, items: Vec<UpdateItem>, upto: Option<Position>) {
         self.update_last += 1;
-        self.flight = Some(Flight::launch(self.limits, self.update_last, items, upto));
+        self.flight =
+            Some(Flight::launch(self.limits, self.update_last, items, upto, self.durable));
     }
 
     /// Takes an acknowledged update further: settle here, read what the receiver lacks, send it, end.
     fn pump_flight(&mut self, link: &mut Link) -> Result<(), CloseReason> {
-        let target_bytes = self.limits.update_target_bytes;
+        let (target_bytes, reached) = (self.limits.update_target_bytes, self.reached);
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let Stage::Settling(settling) = &mut flight.stage else { return Ok(()) };
         let credit_bytes = target_bytes.saturating_sub(settling.items_bytes);
@@ -406,7 +414,8 @@ impl Sending {
         }
         if settling.settle.is_none() && !settling.finals.is_empty() {
             let items = settling.next_finals(target_bytes);
-            settling.settle = Some(link.command(|id| HostCommand::Settle { id, items }));
+            let settle = link.command(|id| HostCommand::Settle { id, items, reached });
+            settling.settle = Some(settle);
         }
         if settling.diff.is_some() || settling.settle.is_some() {
             return Ok(());
@@ -422,7 +431,7 @@ impl Sending {
         self.update_last += 1;
         let items = std::mem::take(&mut settling.items);
         let upto = flight.goal.filter(|_| flight.wanted.is_empty());
-        let follow_up = Flight::launch(self.limits, self.update_last, items, upto);
+        let follow_up = Flight::launch(self.limits, self.update_last, items, upto, self.durable);
         (flight.update, flight.keys, flight.stage) =
             (follow_up.update, follow_up.keys, follow_up.stage);
         Ok(())
@@ -437,7 +446,8 @@ impl Sending {
             Phase::Waiting => {}
             Phase::Reconciling { .. } => {
                 if let Some(unlisted) = self.owed.end_recount() {
-                    link.command(|id| HostCommand::KeepUnlisted { id, unlisted });
+                    let reached = self.reached;
+                    link.command(|id| HostCommand::KeepUnlisted { id, unlisted, reached });
                 }
                 self.leave_phase(link);
                 self.go_live(goal.txn, link);
@@ -513,7 +523,7 @@ impl Sending {
         // Not waited for: if it is lost in a crash, the document is met again and named again.
         let end = Final::Rejected { reason, write_permission };
         let items = keys.into_iter().map(|key| (key, end.clone())).collect();
-        link.command(|id| HostCommand::Settle { id, items });
+        link.command(|id| HostCommand::Settle { id, items, reached: None });
     }
 
     pub(crate) fn on_held(
@@ -609,8 +619,15 @@ impl Sending {
         }
     }
 
-    pub(crate) fn on_ack(&mut self, ack: Ack, link: &mut Link) -> Result<(), ProtocolError> {
+    /// `reached`: how far the remote's log has come with what it acknowledges.
+    pub(crate) fn on_ack(
+        &mut self,
+        ack: Ack,
+        reached: Option<Position>,
+        link: &mut Link,
+    ) -> Result<(), ProtocolError> {
         let update = ack.update;
+        self.reached = reached.or(self.reached);
         let flight = self.flight.as_mut().filter(|flight| flight.update == update);
         let flight = flight.ok_or(ProtocolError::UnknownUpdate { frame: "Ack", found: update })?;
         let Some(outcomes) = flight.on_ack(ack)? else { return Ok(()) };

@@ -410,6 +410,7 @@ impl Session {
             cursor: self.receiving.cursor(),
             stale: self.handshake.is_stale(),
             seen: self.handshake.seen(),
+            reached: self.handshake.reached(),
         };
         self.link.frame(&Frame::Subs(Box::new(subs)));
     }

@@ -269,7 +269,13 @@ mod tests {
         let payload = encode_payload(items);
         let (item_count, payload_bytes) = (items.len() as u32, payload.len() as u64);
         [
-            Frame::UpdBegin(UpdBegin { update: 1, upto: None, item_count, payload_bytes }),
+            Frame::UpdBegin(UpdBegin {
+                update: 1,
+                upto: None,
+                item_count,
+                payload_bytes,
+                at: None,
+            }),
             Frame::UpdChunk(UpdChunk { update: 1, seq: 0, payload }),
             Frame::UpdEnd(UpdEnd { update: 1, hash: [0; 16] }),
         ]
@@ -294,7 +300,7 @@ mod tests {
             assert_eq!(wire.device_says(&frame), None);
         }
         let outcomes = vec![(0, Outcome::NeedBase { vector: None })];
-        let ack = Frame::Ack(Ack { update: 1, last: true, outcomes });
+        let ack = Frame::Ack(Ack { update: 1, last: true, outcomes, at: None });
         assert_eq!(wire.server_says(&encode(&ack), Txn(0)).0.len(), 1);
     }
 
@@ -304,9 +310,12 @@ mod tests {
         let begin = |update, upto: Option<u64>| {
             let (log, boot) = (LogId::default(), BootId::default());
             let upto = upto.map(|txn| Position { log, boot, txn: Txn(txn) });
-            encode(&Frame::UpdBegin(UpdBegin { update, upto, item_count: 0, payload_bytes: 0 }))
+            let (item_count, payload_bytes, at) = (0, 0, None);
+            encode(&Frame::UpdBegin(UpdBegin { update, upto, item_count, payload_bytes, at }))
         };
-        let ack = |update| encode(&Frame::Ack(Ack { update, last: true, outcomes: Vec::new() }));
+        let ack = |update| {
+            encode(&Frame::Ack(Ack { update, last: true, outcomes: Vec::new(), at: None }))
+        };
         assert_eq!(wire.server_says(&begin(1, None), Txn(9)).1, Some(Wholeness::Part));
         assert!(wire.acknowledges_part(&ack(1)));
         assert_eq!(wire.device_says(&ack(1)), None);

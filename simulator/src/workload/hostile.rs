@@ -166,6 +166,7 @@ impl Hostile {
             cursor,
             stale: self.rng.one_in(4),
             seen: self.rng.one_in(2).then_some(Hlc(u64::MAX)),
+            reached: self.rng.one_in(2).then_some(position),
             ..lies_in_the_rest()
         };
         self.say(&Frame::Subs(Box::new(subs)));
@@ -254,7 +255,13 @@ impl Hostile {
             };
             outcomes.push((place, outcome));
         }
-        self.say(&Frame::Ack(Ack { update, last: true, outcomes }));
+        let at = self.at();
+        self.say(&Frame::Ack(Ack { update, last: true, outcomes, at }));
+    }
+
+    /// How far its log has come, as it says.
+    fn at(&mut self) -> Option<Txn> {
+        self.rng.one_in(2).then(|| Txn(self.rng.next_u64()))
     }
 
     fn send_lies(&mut self) {
@@ -265,8 +272,8 @@ impl Hostile {
         let update = self.update_next;
         let (item_count, payload_bytes) = (items.len() as u32, payload.len() as u64);
         let hash = payload_hash(&payload);
-        let upto = None;
-        self.say(&Frame::UpdBegin(UpdBegin { update, upto, item_count, payload_bytes }));
+        let (upto, at) = (None, self.at());
+        self.say(&Frame::UpdBegin(UpdBegin { update, upto, item_count, payload_bytes, at }));
         for (seq, chunk) in (0..).zip(payload.chunks(CHUNK_BYTES)) {
             let payload = Bytes::copy_from_slice(chunk);
             self.say(&Frame::UpdChunk(UpdChunk { update, seq, payload }));
@@ -333,6 +340,7 @@ fn lies_in_the_rest() -> Subs {
         cursor: None,
         stale: false,
         seen: None,
+        reached: None,
     }
 }
 

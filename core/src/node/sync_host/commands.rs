@@ -51,14 +51,16 @@ impl Node {
             HostCommand::Diff { id: command, wanted, credit_bytes } => {
                 self.gather_diff(id, command, wanted, credit_bytes, now);
             }
-            HostCommand::Apply { id: command, items, cursor } => {
-                self.gather_judge(id, command, items, JudgedFor::Update(cursor), now);
+            HostCommand::Apply { id: command, items, cursor, reached } => {
+                let verdict_for = JudgedFor::Update { cursor, reached };
+                self.gather_judge(id, command, items, verdict_for, now);
             }
-            HostCommand::Settle { id: command, items } => {
-                self.settle_items(id, command, items, now);
+            HostCommand::Settle { id: command, items, reached } => {
+                self.settle_items(id, command, items, reached, now);
             }
-            HostCommand::KeepUnlisted { id: command, unlisted } => {
-                let changes = vec![RecordChange::Unlisted(unlisted)];
+            HostCommand::KeepUnlisted { id: command, unlisted, reached } => {
+                let mut changes = vec![RecordChange::Unlisted(unlisted)];
+                changes.extend(self.reach(id, reached));
                 let answer = AppendAnswer::Settled(command, Vec::new());
                 self.tell_owed(id, &changes);
                 self.append_for(id, Vec::new(), changes, answer, now);

@@ -17,7 +17,7 @@ use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::sync::{
     ByeReason, CommandId, Cursor, DocKey as SyncKey, Final, HostEvent, ItemBody, Nonce, Outcome,
-    Owed, RejectReason, RemoteRecord, UpdateItem,
+    Owed, Position, RejectReason, RemoteRecord, UpdateItem,
 };
 use crate::time::Hlc;
 
@@ -185,6 +185,7 @@ impl Node {
         id: SessionId,
         command: CommandId,
         items: Vec<(SyncKey, Final)>,
+        reached: Option<Position>,
         now: Now,
     ) {
         let mut ends = Vec::new();
@@ -202,12 +203,13 @@ impl Node {
                 let ItemBody::Tombstone { bytes } = body else { return None };
                 Some((key, Outcome::Accepted, Delta::from_bytes(&bytes).ok().map(Arc::new)))
             });
-            return self.finish_settling(id, command, ends, taken.collect(), now);
+            return self.finish_settling(id, command, ends, taken.collect(), reached, now);
         }
         if tombstones.is_empty() {
-            return self.finish_settling(id, command, ends, Vec::new(), now);
+            return self.finish_settling(id, command, ends, Vec::new(), reached, now);
         }
-        self.gather_judge(id, command, tombstones, JudgedFor::Acknowledgement(ends), now);
+        let verdict_for = JudgedFor::Acknowledgement { ends, reached };
+        self.gather_judge(id, command, tombstones, verdict_for, now);
     }
 
     /// The tombstones among the ends are judged: one that is not taken leaves the document here as it is. Only a
@@ -218,6 +220,7 @@ impl Node {
         command: CommandId,
         mut ends: Vec<(SyncKey, Final)>,
         tombstones: Vec<(SyncKey, Outcome, Option<Arc<Delta>>)>,
+        reached: Option<Position>,
         now: Now,
     ) {
         let mut ops = Vec::new();
@@ -245,8 +248,9 @@ impl Node {
             }
             _ => RecordChange::NotOwed(key),
         };
-        let changes: Vec<RecordChange> = ends.into_iter().map(change).collect();
+        let mut changes: Vec<RecordChange> = ends.into_iter().map(change).collect();
         self.tell_owed(id, &changes);
+        changes.extend(self.reach(id, reached));
         self.append_for(id, ops, changes, AppendAnswer::Settled(command, refused), now);
     }
 
@@ -350,6 +354,26 @@ impl Node {
             (Err(error), _) => HostEvent::Failed { reason: error.to_string() },
         };
         self.tell(id, event, now);
+    }
+
+    /// What changes about the remote with a record that rests on what it held when its log had come so far.
+    pub(crate) fn reach(
+        &mut self,
+        id: SessionId,
+        reached: Option<Position>,
+    ) -> Option<RecordChange> {
+        let reached = reached.filter(|_| !is_planted(Plant::ReachedNotKept))?;
+        let kept = &mut self.sync.sessions.get_mut(&id)?.record.reached;
+        let Some(former) = kept.filter(|it| (it.log, it.boot) == (reached.log, reached.boot))
+        else {
+            *kept = Some(reached);
+            return Some(RecordChange::Reached(reached));
+        };
+        if reached.txn <= former.txn {
+            return None;
+        }
+        *kept = Some(reached);
+        Some(RecordChange::ReachedOn(reached.txn))
     }
 
     /// What changes about the remote when an update of it is accepted.

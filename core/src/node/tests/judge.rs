@@ -123,7 +123,7 @@ fn answer_the_update(pair: &mut Pair, outcome: Outcome) {
     pair.exchange_until(is_end);
     let (session, end) = pair.server.frames.pop_front().expect("there is an update");
     let Ok(Some(Frame::UpdEnd(end))) = wire::decode(&end) else { unreachable!("it was awaited") };
-    let ack = Ack { update: end.update, last: true, outcomes: vec![(0, outcome)] };
+    let ack = Ack { update: end.update, last: true, outcomes: vec![(0, outcome)], at: None };
     let ack = wire::encode(&Frame::Ack(ack));
     pair.server.session(session, SessionInput::Frame(ack));
     pair.server.settle();
@@ -428,7 +428,8 @@ impl Pair {
         let item_count = u32::try_from(items.len()).expect("a few");
         let payload_bytes = payload.len() as u64;
         let hash = wire::payload_hash(&payload);
-        self.say(&Frame::UpdBegin(UpdBegin { update, upto: None, item_count, payload_bytes }));
+        let begin = UpdBegin { update, upto: None, item_count, payload_bytes, at: None };
+        self.say(&Frame::UpdBegin(begin));
         self.say(&Frame::UpdChunk(UpdChunk { update, seq: 0, payload }));
         self.say(&Frame::UpdEnd(UpdEnd { update, hash }));
     }

@@ -53,6 +53,7 @@ pub(crate) fn encode(frame: &Frame) -> Bytes {
             if let Some(upto) = begin.upto {
                 map.position(3, upto);
             }
+            map.optional(4, begin.at.map(|at| at.0));
         }
         Frame::UpdChunk(chunk) => return encode_chunk(chunk),
         Frame::UpdEnd(end) => {
@@ -69,6 +70,7 @@ pub(crate) fn encode(frame: &Frame) -> Bytes {
             let mut list = compact::Writer::default();
             ack.outcomes.iter().for_each(|(index, outcome)| list.outcome(*index, outcome));
             map.bytes(2, &list.finish());
+            map.optional(3, ack.at.map(|at| at.0));
         }
         Frame::Probe { probe } | Frame::ProbeReply { probe } => map.number(0, *probe),
         Frame::Ping | Frame::Pong => {}
@@ -153,6 +155,9 @@ fn encode_subs(map: &mut Map, subs: &Subs) {
     }
     map.optional(6, subs.stale.then_some(1));
     map.optional(7, subs.seen.map(|hlc| hlc.0));
+    if let Some(reached) = subs.reached {
+        map.position(8, reached);
+    }
 }
 
 pub(crate) fn decode(bytes: &[u8]) -> Result<Option<Frame>, ProtocolError> {
@@ -215,6 +220,7 @@ fn decode_body(kind: u8, fields: &Fields<'_>) -> Result<Frame, ProtocolError> {
             item_count: fields.small(1, "item count")?,
             payload_bytes: fields.number(2, "payload bytes")?,
             upto: fields.position(3, "upto")?,
+            at: fields.optional(4, "at")?.map(Txn),
         }),
         0x89 => Frame::UpdEnd(UpdEnd {
             update: fields.number(0, "update")?,
@@ -301,6 +307,7 @@ fn decode_subs(fields: &Fields<'_>) -> Result<Subs, ProtocolError> {
         cursor,
         stale: fields.optional(6, "stale")?.is_some_and(|flag| flag != 0),
         seen: fields.optional(7, "seen")?.map(Hlc),
+        reached: fields.position(8, "reached")?,
     })
 }
 
@@ -346,7 +353,8 @@ fn decode_ack(fields: &Fields<'_>) -> Result<Ack, ProtocolError> {
         outcomes.push(list.outcome()?);
     }
     let update = fields.number(0, "update")?;
-    Ok(Ack { update, last: fields.number(1, "last")? != 0, outcomes })
+    let last = fields.number(1, "last")? != 0;
+    Ok(Ack { update, last, outcomes, at: fields.optional(3, "at")?.map(Txn) })
 }
 
 /// Writes a frame's header and its map. Keys rise, so that equal frames have equal bytes.

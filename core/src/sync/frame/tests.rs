@@ -58,6 +58,7 @@ fn subs_keeps_its_bytes() {
         cursor: Some(Cursor { position: position(), interest: InterestHash([1; 16]) }),
         stale: true,
         seen: Some(Hlc(4)),
+        reached: None,
     };
     let (log, boot, interest) = ("aa".repeat(16), "bb".repeat(16), "01".repeat(16));
     assert_golden(
@@ -125,7 +126,7 @@ fn offers_needs_and_outcomes_keep_their_bytes() {
         (2, Outcome::Evicted),
         (3, Outcome::Deleted { tombstone: Bytes::from_static(b"t") }),
     ];
-    let ack = Ack { update: 5, last: true, outcomes };
+    let ack = Ack { update: 5, last: true, outcomes, at: None };
     assert_golden(
         Frame::Ack(ack),
         "8b01a3000501010 24d00010201020276020303040174".replace(' ', "").as_str(),
@@ -133,9 +134,34 @@ fn offers_needs_and_outcomes_keep_their_bytes() {
 }
 
 #[test]
+fn what_a_side_has_reached_is_told_beside_the_rest() {
+    let (log, boot) = ("aa".repeat(16), "bb".repeat(16));
+    let subs = Subs {
+        version: 1,
+        interest: Interest::Everything,
+        evict_generation: 2,
+        write_permission: 3,
+        cursor: None,
+        stale: false,
+        seen: None,
+        reached: Some(position()),
+    };
+    assert_golden(
+        Frame::Subs(Box::new(subs)),
+        &format!("8201a400010202030308 8350{log}50{boot}1903e8").replace(' ', ""),
+    );
+    let at = Some(Txn(5));
+    let begin = UpdBegin { update: 1, upto: None, item_count: 2, payload_bytes: 3, at };
+    assert_golden(Frame::UpdBegin(begin), "8701a400010102020304 05".replace(' ', "").as_str());
+    let ack = Ack { update: 5, last: true, outcomes: Vec::new(), at };
+    assert_golden(Frame::Ack(ack), "8b01a40005010102400305");
+}
+
+#[test]
 fn updates_keep_their_bytes() {
     let (log, boot) = ("aa".repeat(16), "bb".repeat(16));
-    let begin = UpdBegin { update: 1, upto: Some(position()), item_count: 2, payload_bytes: 3 };
+    let upto = Some(position());
+    let begin = UpdBegin { update: 1, upto, item_count: 2, payload_bytes: 3, at: None };
     assert_golden(
         Frame::UpdBegin(begin),
         &format!("8701a40001010202030383 50{log}50{boot}1903e8").replace(' ', ""),

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::ident::Txn;
 use crate::sync::cursor::Position;
 use crate::sync::error::ProtocolError;
 use crate::sync::frame::compact::Writer;
@@ -92,12 +93,13 @@ pub(crate) struct Outgoing {
 }
 
 impl Flight {
-    /// An update of these items; `upto` travels in it.
+    /// An update of these items, which were read when our log had come to `at`; `upto` travels in it.
     pub(crate) fn launch(
         limits: Limits,
         update: u64,
         items: impl IntoIterator<Item = UpdateItem>,
         upto: Option<Position>,
+        at: Txn,
     ) -> Self {
         let mut list = Writer::default();
         let mut keys = Vec::new();
@@ -111,6 +113,7 @@ impl Flight {
             upto,
             item_count: u32::try_from(keys.len()).expect("an update's bytes are bounded"),
             payload_bytes: payload.len() as u64,
+            at: Some(at),
         };
         let hash = payload_hash(&payload);
         let outgoing = Outgoing {

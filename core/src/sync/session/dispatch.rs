@@ -29,11 +29,17 @@ impl Session {
             Frame::Offer(offer) => self.on_offer(offer)?,
             Frame::OfferEnd(end) => self.on_offer_end(end)?,
             Frame::Need(need) => self.on_need(need)?,
-            Frame::UpdBegin(begin) => self.receiving.on_begin(begin, log)?,
+            Frame::UpdBegin(begin) => {
+                let reached = begin.at.map(|at| self.handshake.position(at));
+                self.receiving.on_begin(begin, reached, log)?;
+            }
             Frame::UpdChunk(chunk) => self.receiving.on_chunk(&chunk, &mut self.link)?,
             Frame::UpdEnd(end) => self.receiving.on_end(end, &mut self.link)?,
             Frame::Got(got) => self.sending.on_got(got)?,
-            Frame::Ack(ack) => self.sending.on_ack(ack, &mut self.link)?,
+            Frame::Ack(ack) => {
+                let reached = ack.at.map(|at| self.handshake.position(at));
+                self.sending.on_ack(ack, reached, &mut self.link)?;
+            }
             Frame::Probe { probe } => self.on_probe(probe, now)?,
             Frame::ProbeReply { probe } => {
                 if let Some(asked) = self.probes.asked.get_mut(&probe) {

@@ -4,19 +4,21 @@
 //! its Hello, so no nonce is ever told that could be forgotten in a crash.
 //!
 //! Each side draws a nonce for the session, keeps the last one it got from the other, and says in its Hello which
-//! that is. Who hears of a nonce that it does not know was rolled back to before the last meeting, or somebody
-//! met the other under its name: a clone. It takes a new epoch before it sends anything, and says so: the other
-//! side offers it everything, also what it once sent itself and may have lost. Who was rolled back to a moment
-//! within a session still agrees about the nonces: then the remote's cursor into a history that our log does not
-//! have tells the same. From either on our own cursor is forgotten.
+//! that is. A store that is told a nonce it never drew was rolled back to before the last meeting, or somebody met
+//! the other under its name: a clone. A store that was rolled back to a moment within a session still agrees about the
+//! nonces. Then positions tell: each side keeps how far the other's log had come when it last took something of it,
+//! and says so in its Subs. A position that our log does not hold was lost here.
 //!
-//! Proof is never taken away before its listener has written that it is stale: the other side's nonce is kept at its
-//! first Subs, which it says only once it has judged our Hello.
+//! From either proof on our own cursor is forgotten, since it passes over what we sent ourselves and have lost. A
+//! device takes a new epoch before it sends anything. We say that we are stale: the other side offers us everything.
+//! Proof is never taken away before its listener has written that it is stale:
+//! - the other side's nonce is kept at its first Subs, which it says only once it has judged our Hello,
+//! - how far its log has come is kept with what it sends, and it sends nothing before it has judged our Subs.
 
-use crate::ident::{Actor, LogId, Txn};
+use crate::ident::{Actor, BootId, LogId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
-use crate::sync::cursor::{Cursor, Unknown};
+use crate::sync::cursor::Position;
 use crate::sync::error::{CloseReason, ProtocolError};
 use crate::sync::frame::{
     DIGEST_VERSION, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Role, Subs,
@@ -88,9 +90,20 @@ impl Handshake {
         (actor == self.hello.as_ref()?.actor).then_some(hlc)
     }
 
+    /// How far the remote's log had come when we last took something of it, as of the beginning of the session.
+    pub(crate) fn reached(&self) -> Option<Position> {
+        self.record.as_ref()?.reached
+    }
+
     /// The remote's log; the default one before the Hello.
     pub(crate) fn log(&self) -> LogId {
         self.hello.as_ref().map_or_else(LogId::default, |hello| hello.log)
+    }
+
+    /// A position of the remote's log, in its running boot.
+    pub(crate) fn position(&self, txn: Txn) -> Position {
+        let boot = self.hello.as_ref().map_or_else(BootId::default, |hello| hello.boot);
+        Position { log: self.log(), boot, txn }
     }
 
     /// Takes over what we keep; with too many unconfirmed nonces the newest is used again.
@@ -241,7 +254,7 @@ impl Session {
         };
         let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
         // A server that keeps nothing about the remote has nothing of it that it could have lost, and has taken a new
-        // epoch at its start: see `SaveRemote`. What it once had and lost, the remote's cursor tells.
+        // epoch at its start: see `SaveRemote`. What it once had and lost, the positions that the remote keeps tell.
         let is_known = self.config.role == Role::Device || handshake.is_remembered;
         handshake.is_stale = is_known
             && !is_planted(Plant::NonceIgnored)
@@ -306,7 +319,7 @@ impl Session {
             self.is_subs_due = true;
         }
         let (stale, seen) = (self.handshake.is_stale, subs.seen);
-        if subs.stale || self.has_other_actor() {
+        if subs.stale {
             self.sending.distrust_cursors();
         }
         self.sending.on_subs(subs)?;
@@ -319,28 +332,12 @@ impl Session {
         Ok(())
     }
 
-    /// The remote has come further in our log than our log ever did: we were rolled back to a moment within the
-    /// session in which it did, where the nonces still agree.
+    /// The remote has come further in our log than our log ever did, or has taken something of it that is not in it
+    /// any more: we were rolled back, perhaps to a moment within a session, where the nonces still agree.
     fn has_lost(&self, subs: &Subs) -> bool {
-        let judge = |cursor: &Cursor| {
-            self.config.local.boots.judge(Some(cursor), cursor.interest, Txn::MAX)
-        };
-        let verdict = subs.cursor.as_ref().map(judge);
-        verdict == Some(Err(Unknown::OtherHistory)) && !is_planted(Plant::NonceIgnored)
-    }
-
-    /// The device has taken a new epoch since we last took an edit of its own: perhaps it was rolled back, and finds
-    /// no proof in what it hears. What it lost within a session that its copy knows, where the nonces still agree,
-    /// may be here without a cursor that tells: a server writes that after the update. Its own cursor passes over such
-    /// edits, as we send it nothing that came from itself. With its next edit we know the new actor, and
-    /// believe its cursor again: also if that session ended before it had everything, which is not told yet.
-    fn has_other_actor(&self) -> bool {
-        let handshake = &self.handshake;
-        let (Some(record), Some(hello)) = (&handshake.record, &handshake.hello) else {
-            return false;
-        };
-        self.config.role == Role::Server
-            && record.seen.is_some_and(|(actor, _)| actor != hello.actor)
+        let cursor = subs.cursor.map(|cursor| cursor.position);
+        let mut told = cursor.into_iter().chain(subs.reached);
+        told.any(|position| !self.config.local.boots.has_reached(position))
             && !is_planted(Plant::NonceIgnored)
     }
 

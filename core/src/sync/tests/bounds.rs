@@ -192,6 +192,7 @@ fn a_peer_that_does_not_wait_for_an_answer_to_its_wishes_is_closed() {
             cursor: None,
             stale: false,
             seen: None,
+            reached: None,
         };
         let (bytes, now) = (frame::encode(&Frame::Subs(Box::new(subs))), pair.now(SERVER));
         pair.session(SERVER).handle_frame(&bytes, now);
@@ -214,6 +215,7 @@ fn subscriptions_have_a_bound_together() {
             cursor: None,
             stale: false,
             seen: None,
+            reached: None,
         };
         frame::decode(&frame::encode(&Frame::Subs(Box::new(subs))))
     };

@@ -2,6 +2,7 @@
 
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
+use crate::sync::frame::{Frame, decode};
 use crate::time::Hlc;
 
 fn write_some(pair: &mut Pair, at: usize, from: u64, count: u64) {
@@ -98,6 +99,52 @@ fn a_restored_device_gets_back_what_a_server_has_without_a_cursor() {
     assert!(pair.host(DEVICE).docs.contains_key(&key("cars", 110)), "the server gave it back");
 }
 
+/// A device that was put back to a moment within its last session, of which the server kept the edits, and not yet how
+/// far in the device's log they reach. It edited documents 100 to 129 after that moment.
+fn put_back_within_a_session(seed: u64) -> Pair {
+    let mut pair = Pair::new(seed, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    let backup = pair.host(DEVICE).clone();
+    let cursor = pair.host(SERVER).remotes[&backup.peer_key].cursor;
+    write_some(&mut pair, DEVICE, 100, 30);
+    pair.run();
+    pair.disconnect();
+    pair.host(SERVER).remotes.get_mut(&backup.peer_key).expect("they have met").cursor = cursor;
+    *pair.host(DEVICE) = backup;
+    pair.host(DEVICE).restart(77);
+    pair
+}
+
+#[test]
+fn a_device_that_was_put_back_and_goes_on_with_its_actor_misses_nothing() {
+    let mut pair = put_back_within_a_session(8);
+    pair.sync();
+    pair.assert_converged();
+    assert!(pair.host(DEVICE).docs.contains_key(&key("cars", 110)), "the server gave it back");
+    assert_eq!(pair.host(DEVICE).epochs, 1);
+}
+
+#[test]
+fn an_edit_that_was_taken_before_all_was_offered_makes_no_cursor_good() {
+    for steps in 0..120 {
+        let mut pair = put_back_within_a_session(steps);
+        pair.host(DEVICE).actor += 1;
+        write_some(&mut pair, DEVICE, 300, 3);
+        for _ in 0..2 {
+            pair.connect();
+            (0..steps).for_each(|_| {
+                pair.step();
+            });
+            pair.disconnect();
+        }
+        pair.sync();
+        pair.assert_converged();
+        let has = pair.host(DEVICE).docs.contains_key(&key("cars", 110));
+        assert!(has, "the server gave it back, after {steps} steps");
+    }
+}
+
 #[test]
 fn a_rolled_back_device_whose_sessions_break_hears_of_it_all_the_same() {
     for steps in 0..40 {
@@ -121,6 +168,23 @@ fn a_rolled_back_device_whose_sessions_break_hears_of_it_all_the_same() {
         assert!(pair.host(DEVICE).epochs > 0, "after {steps} steps");
         pair.assert_converged();
     }
+}
+
+#[test]
+fn a_new_epoch_alone_is_no_reason_to_offer_everything() {
+    let mut pair = Pair::new(9, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    pair.disconnect();
+    let device = pair.host(DEVICE).peer_key;
+    let actor = pair.host(DEVICE).config(device).local.actor;
+    pair.host(SERVER).remotes.get_mut(&device).expect("they have met").seen = Some((actor, Hlc(1)));
+    pair.host(DEVICE).actor += 1;
+    pair.record = Some(Vec::new());
+    pair.sync();
+    let frames = pair.record.take().unwrap_or_default();
+    let is_offer = |frame: &bytes::Bytes| matches!(decode(frame), Ok(Some(Frame::Offer(_))));
+    assert_eq!(frames.iter().filter(|frame| is_offer(frame)).count(), 0);
 }
 
 #[test]

@@ -386,7 +386,8 @@ impl TestHost {
                 }
                 HostEvent::Diffs { id, items }
             }
-            HostCommand::Apply { id, items, cursor } => {
+            HostCommand::Apply { id, items, cursor, reached } => {
+                self.reach(remote, reached);
                 let outcomes: Vec<_> = items.iter().map(|item| self.apply(remote, item)).collect();
                 self.txn += 1;
                 if outcomes.iter().all(|outcome| *outcome == Outcome::Accepted)
@@ -396,11 +397,13 @@ impl TestHost {
                 }
                 HostEvent::Applied { id, txn: Txn(self.txn), outcomes }
             }
-            HostCommand::KeepUnlisted { id, unlisted } => {
+            HostCommand::KeepUnlisted { id, unlisted, reached } => {
+                self.reach(remote, reached);
                 self.remotes.entry(remote).or_default().unlisted = unlisted;
                 HostEvent::Settled { id, refused: Vec::new() }
             }
-            HostCommand::Settle { id, items } => {
+            HostCommand::Settle { id, items, reached } => {
+                self.reach(remote, reached);
                 items.into_iter().for_each(|(key, end)| self.settle(remote, key, end));
                 HostEvent::Settled { id, refused: Vec::new() }
             }
@@ -413,6 +416,11 @@ impl TestHost {
             self.actor += 1;
             self.epochs += 1;
         }
+    }
+
+    fn reach(&mut self, remote: PeerKey, reached: Option<Position>) {
+        let record = self.remotes.entry(remote).or_default();
+        record.reached = reached.or(record.reached);
     }
 
     /// Answers of parked `WatchMore` commands.

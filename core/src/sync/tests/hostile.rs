@@ -31,7 +31,7 @@ fn assert_refused(frames: &[Frame], expected: ProtocolError) {
 }
 
 fn begin(update: u64, payload_bytes: u64) -> Frame {
-    Frame::UpdBegin(UpdBegin { update, upto: None, item_count: 1, payload_bytes })
+    Frame::UpdBegin(UpdBegin { update, upto: None, item_count: 1, payload_bytes, at: None })
 }
 
 fn chunk(update: u64, seq: u32, bytes: &'static [u8]) -> Frame {
@@ -73,7 +73,7 @@ fn an_oversize_update_is_refused_before_anything_is_held_for_it() {
 
 #[test]
 fn answers_to_what_was_never_asked_are_refused() {
-    let ack = Ack { update: 999, last: true, outcomes: Vec::new() };
+    let ack = Ack { update: 999, last: true, outcomes: Vec::new(), at: None };
     assert_refused(&[Frame::Ack(ack)], ProtocolError::UnknownUpdate { frame: "Ack", found: 999 });
     assert_refused(
         &[Frame::Got(Got { update: 999, payload_bytes: 1 })],
