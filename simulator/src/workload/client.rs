@@ -47,6 +47,8 @@ pub(crate) struct Asked {
     pub(crate) held: BTreeSet<String>,
     /// The greatest transaction that anybody had been served when it was asked.
     pub(crate) newest_txn: u64,
+    /// Its place held each transaction whole or not at all when it was asked, which is what a read shows.
+    pub(crate) is_whole: bool,
 }
 
 impl Client {
@@ -112,7 +114,8 @@ impl World {
         };
         self.line(format!("client {index} asks {}", statement.text));
         let newest_txn = self.ledger.newest_txn();
-        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn };
+        let is_whole = true;
+        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn, is_whole };
         self.clients[index].asked = Some(asked);
         self.clients[index].body.clear();
         if let Some(found) = self.connections.get_mut(&connection)
@@ -333,7 +336,7 @@ impl World {
         for id in ids {
             self.judge_one(site, asked, &id, found(&id))?;
         }
-        if site != SERVER_SITE && !self.is_whole_at(site) {
+        if !asked.is_whole || site != SERVER_SITE && !self.is_whole_at(site) {
             return Ok(());
         }
         let kept: Vec<Object> = rows

@@ -199,8 +199,9 @@ impl World {
             execute.mode = ObjectMode::Register;
         }
         let held = self.note_held(id, op, &statement);
-        let profile = Profile::Everything;
-        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn: 0 };
+        let (profile, newest_txn) = (Profile::Everything, 0);
+        let is_whole = self.is_whole_at(site);
+        let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn, is_whole };
         self.devices[id - 1].asked = Some(asked);
         self.ask(id, 0, Request::Execute(execute), Asker::Local { rows: Vec::new() });
     }
