@@ -91,6 +91,8 @@ pub enum Plant {
     ReadRuleIgnoredInVerdicts,
     /// A document is asked for that a peer says has left, though the peer may not read it.
     ReadRuleIgnoredInLeft,
+    /// A position without records, and a snapshot, come to a partition before the records that wait for its turn.
+    BacklogOvertaken,
     /// A deletion with which a peer answers is merged, whatever the peer may write.
     AcknowledgementBelieved,
     /// A peer is believed that we wrote more than we did.
@@ -175,6 +177,7 @@ impl Plant {
         Self::RetainedWhenFull,
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,
+        Self::BacklogOvertaken,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.

@@ -10,6 +10,7 @@
 //! call again with [`Input::Time`] no later than [`Node::poll_timeout`] says.
 
 mod append;
+mod backlog;
 mod coordinate;
 mod journal;
 mod message;
@@ -134,6 +135,9 @@ pub struct NodeLimits {
     /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
     /// read over HTTP takes. A row is looked at in one go, and what it costs beyond is paid for in turns.
     pub turn_fuel: Fuel,
+    /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
+    /// applies what a record has for it in one go.
+    pub applied_at_once: usize,
 }
 
 impl Default for NodeLimits {
@@ -152,6 +156,7 @@ impl Default for NodeLimits {
             outputs_max: crate::sync::Limits::PROTOCOL.outputs_max,
             owed_max: crate::sync::Limits::PROTOCOL.owed_max,
             turn_fuel: 200_000,
+            applied_at_once: 500,
         }
     }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::append::{Append, AppendRefused, Ticket};
+use super::backlog::Backlog;
 use super::message::Message;
 use super::request::{Reply, Request, RequestId};
 use super::snapshot::SnapshotAsk;
@@ -215,8 +216,9 @@ impl Work {
 /// The nodes of one thread.
 #[derive(Debug)]
 pub struct Rack {
-    config: RackConfig,
-    nodes: Vec<Node>,
+    pub(super) config: RackConfig,
+    pub(super) nodes: Vec<Node>,
+    pub(super) backlog: Backlog,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// Work of statements at this moment, of all nodes.
@@ -250,13 +252,15 @@ impl Rack {
         assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
         let (spent, moment, work) = (0, Instant::default(), Work::default());
-        Self { config, nodes, turn_next: 0, spent, moment, work, local, outputs }
+        let backlog = Backlog::default();
+        Self { config, nodes, backlog, turn_next: 0, spent, moment, work, local, outputs }
     }
 
     /// Takes what happened, and lets the nodes of this thread talk until they have nothing more to say.
     pub fn handle_input(&mut self, input: RackInput, now: Now) {
         if now.mono != self.moment {
             (self.moment, self.spent, self.work.moment) = (now.mono, 0, 0);
+            self.backlog.begin_moment();
         }
         match input {
             RackInput::Request { request, body } => {
@@ -282,7 +286,9 @@ impl Rack {
             RackInput::BlockArrived { partition, block } => {
                 self.at(partition, Input::BlockArrived(block), now);
             }
-            RackInput::Snapshot { partition, ask } => self.at(partition, Input::Snapshot(ask), now),
+            RackInput::Snapshot { partition, ask } => {
+                self.follow(self.index_of(partition), Input::Snapshot(ask), 0, now);
+            }
             RackInput::Restore { partition, at, part } => self.on_restore(partition, at, &part),
             RackInput::Time => self.on_time(now),
         }
@@ -299,6 +305,9 @@ impl Rack {
     /// When to call with [`RackInput::Time`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.has_backlog() {
+            return Some(self.moment);
+        }
         self.nodes.iter().filter_map(Node::poll_timeout).min()
     }
 
@@ -332,6 +341,12 @@ impl Rack {
         self.nodes.iter().map(Node::applied).min().unwrap_or_default()
     }
 
+    /// Some of what is committed waits for its turn to be applied.
+    #[must_use]
+    pub fn has_backlog(&self) -> bool {
+        !self.backlog.is_empty()
+    }
+
     /// The nodes, for checkers, status pages and start-up.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
@@ -344,6 +359,8 @@ impl Rack {
         let count = self.nodes.len();
         // Whoever waits goes on now, also where time stands still between two turns.
         self.spent = 0;
+        self.backlog.begin_moment();
+        self.catch_up(now);
         let end = self.config.node.limits.turn_fuel;
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
@@ -379,7 +396,7 @@ impl Rack {
         self.drain(index);
     }
 
-    fn step(&mut self, index: usize, input: Input, now: Now) {
+    pub(super) fn step(&mut self, index: usize, input: Input, now: Now) {
         let allowance = self.config.node.limits.turn_fuel.saturating_mul(TURNS_AT_ONCE);
         let node = &mut self.nodes[index];
         node.allow(allowance.saturating_sub(self.spent));
@@ -445,10 +462,8 @@ impl Rack {
                 }
             }
         }
-        for (index, records) in concerning.into_iter().enumerate() {
-            if !records.is_empty() || !self.nodes[index].pass(upto, now) {
-                self.step(index, Input::Committed { upto, records: records.into() }, now);
-            }
+        for (node, records) in concerning.into_iter().enumerate() {
+            self.commit(node, upto, records, now);
         }
     }
 

@@ -1,5 +1,6 @@
 //! One process in memory: racks, a journal and a virtual disk, driven until quiet.
 
+mod backlog;
 mod checkpoint;
 mod cost;
 mod credentials;

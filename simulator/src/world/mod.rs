@@ -199,6 +199,7 @@ fn limits(shape: &mut Rng) -> NodeLimits {
     let small = NodeLimits {
         reply_bytes_max: 700,
         turn_fuel: 12_000,
+        applied_at_once: 2,
         scans_of_key_max: 2,
         document_bytes_max: 50_000,
         merged_bytes_max: 100_000,

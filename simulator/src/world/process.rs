@@ -223,10 +223,12 @@ impl World {
     /// Gives an input to a rack and carries out what it asks for.
     pub(crate) fn rack(&mut self, id: ProcessId, thread: u16, input: RackInput) {
         let now = self.now_of(id);
-        let is_commit = matches!(input, RackInput::Committed { .. });
         let running = self.processes[id].running.as_mut().expect("only a running process is asked");
-        running.racks[usize::from(thread)].handle_input(input, now);
-        if is_commit && id != SERVER {
+        let rack = &mut running.racks[usize::from(thread)];
+        let before = rack.applied();
+        rack.handle_input(input, now);
+        // What is committed is read at one position, and that by nobody before all of it is applied.
+        if rack.applied() > before && rack.applied() == running.durable && id != SERVER {
             self.judge_whole_store(id);
         }
         self.drain_rack(id, thread);

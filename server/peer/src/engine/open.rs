@@ -173,6 +173,10 @@ impl Opening<'_> {
                     now.oldest_read = upto;
                     let rack = self.rack.as_mut().expect("a log gives records once it is open");
                     rack.handle_input(RackInput::Committed { first, records, upto }, *now);
+                    // Nobody asks for anything yet: there is no reason to look up between two of them.
+                    while rack.has_backlog() {
+                        rack.handle_input(RackInput::Time, *now);
+                    }
                     self.take_rack_outputs()?;
                 }
                 JournalOutput::Restore { partition, at, part } => {

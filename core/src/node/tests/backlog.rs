@@ -1,0 +1,116 @@
+//! What is committed comes to the partitions of a thread in turns.
+
+use super::*;
+
+const PARTITIONS: u16 = 16;
+
+fn server(applied_at_once: usize) -> Process {
+    let limits = NodeLimits { applied_at_once, ..NodeLimits::default() };
+    let mut server =
+        Process::server(&Options { partitions: PARTITIONS, limits, ..Options::default() });
+    server.execute("INSERT INTO cars DOCUMENTS (:d)", r#"{"d":{"_id":"kept"}}"#);
+    server
+}
+
+fn documents(count: usize) -> String {
+    let documents: Vec<_> = (0..count).map(|n| format!(r#"{{"_id":{n},"n":{n}}}"#)).collect();
+    format!(r#"{{"d":[{}]}}"#, documents.join(","))
+}
+
+fn text(rows: &Value) -> String {
+    let mut out = Vec::new();
+    json::write(rows, &mut out);
+    String::from_utf8(out).expect("JSON is text")
+}
+
+/// The mail that tells of the next commit; everything else is carried on.
+fn next_commit(server: &mut Process) -> RackInput {
+    loop {
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+        while let Some(output) = server.journal.poll_output() {
+            server.on_journal(output);
+        }
+        match server.mail.pop_front() {
+            Some((_, commit @ RackInput::Committed { .. })) => return commit,
+            Some((_, input)) => server.racks[0].handle_input(input, server.now),
+            None => {
+                server.now.mono.ns += 1_000;
+                server.racks[0].handle_input(RackInput::Time, server.now);
+                server.journal.handle_timeout(server.now);
+                server.step_disk();
+            }
+        }
+    }
+}
+
+fn behind(server: &Process) -> usize {
+    let durable = server.now.durable;
+    server.racks[0].nodes().iter().filter(|node| node.applied() < durable).count()
+}
+
+#[test]
+fn a_huge_commit_holds_up_others_by_one_partition_at_a_time() {
+    let mut server = server(500);
+    let insert = Process::statement("INSERT INTO many DOCUMENTS (:d)", &documents(3_000));
+    let insert = server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    server.now.mono.ns += 1_000;
+    server.racks[0].handle_input(commit, server.now);
+    assert_eq!(behind(&server), usize::from(PARTITIONS) - 1);
+    // Whoever reads meanwhile reads at the newest position, and so waits for a partition that is behind, if he asks it.
+    let kept = Process::statement("SELECT * FROM cars WHERE _id = 'kept'", "{}");
+    let count = Process::statement("SELECT COUNT(*) AS n FROM many", "{}");
+    let kept = server.submit(0, Request::Execute(kept));
+    let count = server.submit(0, Request::Execute(count));
+    for left in (0..usize::from(PARTITIONS) - 1).rev() {
+        assert!(server.racks[0].poll_timeout().is_some_and(|at| at <= server.now.mono));
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        assert_eq!(behind(&server), left);
+    }
+    server.settle();
+    assert_eq!(text(&server.answer(kept).0), r#"[{"_id":"kept"}]"#);
+    assert_eq!(text(&server.answer(count).0), r#"[{"n":3000}]"#);
+    assert_eq!(server.answer(insert).1.error, None);
+    server.check();
+}
+
+#[test]
+fn nothing_overtakes_what_waits_to_be_applied() {
+    let mut server = server(1);
+    let insert = |from: usize| {
+        let (a, b) = (from, from + 1);
+        let args = format!(r#"{{"d":[{{"_id":{a}}},{{"_id":{b}}}]}}"#);
+        Process::statement("INSERT INTO many DOCUMENTS (:d)", &args)
+    };
+    let mut requests = Vec::new();
+    for round in 0..20 {
+        requests.push(server.submit(0, Request::Execute(insert(round * 2))));
+        let commit = next_commit(&mut server);
+        server.racks[0].handle_input(commit, server.now);
+    }
+    assert!(behind(&server) > 0, "time has not gone on");
+    server.settle();
+    assert_eq!(behind(&server), 0);
+    for request in requests {
+        assert_eq!(server.answer(request).1.error, None);
+    }
+    let rows = server.execute("SELECT COUNT(*) AS n FROM many", "{}").0;
+    assert_eq!(text(&rows), r#"[{"n":40}]"#);
+    server.check();
+}
+
+#[test]
+fn who_has_fallen_far_behind_catches_up_at_once() {
+    let mut server = server(1);
+    let insert = Process::statement("INSERT INTO many DOCUMENTS (:d)", &documents(10_000));
+    server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    server.racks[0].handle_input(commit, server.now);
+    // Sixteen partitions look at ten thousand operations each; no more than a hundred thousand wait.
+    assert_eq!(behind(&server), 10);
+    server.settle();
+    server.check();
+}
