@@ -199,6 +199,18 @@ fn our_own_close_waits_for_the_answer_but_not_for_ever() {
 }
 
 #[test]
+fn a_handshake_that_is_answered_while_the_server_ends_is_followed_by_the_end() {
+    let mut server = server();
+    server.handle_bytes(UPGRADE, at(0));
+    server.close(1001, at(0));
+    answer_all(&mut server);
+    let out = sent(&mut server, at(0));
+    assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(&[0x88, 2, 0x03, 0xE9]), "{out:?}");
+    server.handle_bytes(&frame(0x88, &[0x03, 0xE9]), at(1));
+    assert!(server.is_closed());
+}
+
+#[test]
 fn a_message_is_sent_unmasked_and_bounded() {
     let mut server = open();
     server.send_message(Bytes::from_static(b"abc")).unwrap();
