@@ -348,6 +348,8 @@ impl TestHost {
             }
             HostCommand::WatchMore { watch, after, until, credit_bytes } => {
                 assert!(credit_bytes > 0, "nothing can be told without credit");
+                let target_bytes = self.limits.update_target_bytes;
+                assert!(credit_bytes <= target_bytes, "what is told at once lies in memory");
                 let pull = Pull { after: after.0, until, credit_bytes };
                 self.watches.get_mut(&watch)?.pull = Some(pull);
                 return None;
