@@ -93,6 +93,9 @@ pub(super) struct Checkpoints {
     /// After one that was made for the log's sake and let nothing of it go.
     relief: Pause,
     making: Option<Making>,
+    /// Partitions that owe an answer to a checkpoint which was given up. They answer in order, so what comes next of
+    /// each is of that one, and not of the one that is being made.
+    answers_owed: Vec<u16>,
     steps: VecDeque<Step>,
 }
 
@@ -168,6 +171,7 @@ impl Checkpoints {
             lacked_reserve: false,
             relief: Pause::default(),
             making: None,
+            answers_owed: Vec::new(),
             steps: VecDeque::new(),
         }
     }
@@ -273,10 +277,12 @@ impl Checkpoints {
 
     /// Takes what a partition gave.
     pub(super) fn on_part(&mut self, partition: PartitionId, part: Option<&Bytes>, now: Instant) {
-        let Some(making) = &mut self.making else { return };
-        if !making.is_asked || making.partition != partition.0 {
+        if let Some(place) = self.answers_owed.iter().position(|owing| *owing == partition.0) {
+            self.answers_owed.remove(place);
             return;
         }
+        let Some(making) = &mut self.making else { return };
+        assert!(making.is_asked && making.partition == partition.0, "each part was asked for");
         making.is_asked = false;
         match part {
             Some(part) => making.chunks.extend(to_chunks(partition, part)),
@@ -337,6 +343,7 @@ impl Checkpoints {
         }
         let lost = making.of.filter(|_| has_failed);
         if making.writer.is_ended() {
+            self.answers_owed.extend(Some(making.partition).filter(|_| making.is_asked));
             self.making = None;
             self.steps.push_back(Step::Ended);
         }
@@ -391,6 +398,7 @@ const PIECE_BYTES: usize = 1 << 20;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::{DiskCommand, DiskReply};
 
     #[test]
     fn the_log_outweighs_the_newest_checkpoint_twice_before_the_next_is_due() {
@@ -422,5 +430,55 @@ mod tests {
             lengths.push(pause.length.as_secs());
         }
         assert_eq!(lengths, [1, 2, 4, 8, 16, 32, 60, 60]);
+    }
+
+    #[test]
+    fn an_answer_to_a_former_checkpoint_is_not_taken_for_the_next() {
+        let mut checkpoints = Checkpoints::new(1);
+        let mut asked = 0;
+        let mut carry = |checkpoints: &mut Checkpoints| {
+            let mut writes = Vec::new();
+            while let Some(step) = checkpoints.poll_step() {
+                match step {
+                    Step::Ask(..) => asked += 1,
+                    Step::Writer(WriterOutput::Disk(op, command)) => writes.push((op, command)),
+                    _ => {}
+                }
+            }
+            (asked, writes)
+        };
+        let done = |op| DiskDone { op, result: Ok(DiskReply::Done) };
+        checkpoints.note_records(1, 100);
+        checkpoints.begin(LogId::default(), Txn(5), Now::default(), false);
+        for (op, _) in carry(&mut checkpoints).1 {
+            checkpoints.handle_disk(done(op), NOW);
+        }
+        checkpoints.on_part(PartitionId(0), Some(&Bytes::from_static(b"head")), NOW);
+        // The next part is not given yet, and the disk is full.
+        let (asked, writes) = carry(&mut checkpoints);
+        assert_eq!(asked, 3, "to begin, and for two parts");
+        for (op, command) in writes {
+            let is_write = matches!(command, DiskCommand::Write { .. });
+            let result = if is_write { Err(DiskError::Full) } else { Ok(DiskReply::Done) };
+            checkpoints.handle_disk(DiskDone { op, result }, NOW);
+        }
+        for (op, _) in carry(&mut checkpoints).1 {
+            checkpoints.handle_disk(done(op), NOW);
+        }
+        assert_eq!(checkpoints.relieve(Txn(9), NOW), Relief::Checkpoint, "at once");
+        checkpoints.begin(LogId::default(), Txn(9), Now::default(), true);
+        for (op, _) in carry(&mut checkpoints).1 {
+            checkpoints.handle_disk(done(op), NOW);
+        }
+        let mut written = |part: &'static [u8]| {
+            checkpoints.on_part(PartitionId(0), Some(&Bytes::from_static(part)), NOW);
+            let writes = carry(&mut checkpoints).1;
+            writes.iter().any(|(_, command)| match command {
+                DiskCommand::Write { data, .. } => data.windows(part.len()).any(|w| w == part),
+                _ => false,
+            })
+        };
+        assert!(!written(b"as of 5"), "it is in no checkpoint of 9");
+        assert!(written(b"as of 9"));
     }
 }
