@@ -80,6 +80,14 @@ impl Rack {
         self.follow(node, Input::Committed { upto, records: records.into() }, cost, now);
     }
 
+    /// Lets nodes take all that waits for them. A key that is revoked opens nothing any more once that is acknowledged,
+    /// and one that is made opens what it should: no thread is long behind with them.
+    pub(super) fn catch_up_at_once(&mut self, now: Now) {
+        while let Some(Step { node, input, .. }) = self.backlog.pop(usize::MAX) {
+            self.step(node, input, now);
+        }
+    }
+
     /// Hands a node an input that must not overtake the records before it.
     pub(super) fn follow(&mut self, node: usize, input: Input, cost: usize, now: Now) {
         if cost == 0 && is_planted(Plant::BacklogOvertaken) {

@@ -280,7 +280,13 @@ impl Rack {
                 self.on_committed(first, &records, upto, now);
             }
             RackInput::Appended { from, ticket, result } => {
-                self.at(from, Input::Appended { ticket, result }, now);
+                let node = self.index_of(from);
+                let input = Input::Appended { ticket, result };
+                // It says of all that is not applied here that nobody knows its end: not of what only waits for its turn.
+                match result {
+                    Err(AppendRefused::OutcomeUnknown) => self.follow(node, input, 0, now),
+                    _ => self.step(node, input, now),
+                }
             }
             RackInput::Message(message) => self.at(message.to, Input::Message(*message), now),
             RackInput::BlockArrived { partition, block } => {
@@ -444,11 +450,14 @@ impl Rack {
     /// hears of every position.
     fn on_committed(&mut self, first: Txn, records: &[Bytes], upto: Txn, now: Now) {
         let mut concerning: Vec<Vec<(Txn, Arc<Transaction>)>> = vec![Vec::new(); self.nodes.len()];
+        let mut changes_catalog = false;
         for (offset, record) in records.iter().enumerate() {
             let txn = Txn(first.0 + offset as u64);
             match self.read_record(txn, record) {
                 Ok(None) => {}
                 Ok(Some((concerns, transaction))) => {
+                    let is_system = |op: &Op| matches!(op, Op::System(_));
+                    changes_catalog |= transaction.ops.iter().any(is_system);
                     for (node, list) in self.nodes.iter().zip(&mut concerning) {
                         if concerns.includes(node.partition()) {
                             list.push((txn, transaction.clone()));
@@ -464,6 +473,9 @@ impl Rack {
         }
         for (node, records) in concerning.into_iter().enumerate() {
             self.commit(node, upto, records, now);
+        }
+        if changes_catalog {
+            self.catch_up_at_once(now);
         }
     }
 

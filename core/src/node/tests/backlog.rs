@@ -114,3 +114,40 @@ fn who_has_fallen_far_behind_catches_up_at_once() {
     server.settle();
     server.check();
 }
+
+#[test]
+fn a_change_of_keys_is_in_force_at_once() {
+    let mut server = server(1);
+    let insert = Process::statement("INSERT INTO many DOCUMENTS (:d)", &documents(500));
+    server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    server.racks[0].handle_input(commit, server.now);
+    assert!(behind(&server) > 0);
+    let revoke = CatalogOp::DeleteKey { app: APP, name: "k".into() };
+    server.submit(0, Request::Catalog(revoke));
+    let commit = next_commit(&mut server);
+    server.racks[0].handle_input(commit, server.now);
+    assert_eq!(behind(&server), 0);
+    let credential = Credential::Bearer(Some(KEY.into()));
+    let read = Execute { credential, ..Process::statement("SELECT * FROM cars", "{}") };
+    let read = server.submit(0, Request::Execute(read));
+    server.settle();
+    assert!(server.answer(read).1.error.is_some(), "the key opens nothing any more");
+}
+
+#[test]
+fn a_log_that_fails_leaves_what_is_durable_and_waits_its_known_end() {
+    let mut server = server(1);
+    let insert = Process::statement("INSERT INTO many DOCUMENTS (:d)", &documents(500));
+    let insert = server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    server.racks[0].handle_input(commit, server.now);
+    assert!(behind(&server) > 0);
+    for from in (0..PARTITIONS).map(PartitionId) {
+        let result = Err(AppendRefused::OutcomeUnknown);
+        let unknown = RackInput::Appended { from, ticket: Ticket(u64::MAX), result };
+        server.racks[0].handle_input(unknown, server.now);
+    }
+    server.settle();
+    assert_eq!(server.answer(insert).1.error, None);
+}
