@@ -1,7 +1,7 @@
 //! Statements that look through a collection, counted by the key that asks: a key with many of them waits for
 //! itself, and not everybody else for it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::Node;
 use super::coordinate::{Call, Work};
@@ -31,7 +31,7 @@ pub(crate) enum Seat {
     /// It names its documents, or the process itself asks: nobody counts it.
     Uncounted,
     Taken(Asker),
-    /// It waits for its client, or for a seat after that: what does not work keeps nobody waiting.
+    /// It waits for its client, or for a seat after that: what neither works nor holds much keeps nobody waiting.
     Left(Asker),
 }
 
@@ -53,8 +53,8 @@ pub(crate) struct Scans {
 struct Counted {
     /// How many have a seat.
     running: usize,
-    /// In the order in which they came, which is that of their names.
-    waiting: BTreeSet<CallId>,
+    /// In the order in which they began to wait.
+    waiting: VecDeque<CallId>,
 }
 
 impl Scans {
@@ -67,20 +67,22 @@ impl Scans {
     }
 
     pub(crate) fn wait(&mut self, asker: Asker, call: CallId) {
-        self.by_asker.entry(asker).or_default().waiting.insert(call);
+        self.by_asker.entry(asker).or_default().waiting.push_back(call);
     }
 
     /// A call waits no longer. One that has a seat already keeps it until its turn to begin.
     pub(crate) fn forget(&mut self, asker: Asker, call: CallId) {
-        if let Some(counted) = self.by_asker.get_mut(&asker) {
-            counted.waiting.remove(&call);
+        if let Some(counted) = self.by_asker.get_mut(&asker)
+            && let Some(place) = counted.waiting.iter().position(|waiting| *waiting == call)
+        {
+            counted.waiting.remove(place);
         }
     }
 
     /// One has ended, or works no more: its seat goes to the next that waits.
     pub(crate) fn release(&mut self, asker: Asker) {
         let Some(counted) = self.by_asker.get_mut(&asker) else { return };
-        match counted.waiting.pop_first() {
+        match counted.waiting.pop_front() {
             Some(next) => self.startable.push_back((asker, next)),
             None => {
                 counted.running -= 1;

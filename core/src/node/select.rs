@@ -348,7 +348,10 @@ impl Node {
                 if *untaken_bytes >= limit && !select.merge.is_done() {
                     select.paused_at = Some(self.last_now.mono);
                     self.deadlines.remove(&(entry.deadline, call));
-                    if let Seat::Taken(asker) = select.seat {
+                    // One that has gathered its rows keeps them, and with them its seat: its key has memory for so many.
+                    if let Seat::Taken(asker) = select.seat
+                        && select.merge.is_streaming()
+                    {
                         select.seat = Seat::Left(asker);
                         self.scans.release(asker);
                     }

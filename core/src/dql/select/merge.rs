@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::partition::{
-    group_size, grouped_items, new_partials, order_of, size_of_key, size_of_partials,
+    group_size, grouped_items, is_streaming, new_partials, order_of, size_of_key, size_of_partials,
 };
 use super::{
     Held, Limits, OutRow, PartGroup, PartOut, compare_keys, is_distinct, item_values, row_json,
@@ -210,6 +210,12 @@ impl MergeSelect {
     #[must_use]
     pub fn is_last(&self, partition: usize) -> bool {
         self.parts[partition].last
+    }
+
+    /// What it holds is a few rows of each partition, however many there are.
+    #[must_use]
+    pub fn is_streaming(&self) -> bool {
+        is_streaming(&self.bound)
     }
 
     /// All rows have been taken; parts that have not come make no difference.

@@ -289,6 +289,17 @@ pub(super) fn new_partials(grouping: &Grouping) -> Vec<Partial> {
     grouping.aggregates.iter().map(Partial::new).collect()
 }
 
+/// Whether each row goes out as it is found, and none has to be kept for those that come later.
+pub(super) fn is_streaming(bound: &Bound) -> bool {
+    let keeps_rows = match bound.statement().kind() {
+        StatementKind::Select(select) => {
+            select.grouping.is_some() || is_distinct(select.distinct, &select.projection)
+        }
+        _ => false,
+    };
+    !keeps_rows && order_of(bound).is_empty()
+}
+
 pub(super) fn order_of(bound: &Bound) -> &[Order] {
     bound.statement().tail().map_or(&[], |tail| &tail.order)
 }

@@ -263,23 +263,51 @@ fn clients_that_do_not_read_keep_no_other_of_their_key_waiting() {
     work(&mut server, 200);
     assert!(is_done(&server, &count), "nobody that waits for a reader keeps it waiting");
     // Now they read, all of them at once: each comes to its turn, and no more than may are at work.
+    let mut turns = 0;
     while !silent.iter().all(|request| is_done(&server, request)) {
-        let (_, taken) = server.mail.pop_front().expect("who is not done has been given rows");
-        server.racks[0].handle_input(taken, server.now);
+        if let Some((_, taken)) = server.mail.pop_front() {
+            server.racks[0].handle_input(taken, server.now);
+        } else {
+            work(&mut server, 50);
+            turns += 50;
+            assert!(turns < 100_000, "somebody is given nothing");
+        }
         let at_work = server.racks[0].nodes()[0].calls.count(|call| match &call.work {
             coordinate::Work::Select(select) => select.has_seat(),
             _ => false,
         });
         assert!(at_work <= max, "{at_work} at once");
-        if server.mail.is_empty() {
-            work(&mut server, 50);
-        }
     }
     for request in silent.iter().chain([&count]) {
         assert_eq!(server.answer(*request).1.error, None);
     }
     assert_eq!(server.racks[0].nodes()[0].load(), 0, "nothing is left");
     server.check();
+}
+
+#[test]
+fn what_a_key_makes_the_server_hold_for_clients_that_do_not_read_has_a_bound() {
+    let mut server = server();
+    let credential = Credential::Bearer(Some(KEY.into()));
+    let max = NodeLimits::default().scans_of_key_max;
+    for _ in 0..2 * max {
+        let sorted = Process::statement("SELECT * FROM wide ORDER BY _id DESC", "{}");
+        let sorted = Execute { credential: credential.clone(), ..sorted };
+        server.submit(0, Request::Execute(sorted));
+    }
+    for _ in 0..20_000 {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+    }
+    let seated = server.racks[0].nodes()[0].calls.count(|call| match &call.work {
+        coordinate::Work::Select(select) => select.has_seat(),
+        _ => false,
+    });
+    assert_eq!(seated, max, "what has gathered its rows keeps its seat");
+    assert!(server.replies.len() <= max, "and the others have not begun");
 }
 
 /// Of a document with a text of 100 KB it costs seven turns' work.
