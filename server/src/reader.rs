@@ -79,7 +79,7 @@ impl Reader {
         Ok(Self { bodies: Some(bodies), done, thread: Some(thread) })
     }
 
-    /// Hands over a body. What waits is bounded by what connections may have in progress.
+    /// Hands over a body, when the one before it was read: so the end of the process waits for one at most.
     pub fn submit(&self, request: u64, body: Bytes) {
         let bodies = self.bodies.as_ref().expect("the reader is not dropped");
         bodies.send((request, body)).expect("its thread ends only with it");

@@ -12,7 +12,6 @@ use super::session::Session;
 use super::{Shard, ShardOutput};
 use crate::api::{self, Call, Door, ExecuteCall, reply};
 use crate::metrics::{self, Metric};
-use crate::reader::READ_ELSEWHERE_BYTES_MIN;
 use crate::refusals::AddressSlot;
 use crate::shared::Phase;
 use crate::slab;
@@ -54,6 +53,8 @@ pub(super) struct Entry {
     pub(super) is_leaving: bool,
     /// Requests that wait for their answer.
     pub(super) requests: Vec<u64>,
+    /// How many of them wait for their bodies to be read.
+    pub(super) unread: usize,
     pub(super) session: Option<Session>,
 }
 
@@ -96,6 +97,7 @@ impl Entry {
             armed: None,
             is_leaving: false,
             requests: Vec::new(),
+            unread: 0,
             session: None,
         }
     }
@@ -311,7 +313,7 @@ impl Shard {
             Err(_) if call.min_txn.is_some_and(|txn| txn > self.rack().applied()) => {}
             Err(error) => return self.respond(conn, id, reply::unauthorized(&error)),
         }
-        if request.body().len() > READ_ELSEWHERE_BYTES_MIN {
+        if self.is_read_elsewhere(conn, request.body()) {
             return self.read_elsewhere(conn, id, request, call);
         }
         let ExecuteCall { app, bearer, mode, min_txn } = call;
@@ -348,6 +350,7 @@ impl Shard {
     /// Nobody waits for answers any more.
     fn on_closed(&mut self, conn: ConnId) {
         self.give_back_place(conn);
+        self.unread.forget(conn);
         let Some(entry) = self.connections.get_mut(conn.0) else { return };
         let session = entry.session.take();
         for key in std::mem::take(&mut entry.requests) {

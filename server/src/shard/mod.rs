@@ -23,7 +23,7 @@ mod session;
 mod stop;
 mod timers;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bigpeer_connection::{Config as ConnectionConfig, DateCell};
@@ -144,8 +144,7 @@ pub struct Shard {
     is_shedding: bool,
     purge: Purge,
     pending: Slab<Pending>,
-    /// Statements whose bodies are being read, by the names of their requests.
-    unread: BTreeMap<u64, Unread>,
+    unread: Unread,
     questions: Slab<Question>,
     leaving: Leaving,
     timers: Timers,
@@ -200,7 +199,7 @@ impl Shard {
             now,
             connections: Slab::default(),
             pending: Slab::default(),
-            unread: BTreeMap::new(),
+            unread: Unread::default(),
             questions: Slab::default(),
             leaving: Leaving::default(),
             timers: Timers::default(),

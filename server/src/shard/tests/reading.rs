@@ -90,3 +90,45 @@ fn a_client_that_is_gone_before_its_body_is_read_asks_for_nothing() {
     let client = server.connect(0, Door::Data);
     is_ok(&server.execute(client, &first, SELECT), "\"items\":[]");
 }
+
+#[test]
+fn what_is_asked_in_one_order_is_begun_in_that_order() {
+    let mut server = Server::start(VirtualDisk::new(&[1; 32]), 1, 1);
+    let first = server.first.take().expect("the first start");
+    let put = |text: &str| {
+        format!(
+            r#"{{"statement":"INSERT INTO cars DOCUMENTS (:d) ON ID CONFLICT DO UPDATE","args":{{"d":{{"_id":"1","t":"{text}"}}}}}}"#
+        )
+    };
+    let client = server.connect(0, Door::Data);
+    server.send(client, request(&first, &put(&"x".repeat(100_000))).as_bytes());
+    server.send(client, request(&first, &put("short")).as_bytes());
+    server.run();
+    server.receive(client);
+    is_ok(&server.execute(client, &first, SELECT), "\"t\":\"short\"");
+}
+
+#[test]
+fn the_reader_has_one_body_and_what_a_client_leaves_behind_is_not_read() {
+    let mut server = Server::start(VirtualDisk::new(&[1; 32]), 1, 1);
+    let first = server.first.take().expect("the first start");
+    server.readers_work = false;
+    let body = long_select();
+    let clients: Vec<_> = (0..3).map(|_| server.connect(0, Door::Data)).collect();
+    for client in &clients {
+        server.send(*client, request(&first, &body).as_bytes());
+        server.run();
+    }
+    assert_eq!(server.bodies.len(), 1, "the others wait with their connections");
+    for client in &clients[..2] {
+        server.shards[0].handle_reset(client.conn);
+    }
+    server.run();
+    server.read_bodies();
+    server.run();
+    assert_eq!(server.bodies.len(), 1);
+    server.readers_work = true;
+    server.run();
+    is_ok(&server.receive(clients[2]), "\"items\":[]");
+    assert!(server.shards[0].unread.is_empty() && server.shards[0].pending.is_empty());
+}
