@@ -13,6 +13,7 @@ use crate::log::group::BLOCK_BYTES;
 use crate::log::reader::READ_BYTES;
 use crate::log::segment::segment_file;
 use crate::log::{AGAIN_RETRY, DamageKind, FULL_RETRY, Io, Lack, LogError, damaged, disk_error};
+use crate::plant::{Plant, is_planted};
 use crate::time::Instant;
 
 /// A cut tail is overwritten in writes of at most this size.
@@ -40,6 +41,8 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Mend {
     changes: VecDeque<Change>,
+    /// What was written and is not synced, by segment. It is written again when the sync is refused.
+    unsynced: Vec<(u64, Change)>,
     is_out: bool,
     retry_at: Option<Instant>,
     lack: Option<Lack>,
@@ -90,7 +93,10 @@ impl Mend {
             (Change::Delete(_), Err(DiskError::NotFound)) => self.advance(None),
             (change, Err(error)) => return self.put_off(&change, error, now),
             (Change::Overwrite { segment, from_bytes, to_bytes }, Ok(_)) => {
-                let from_bytes = from_bytes + (to_bytes - from_bytes).min(ZERO_BYTES_MAX);
+                let end_bytes = from_bytes + (to_bytes - from_bytes).min(ZERO_BYTES_MAX);
+                let done = Change::Overwrite { segment, from_bytes, to_bytes: end_bytes };
+                self.unsynced.push((segment, done));
+                let from_bytes = end_bytes;
                 let rest = Change::Overwrite { segment, from_bytes, to_bytes };
                 self.advance((from_bytes < to_bytes).then_some(rest));
             }
@@ -108,6 +114,14 @@ impl Mend {
                 let error = DiskError::Io("the reply does not fit the command".into());
                 return Err(disk_error(&segment_file(segment), error));
             }
+            (change @ Change::Write { segment, .. }, Ok(_)) => {
+                self.unsynced.push((segment, change));
+                self.advance(None);
+            }
+            (Change::Sync(segment), Ok(_)) => {
+                self.unsynced.retain(|(of, _)| *of != segment);
+                self.advance(None);
+            }
             (_, Ok(_)) => self.advance(None),
         }
         self.lack = None;
@@ -124,6 +138,13 @@ impl Mend {
     fn put_off(&mut self, change: &Change, error: DiskError, now: Instant) -> Result<(), LogError> {
         if !error.is_passing() {
             return Err(disk_error(&command(change).file().clone(), error));
+        }
+        // What a refused sync had covered may be taken for clean by the system without having been written.
+        if let Change::Sync(segment) = change
+            && !is_planted(Plant::RefusedSyncTrusted)
+        {
+            let again: Vec<_> = self.unsynced.extract_if(.., |(of, _)| of == segment).collect();
+            again.into_iter().rev().for_each(|(_, change)| self.changes.push_front(change));
         }
         self.lack = Lack::of(&error).or(self.lack);
         let pause = if self.lack.is_some() { FULL_RETRY } else { AGAIN_RETRY };
@@ -153,3 +174,42 @@ fn command(change: &Change) -> DiskCommand {
 }
 
 const _: () = assert!(ZERO_BYTES_MAX.is_multiple_of(BLOCK_BYTES), "writes are whole blocks");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refused_sync_had_covered_is_written_again() {
+        let (segment, from_bytes) = (3, 512);
+        let to_bytes = from_bytes + BLOCK_BYTES;
+        let tail_bytes = to_bytes + ZERO_BYTES_MAX + BLOCK_BYTES;
+        let mut mend = Mend::new([
+            Change::Overwrite { segment, from_bytes: to_bytes, to_bytes: tail_bytes },
+            Change::Rewrite { segment, from_bytes, to_bytes },
+            Change::Sync(segment),
+        ]);
+        let group = Bytes::from(vec![7; BLOCK_BYTES as usize]);
+        let zeros = |from_bytes| Change::Overwrite { segment, from_bytes, to_bytes: tail_bytes };
+        let written = Change::Write { segment, offset_bytes: from_bytes, data: group.clone() };
+        let done = |mend: &mut Mend, expected: Change, result| {
+            assert_eq!(mend.changes.front(), Some(&expected));
+            mend.is_out = true;
+            mend.on_done(result, Instant::default()).expect("this passes");
+        };
+        let ok = || Ok(DiskReply::Done);
+        done(&mut mend, zeros(to_bytes), ok());
+        done(&mut mend, zeros(to_bytes + ZERO_BYTES_MAX), ok());
+        let rewrite = Change::Rewrite { segment, from_bytes, to_bytes };
+        done(&mut mend, rewrite, Ok(DiskReply::Read(group)));
+        done(&mut mend, written.clone(), ok());
+        done(&mut mend, Change::Sync(segment), Err(DiskError::Full));
+        let first = to_bytes + ZERO_BYTES_MAX;
+        let first = Change::Overwrite { segment, from_bytes: to_bytes, to_bytes: first };
+        done(&mut mend, first, ok());
+        done(&mut mend, zeros(to_bytes + ZERO_BYTES_MAX), ok());
+        done(&mut mend, written, ok());
+        done(&mut mend, Change::Sync(segment), ok());
+        assert!(mend.is_done());
+    }
+}
