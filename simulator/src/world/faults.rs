@@ -47,6 +47,19 @@ impl World {
         }
     }
 
+    /// The process of a device ends, and is there again: an application that is run for each thing that it does.
+    pub(crate) fn start_again(&mut self, device: ProcessId) {
+        if !self.is_working() {
+            return;
+        }
+        if self.is_ready(device) {
+            self.stop(device, false);
+            self.clock.after(MS, Event::Start(device));
+        }
+        let pause_ns = 20 * MS + self.delays.below(100 * MS);
+        self.clock.after(pause_ns, Event::StartAgain(device));
+    }
+
     /// The power goes a few disk commands from here: in the middle of a group that is not synced, most likely.
     fn crash_in_writes(&mut self, process: ProcessId) {
         self.processes[process].commands_left = Some(1 + self.faults.below(8) as u32);

@@ -93,6 +93,9 @@ impl World {
         for index in 0..self.hostile.len() {
             self.clock.after(SECOND, Event::HostileTurn(index));
         }
+        if self.is_restless {
+            self.clock.after(SECOND, Event::StartAgain(1));
+        }
         self.clock.after(2 * SECOND, Event::Rekey);
         self.clock.after(100 * MS, Event::Fault);
         self.clock.after(WORK_NS - FINALE_NS, Event::Finale);

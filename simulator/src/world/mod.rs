@@ -96,6 +96,8 @@ pub(crate) enum Event {
         epoch: u64,
     },
     Start(ProcessId),
+    /// A device whose process starts all the time starts again.
+    StartAgain(ProcessId),
     Bytes {
         connection: ConnectionId,
         to: Side,
@@ -178,6 +180,8 @@ pub(crate) struct World {
     work_ends_ns: u64,
     pub(crate) failure: Option<Failure>,
     pub(crate) is_loud: bool,
+    /// The process of the first device starts some hundred times.
+    pub(crate) is_restless: bool,
     /// What the server held before its last power cut.
     pub(crate) before_cut: Option<Documents>,
     /// How often each process was checked for its invariants.
@@ -246,6 +250,7 @@ impl World {
             work_ends_ns: u64::MAX,
             failure: None,
             is_loud,
+            is_restless: Rng::new(&root, "restless").one_in(8),
             before_cut: None,
             events_until_check: CHECK_EVERY,
             limits: NodeLimits::default(),
@@ -383,6 +388,7 @@ impl World {
                 }
             }
             Event::Start(process) => self.start(process),
+            Event::StartAgain(device) => self.start_again(device),
             Event::Bytes { connection, to, bytes } => {
                 self.trace.mix(5, now_ns, bytes.len() as u64);
                 self.on_bytes(connection, to, bytes);
