@@ -14,10 +14,12 @@
 mod receive;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
 use std::net::{Shutdown, TcpStream as StdStream};
 use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use receive::{First, receive};
@@ -198,12 +200,10 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) -> Ended {
         let Some(sleep) = sleep else { return end_tasks(state, wake).await };
         match sleep {
             Sleep::Not => {
-                let _ = tokio_uring::no_op().await;
+                round().await;
                 continue;
             }
-            Sleep::For(time) if time < TIMER_MIN => {
-                let _ = tokio_uring::no_op().await;
-            }
+            Sleep::For(time) if time < TIMER_MIN => round().await,
             Sleep::For(time) => {
                 let (deadline, turn) = (Instant::now() + time, pin!(state.turn.notified()));
                 // Most deadlines move away before they come. A timer that is early is left as it is: a turn too many
@@ -217,6 +217,21 @@ async fn run_turns(state: &Rc<State>, wake: &EventFd) -> Ended {
         }
         state.thread.borrow_mut().finish_sleep();
     }
+}
+
+/// Goes round the ring once, and lets those go first whose completions came with ours: a turn may be long, and what they
+/// have read is answered in the next alone.
+async fn round() {
+    let _ = tokio_uring::no_op().await;
+    let mut has_let = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut has_let, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Lets every task of the thread come to its end. A runtime that is dropped frees what its reads are to fill, and
