@@ -5,7 +5,9 @@
 //! once every item is accepted there, or settled here. Otherwise we are *reconciling* first.
 
 mod flight;
+mod live;
 mod owing;
+mod rounds;
 
 pub(crate) use flight::payload_hash;
 
@@ -20,18 +22,18 @@ use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::Instant;
 
-use super::cursor::{BootTable, Position, Unknown};
+use super::cursor::{BootTable, Position};
 use super::error::{CloseReason, ProtocolError};
-use super::frame::{Ack, Frame, GRANT_BYTES_MAX, Got, Need, Start, Subs};
+use super::frame::{Ack, GRANT_BYTES_MAX, Got, Need, Subs};
 use super::host::{
-    CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, Part, RejectReason, UpdateItem,
+    CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, RejectReason, UpdateItem,
     Wanted,
 };
 use super::link::{Link, REJECTED_LISTED_MAX, SessionEvent};
 use super::reconcile::{Offering, Queued, Ticket};
 use super::session::Limits;
-use super::subscription::{InterestScope, interest_hash};
 use flight::{Flight, Settling, Stage};
+use live::{Live, take_oversized};
 use owing::Owing;
 
 /// Documents that the remote asked for and that we have not read yet; above it no more is offered.
@@ -98,17 +100,6 @@ enum Phase {
     Live(Live),
 }
 
-/// What was touched since the settled position, as far as the host has told.
-#[derive(Debug)]
-struct Live {
-    watch: CommandId,
-    items: VecDeque<UpdateItem>,
-    items_bytes: usize,
-    upto: Option<Txn>,
-    /// A `WatchMore` is unanswered; it has this limit.
-    pull: Option<Option<Txn>>,
-}
-
 impl Sending {
     pub(crate) fn new(limits: Limits, access: &Access) -> Self {
         Self {
@@ -165,28 +156,6 @@ impl Sending {
         self.subs.is_some()
     }
 
-    pub(crate) fn on_subs(&mut self, subs: Subs) -> Result<(), ProtocolError> {
-        if self.subs.as_ref().is_some_and(|former| former.version >= subs.version) {
-            return Err(ProtocolError::OutOfOrder {
-                frame: "Subs",
-                state: "with an older version",
-            });
-        }
-        self.subs_waiting += 1;
-        if self.subs_waiting > SUBS_WAITING_MAX && !is_planted(Plant::SubsUnbounded) {
-            return Err(ProtocolError::WindowOverrun { frame: "Subs", limit: SUBS_WAITING_MAX });
-        }
-        self.subs = Some(subs);
-        self.is_restarting = true;
-        Ok(())
-    }
-
-    /// When the next round may begin: each costs us a compilation of what is wanted, and a scan.
-    fn round_at(&self) -> Instant {
-        const AHEAD_NS: u64 = ROUND_EVERY.as_nanos() as u64 * (ROUNDS_AT_ONCE - 1);
-        Instant { ns: self.rounds_until.ns.saturating_sub(AHEAD_NS) }
-    }
-
     /// When a round begins that waits for nothing but its turn.
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
         let is_free = !self.is_held && self.flight.is_none() && self.diff.is_none();
@@ -232,105 +201,6 @@ impl Sending {
             && !self.is_restarting
         {
             assert!(live.pull.is_some(), "with nothing in flight, the host is asked for more");
-        }
-    }
-
-    fn begin_round(&mut self, table: &BootTable, durable: Txn, link: &mut Link) {
-        self.leave_phase(link);
-        self.is_restarting = false;
-        self.subs_waiting = 0;
-        self.wanted.clear();
-        self.round += 1;
-        let subs = self.subs.as_ref().expect("pump returns before the first Subs");
-        let scope =
-            InterestScope { readable: self.readable.hash, evict_generation: subs.evict_generation };
-        let interest = interest_hash(&subs.interest, scope);
-        let judged = if is_planted(Plant::SenderCursorTrusted) && self.recorded > Txn(0) {
-            Ok(self.recorded)
-        } else if self.is_diverged {
-            Err(Unknown::StaleNonce)
-        } else if self.owed.is_unlisted_due(subs.write_permission) {
-            // What the remote refused and we could not name is among all that we hold.
-            Err(Unknown::OtherInterest)
-        } else {
-            table.judge(subs.cursor.as_ref(), interest, durable)
-        };
-        let (round, version, unknown) = (self.round, subs.version, judged.err());
-        if let Some(read) = self.readable.text.clone() {
-            link.frame(&Frame::Grant { read });
-        }
-        link.frame(&Frame::Start(Start { round, version, unknown, interest }));
-        self.target = self.target.max(durable);
-        let interest = subs.interest.clone();
-        match judged {
-            Ok(from) => {
-                self.want_owed();
-                self.recorded = from;
-                self.go_live(from, link);
-            }
-            Err(_) => {
-                self.owed.begin_recount();
-                let offering = Offering::begin(Part::Provide, round, interest, link);
-                self.phase = Phase::Reconciling { offering, is_hold_ended: false };
-            }
-        }
-    }
-
-    fn leave_phase(&mut self, link: &mut Link) {
-        match std::mem::replace(&mut self.phase, Phase::Waiting) {
-            Phase::Waiting => {}
-            Phase::Reconciling { offering, .. } => offering.stop(link),
-            Phase::Live(live) => link.host(HostCommand::Unwatch { watch: live.watch }),
-        }
-    }
-
-    /// What was refused under another permission, or for its clock, is tried again.
-    fn want_owed(&mut self) {
-        let permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
-        let again = self.owed.due(permission);
-        self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
-    }
-
-    /// The remote refused something for its clock, and takes it when its time has come.
-    pub(crate) fn is_parking(&self) -> bool {
-        let is_parked = self.owed.parked().len() > 0 || self.owed.is_parked_unlisted();
-        matches!(self.phase, Phase::Live(_)) && is_parked && !is_planted(Plant::ParkedForgotten)
-    }
-
-    /// Offers again what the remote refused for its clock; everything, if there is more of it than is named.
-    pub(crate) fn offer_parked(&mut self) {
-        if self.owed.is_parked_unlisted() {
-            self.is_restarting = true;
-        } else if self.wanted.is_empty() && self.diff.is_none() {
-            let again = self.owed.parked();
-            self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
-        }
-    }
-
-    fn go_live(&mut self, from: Txn, link: &mut Link) {
-        let interest = self.subs.as_ref().map(|subs| subs.interest.clone()).unwrap_or_default();
-        let watch = link.command(|watch| HostCommand::Watch { watch, interest });
-        self.settled = from;
-        self.phase = Phase::Live(Live {
-            watch,
-            items: VecDeque::new(),
-            items_bytes: 0,
-            upto: None,
-            pull: None,
-        });
-        link.event(SessionEvent::SettledThere { upto: from });
-    }
-
-    /// Reads the next documents that the remote asked for.
-    fn pump_wanted(&mut self, link: &mut Link) {
-        if self.diff.is_some() || self.wanted.is_empty() {
-            return;
-        }
-        let queued_bytes: usize = self.queue.iter().map(|queued| item_bytes(&queued.item)).sum();
-        let credit_bytes = self.limits.update_target_bytes.saturating_sub(queued_bytes);
-        if credit_bytes > 0 {
-            let wanted: Vec<Wanted> = self.wanted.drain(..).collect();
-            self.diff = Some(issue_diff(wanted, credit_bytes, link));
         }
     }
 
@@ -457,73 +327,6 @@ impl Sending {
                 link.event(SessionEvent::SettledThere { upto: goal.txn });
             }
         }
-    }
-
-    /// Asks the host for what was touched since everything settled.
-    fn pull(&mut self, link: &mut Link) {
-        let is_moving = self.flight.as_ref().is_some_and(|flight| flight.goal.is_some());
-        let (after, until) =
-            (self.settled, Some(self.target).filter(|until| *until > self.settled));
-        let Phase::Live(live) = &mut self.phase else { return };
-        let is_more_urgent = live.pull.is_none_or(|former| former.is_none() && until.is_some())
-            || live.pull.flatten().zip(until).is_some_and(|(former, until)| former < until);
-        // A group is one update as long as that has room: what `take_part` does not give out yet is pulled on.
-        let bytes_max = match is_planted(Plant::PulledToTargetAlone) {
-            true => self.limits.update_target_bytes,
-            false => self.limits.update_bytes_max,
-        };
-        let room_bytes = bytes_max.saturating_sub(live.items_bytes);
-        let credit_bytes = room_bytes.min(self.limits.update_target_bytes);
-        if is_moving
-            || self.is_restarting
-            || live.upto.is_some()
-            || !is_more_urgent
-            || credit_bytes == 0
-        {
-            return;
-        }
-        live.pull = Some(until);
-        let watch = live.watch;
-        link.host(HostCommand::WatchMore { watch, after, until, credit_bytes });
-    }
-
-    pub(crate) fn on_touched(
-        &mut self,
-        watch: CommandId,
-        mut items: Vec<UpdateItem>,
-        upto: Option<Txn>,
-        link: &mut Link,
-    ) {
-        let Phase::Live(live) = &mut self.phase else { return };
-        if live.watch == watch && live.pull.is_some() {
-            live.pull = None;
-            let refused = take_oversized(&mut items, self.limits.item_bytes_max);
-            live.items_bytes += items.iter().map(item_bytes).sum::<usize>();
-            live.items.extend(items);
-            live.upto = upto;
-            self.keep_oversized(refused, link);
-        }
-    }
-
-    /// What is larger than any item may be is not sent, as if the remote had refused it: all else goes on, and the
-    /// document is named in `owed`.
-    fn keep_oversized(&mut self, keys: Vec<DocKey>, link: &mut Link) {
-        if keys.is_empty() {
-            return;
-        }
-        let reason = RejectReason::TooLarge;
-        let write_permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
-        let mut rejected = Rejections::default();
-        for key in &keys {
-            rejected.add(key, reason);
-            self.owed.insert(Owed { key: key.clone(), reason, write_permission });
-        }
-        self.rejected_count += rejected.count;
-        rejected.report(link);
-        // Not waited for: if it is lost in a crash, the document is met again and named again.
-        let end = Final::Rejected { reason, write_permission };
-        let items = keys.into_iter().map(|key| (key, end.clone())).collect();
-        link.command(|id| HostCommand::Settle { id, items, reached: None });
     }
 
     pub(crate) fn on_held(
@@ -687,19 +490,6 @@ impl Sending {
         finals
     }
 
-    /// The host shall report when it has matched through `txn`, even if nothing matched.
-    pub(crate) fn want_through(&mut self, txn: Txn) {
-        self.target = self.target.max(txn);
-    }
-
-    /// From time to time the receiver's cursor moves on without data.
-    pub(crate) fn on_advance_timer(&mut self, durable: Txn) {
-        if self.recorded < durable {
-            self.is_advance_due = true;
-            self.want_through(durable);
-        }
-    }
-
     /// A frame of the update in flight, made when there is room for it.
     pub(crate) fn poll_frame(&mut self) -> Option<Bytes> {
         let frame = self.flight.as_mut()?.poll_frame()?;
@@ -802,27 +592,6 @@ impl Readable {
     }
 }
 
-impl Live {
-    /// What goes into one update: all of a closed group, or as much as fits when the group is larger.
-    fn take_part(&mut self, bytes_max: usize) -> Option<Vec<UpdateItem>> {
-        let is_full = self.items_bytes >= bytes_max;
-        if self.upto.is_none() && !is_full {
-            return None;
-        }
-        let mut items = Vec::new();
-        let mut bytes = 0;
-        while let Some(item) = self.items.front() {
-            bytes += item_bytes(item);
-            if bytes > bytes_max && !items.is_empty() {
-                break;
-            }
-            self.items_bytes -= item_bytes(item);
-            items.extend(self.items.pop_front());
-        }
-        Some(items)
-    }
-}
-
 /// What an item adds to an update, at most.
 fn item_bytes(item: &UpdateItem) -> usize {
     let key_bytes = item.key.collection.len() + item.key.id.as_bytes().len();
@@ -834,12 +603,6 @@ fn body_bytes(body: &ItemBody) -> usize {
         ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => bytes.len(),
         ItemBody::Left { .. } | ItemBody::Evicted => 0,
     }
-}
-
-/// Takes out the items that no update may carry.
-fn take_oversized(items: &mut Vec<UpdateItem>, bytes_max: usize) -> Vec<DocKey> {
-    let taken = items.extract_if(.., |item| body_bytes(&item.body) > bytes_max);
-    taken.map(|item| item.key).collect()
 }
 
 /// Kind, digest and the three lengths.
