@@ -132,11 +132,7 @@ fn an_edit_that_was_taken_before_all_was_offered_makes_no_cursor_good() {
         pair.host(DEVICE).actor += 1;
         write_some(&mut pair, DEVICE, 300, 3);
         for _ in 0..2 {
-            pair.connect();
-            (0..steps).for_each(|_| {
-                pair.step();
-            });
-            pair.disconnect();
+            pair.break_off_after(steps);
         }
         pair.sync();
         pair.assert_converged();
@@ -158,11 +154,7 @@ fn a_rolled_back_device_whose_sessions_break_hears_of_it_all_the_same() {
         pair.disconnect();
         *pair.host(DEVICE) = backup;
         for _ in 0..3 {
-            pair.connect();
-            (0..steps).for_each(|_| {
-                pair.step();
-            });
-            pair.disconnect();
+            pair.break_off_after(steps);
         }
         pair.sync();
         assert!(pair.host(DEVICE).epochs > 0, "after {steps} steps");
@@ -205,11 +197,7 @@ fn a_restored_device_that_is_cut_off_while_it_reconciles_misses_nothing() {
         *pair.host(DEVICE) = backup;
         pair.host(DEVICE).restart(77);
         pair.host(DEVICE).actor += 1;
-        pair.connect();
-        (0..steps).for_each(|_| {
-            pair.step();
-        });
-        pair.disconnect();
+        pair.break_off_after(steps);
         pair.sync();
         pair.assert_converged();
     }
@@ -257,11 +245,7 @@ fn sessions_that_die_before_they_are_open_are_no_restore() {
         pair.sync();
         pair.disconnect();
         for _ in 0..3 {
-            pair.connect();
-            (0..steps).for_each(|_| {
-                pair.step();
-            });
-            pair.disconnect();
+            pair.break_off_after(steps);
         }
         pair.sync();
         pair.assert_converged();

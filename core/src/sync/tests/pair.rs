@@ -96,6 +96,15 @@ impl Pair {
         self.drain();
     }
 
+    /// A connection that breaks when so many events have happened on it.
+    pub(crate) fn break_off_after(&mut self, events: u64) {
+        self.connect();
+        (0..events).for_each(|_| {
+            self.step();
+        });
+        self.disconnect();
+    }
+
     /// The connection is gone. Of the commands that wait, some were carried out and some were not.
     pub(crate) fn disconnect(&mut self) {
         for at in [DEVICE, SERVER] {
