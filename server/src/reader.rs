@@ -17,7 +17,7 @@ use crate::api;
 /// A body longer than this, in bytes, is read here: one of that length takes a fraction of a turn to read.
 pub const READ_ELSEWHERE_BYTES_MIN: usize = 64 * 1024;
 
-/// What a body says.
+/// A body of a statement, once it was read.
 #[derive(Debug)]
 pub enum Read {
     /// A statement with its arguments.
@@ -28,7 +28,7 @@ pub enum Read {
     Failed(Box<Outcome>),
 }
 
-/// Reads a body.
+/// Parses the body of a statement, and binds the statement to its arguments.
 #[must_use]
 pub fn read(body: &[u8]) -> Read {
     let (text, mut args) = match api::statement(body) {

@@ -1,4 +1,4 @@
-//! What committed records make of the partitions of a thread, some at a time. A record of 50,000 documents keeps a
+//! Committed records come to the partitions of a thread, some at a time. A record of 50,000 documents keeps a
 //! partition busy for milliseconds, and the thread answers nobody meanwhile: so after each of them the thread looks at
 //! what else has happened. Partitions of one thread then stand at different positions for a while, as those of
 //! different threads always do; whoever reads at a position waits until his partition has reached it.
@@ -29,7 +29,7 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Step {
-    /// Which of the thread's nodes.
+    /// The node's place on the thread.
     node: usize,
     input: Input,
     /// Operations that it looks at.

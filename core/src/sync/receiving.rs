@@ -26,7 +26,7 @@ pub(crate) struct Receiving {
     /// Of our Subs; rises with each.
     version: u64,
     cursor: Option<Cursor>,
-    /// What answers our wishes up to this version builds on a cursor that means nothing: it leads to none.
+    /// Answers to our wishes up to this version build on a cursor that means nothing: they lead to none.
     void_version: u64,
     round: Option<Start>,
     offering: Option<Offering>,
@@ -80,8 +80,8 @@ impl Receiving {
         is_changed
     }
 
-    /// What we evicted, or have lost, has to be offered again. The remote may be sending already what it takes us to
-    /// lack: with that we are not where it believes us to be.
+    /// Documents that we evicted, or have lost, have to be offered again. The remote may be sending already what it takes
+    /// us to lack: with that we are not where it believes us to be.
     pub(crate) fn forget_cursor(&mut self) {
         self.cursor = None;
         self.void_version = self.version;

@@ -44,7 +44,7 @@ impl Unread {
         self.queue.is_empty()
     }
 
-    /// What the reader shall have next, if it has nothing.
+    /// The body that the reader shall have next, if it has none.
     fn next(&mut self) -> Option<(u64, Bytes)> {
         let first = self.queue.front_mut()?;
         Some((first.key, first.body.take()?))

@@ -125,7 +125,7 @@ impl Server {
         }
     }
 
-    /// What the readers beside the threads do.
+    /// Plays the readers beside the threads.
     fn read_bodies(&mut self) {
         for (thread, request, body) in std::mem::take(&mut self.bodies) {
             let shard = &mut self.shards[thread];

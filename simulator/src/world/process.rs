@@ -54,7 +54,7 @@ pub(crate) struct Process {
     pub(crate) is_restored: bool,
     /// The power goes when the disk has carried out so many more commands.
     pub(crate) commands_left: Option<u32>,
-    /// Its volume.
+    /// The volume under its directory.
     pub(crate) space: Space,
     /// The last position that the log has called durable.
     pub(crate) durable_mark: Txn,

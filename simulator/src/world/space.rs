@@ -111,7 +111,7 @@ impl World {
         self.fail(Failure::new("space", text));
     }
 
-    /// What the disk lacks for a moment must end no log, and keep none from being read. True if it did.
+    /// A disk that lacks something for a moment must end no log, and keep none from being read. True if it did.
     pub(super) fn judge_log_failed(
         &mut self,
         id: ProcessId,

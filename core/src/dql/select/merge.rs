@@ -212,7 +212,7 @@ impl MergeSelect {
         self.parts[partition].last
     }
 
-    /// What it holds is a few rows of each partition, however many there are.
+    /// Whether the merge holds a few rows of each partition alone, however many there are.
     #[must_use]
     pub fn is_streaming(&self) -> bool {
         is_streaming(&self.bound)

@@ -41,7 +41,7 @@ pub(crate) enum Change {
 #[derive(Debug, Default)]
 pub(crate) struct Mend {
     changes: VecDeque<Change>,
-    /// What was written and is not synced, by segment. It is written again when the sync is refused.
+    /// Writes that are not synced, by segment. They are made again when the sync is refused.
     unsynced: Vec<(u64, Change)>,
     is_out: bool,
     retry_at: Option<Instant>,

@@ -356,7 +356,7 @@ impl Node {
         self.tell(id, event, now);
     }
 
-    /// What changes about the remote with a record that rests on what it held when its log had come so far.
+    /// The change of the remote's record that goes with whatever rests on its log as it stood at `reached`.
     pub(crate) fn reach(
         &mut self,
         id: SessionId,

@@ -1,4 +1,4 @@
-//! What is committed comes to the partitions of a thread in turns.
+//! Committed records come to the partitions of a thread in turns.
 
 use super::*;
 

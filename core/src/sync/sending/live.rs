@@ -8,7 +8,7 @@ use crate::plant::{Plant, is_planted};
 use crate::sync::host::{CommandId, DocKey, Final, HostCommand, Owed, RejectReason, UpdateItem};
 use crate::sync::link::{Link, SessionEvent};
 
-/// What was touched since the settled position, as far as the host has told.
+/// Items touched since the settled position, as far as the host has told.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) watch: CommandId,
@@ -80,8 +80,8 @@ impl Sending {
         }
     }
 
-    /// What is larger than any item may be is not sent, as if the remote had refused it: all else goes on, and the
-    /// document is named in `owed`.
+    /// Items larger than any may be are not sent, as if the remote had refused them: all else goes on, and their
+    /// documents are named in `owed`.
     pub(super) fn keep_oversized(&mut self, keys: Vec<DocKey>, link: &mut Link) {
         if keys.is_empty() {
             return;
@@ -116,7 +116,7 @@ impl Sending {
 }
 
 impl Live {
-    /// What goes into one update: all of a closed group, or as much as fits when the group is larger.
+    /// The items of one update: all of a closed group, or as much as fits when the group is larger.
     pub(super) fn take_part(&mut self, bytes_max: usize) -> Option<Vec<UpdateItem>> {
         let is_full = self.items_bytes >= bytes_max;
         if self.upto.is_none() && !is_full {

@@ -86,7 +86,7 @@ impl Sending {
         }
     }
 
-    /// What was refused under another permission, or for its clock, is tried again.
+    /// Documents refused under another permission, or for their clock, are tried again.
     pub(super) fn want_owed(&mut self) {
         let permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
         let again = self.owed.due(permission);

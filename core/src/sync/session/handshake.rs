@@ -36,7 +36,7 @@ pub(crate) struct Handshake {
     load: Option<CommandId>,
     /// Our own nonce on its way to the disk, before the Hello.
     save_ours: Option<CommandId>,
-    /// What we have concluded from the remote's Hello on its way to the disk, before our Subs.
+    /// Our conclusion from the remote's Hello on its way to the disk, before our Subs.
     save_judged: Option<CommandId>,
     record: Option<RemoteRecord>,
     /// A nonce of ours was kept for the remote before this session.
