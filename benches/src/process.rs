@@ -208,7 +208,7 @@ impl Process {
             JournalOutput::Restore { .. }
             | JournalOutput::Checkpoint(_)
             | JournalOutput::Replayed
-            | JournalOutput::Sealed => {}
+            | JournalOutput::Sealed { .. } => {}
         }
     }
 }

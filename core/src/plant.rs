@@ -119,6 +119,8 @@ pub enum Plant {
     EpochAfterProof,
     /// A copied directory of a device authors as the one that it was copied from.
     GuardHoldsForCopies,
+    /// A device goes on with its epoch, though its kernel is gone with what it had not written.
+    LostKernelIgnored,
     /// A new epoch is authored under before it is kept.
     EpochKeptLate,
     /// Two are called in sync while what was refused before is still on its way.
@@ -178,6 +180,7 @@ impl Plant {
         Self::FullVolumeNotOpened,
         Self::PassingErrorFatal,
         Self::BacklogOvertaken,
+        Self::LostKernelIgnored,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.

@@ -204,6 +204,11 @@ impl Live {
         self.is_sealed
     }
 
+    /// True once this boot's table is on the disk: it is written after all that was found is mended and synced.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.has_boot
+    }
+
     /// The appends without a position, which are given up.
     pub(crate) fn take_waiting(&mut self) -> Vec<u64> {
         self.waiting_bytes = 0;

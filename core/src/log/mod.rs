@@ -310,10 +310,10 @@ impl Log {
     pub fn seal(&mut self, now: Now) {
         self.is_sealing = true;
         match &mut self.state {
-            _ if self.is_closed => self.io.outputs.push_back(LogOutput::Sealed),
+            _ if self.is_closed => self.io.sealed(false),
             State::Opening(_) => {
                 self.is_closed = true;
-                self.io.outputs.push_back(LogOutput::Sealed);
+                self.io.sealed(false);
             }
             State::Live(_) => self.with_live(|live, io| live.seal(now, io)),
         }
@@ -385,7 +385,7 @@ impl Log {
             && !self.is_closed
         {
             self.is_closed = true;
-            self.io.outputs.push_back(LogOutput::Sealed);
+            self.io.sealed(live.is_whole());
         }
     }
 
@@ -399,7 +399,7 @@ impl Log {
         self.is_closed = true;
         self.io.outputs.push_back(LogOutput::Failed { error });
         if self.is_sealing {
-            self.io.outputs.push_back(LogOutput::Sealed);
+            self.io.sealed(false);
         }
     }
 }
@@ -417,6 +417,10 @@ impl Io {
         let op = DiskOp(self.next_op);
         self.outputs.push_back(LogOutput::Disk(op, command));
         op
+    }
+
+    fn sealed(&mut self, is_whole: bool) {
+        self.outputs.push_back(LogOutput::Sealed { is_whole });
     }
 
     fn refuse(&mut self, ticket: u64, reason: Refusal) {

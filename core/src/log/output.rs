@@ -44,8 +44,12 @@ pub enum LogOutput {
         /// Why.
         error: LogError,
     },
-    /// Everything appended is durable and the log is closed: the answer to `seal`.
-    Sealed,
+    /// The log is closed: the answer to `seal`.
+    Sealed {
+        /// Everything in the log is known to be on stable storage, what was found at the start included. Not so when
+        /// it has failed, or could not be mended for want of space.
+        is_whole: bool,
+    },
 }
 
 /// What was found when a log was opened.

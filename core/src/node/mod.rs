@@ -12,6 +12,7 @@
 mod append;
 mod backlog;
 mod coordinate;
+mod epoch_record;
 mod journal;
 mod message;
 mod mutate;
@@ -42,6 +43,7 @@ use append::Appends;
 pub use append::{Append, AppendGate, AppendRefused, Ticket};
 use bytes::Bytes;
 use coordinate::Call;
+pub use epoch_record::EpochRecord;
 pub use journal::{CheckpointEvent, Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
 pub use mutation::Mutation;

@@ -205,7 +205,7 @@ impl Process {
                 self.mail.push_back((thread, RackInput::Snapshot { partition, ask }));
             }
             JournalOutput::Checkpoint(event) => self.checkpoints.push(event),
-            JournalOutput::Opened(_) | JournalOutput::Replayed | JournalOutput::Sealed => {}
+            JournalOutput::Opened(_) | JournalOutput::Replayed | JournalOutput::Sealed { .. } => {}
         }
     }
 

@@ -53,7 +53,7 @@ impl Process {
                             (first.0..).zip(records.into_iter().map(LogRecord::into_bytes));
                         self.committed.extend(records);
                     }
-                    LogOutput::Sealed => self.sealed = true,
+                    LogOutput::Sealed { is_whole } => self.sealed = is_whole,
                     LogOutput::Failed { error } => panic!("the disk has no faults: {error}"),
                     LogOutput::Refused { reason, .. } => panic!("there is room: {reason}"),
                     LogOutput::Short => panic!("there is space"),

@@ -2,15 +2,17 @@
 //! last did.
 //!
 //! Each actor that has ever written a document stays in its vector, so a peer does not take a new one at each start. It
-//! goes on with its epoch while three things hold, and draws another one otherwise:
+//! goes on with its epoch while four things hold, and draws another one otherwise:
 //!
 //! - The directory is where it was. `DIR/guard` is a file that nobody touches once it is made. What the system says
-//!   about it (device, inode, moment of the last change), about `DIR/log` (inode) and about the machine (its id, and its
-//!   present boot) is recorded. A copy has other inodes, a file that was put back over itself a later change, a snapshot
-//!   that is mounted elsewhere another device, and a clone of the machine, or one that was put back to an earlier image,
-//!   another boot.
+//!   about it (device, inode, moment of the last change), about `DIR/log` (inode) and about the machine (its id, where
+//!   it has one) is recorded. A copy has other inodes, a file that was put back over itself a later change, a snapshot
+//!   that is mounted elsewhere another device, and a clone of the machine another id, if it was given one.
 //! - The log was not put back by itself. The record names the boot that wrote it and how far the log had come. No other
 //!   boot may have come since, and the log may not end earlier.
+//! - The kernel has not gone since, or the log had been sealed: what a process read of its log and let others have may
+//!   have been in the memory of the kernel alone. Where the system names no boot of its kernel (`/proc` is Linux), each
+//!   end without a seal counts as one of the kernel. [`EpochRecord`] decides this and what precedes it.
 //! - No session has found by its nonces or cursors that the store was rolled back. Then core says so, and the new epoch
 //!   is recorded before anything else is done.
 //!
@@ -21,11 +23,12 @@
 //! guard <what the system said, 64 hexadecimal digits>
 //! boot <UUID>
 //! durable <the last position that the log had called durable>
+//! kernel <UUID, or "unknown">
+//! end <"open", or "sealed" once the log was>
 //! ```
 //!
-//! That the machine's boot is part of it costs one actor for each boot of the machine that writes. What a rolled-back
-//! store writes before its next session is not authored again, so a rollback has to show before the first edit, and a
-//! disk put back to an earlier image shows nothing else.
+//! A disk that is put back to an image of a sealed store shows none of this: there the next session tells it, by a nonce
+//! or a position. An image of a store that was open shows by its kernel.
 
 use std::fs::{self, Metadata};
 use std::io;
@@ -34,6 +37,7 @@ use std::path::{Path, PathBuf};
 
 use bigpeer_core::ident::{BootId, Txn, Uuid};
 use bigpeer_core::log::{BootEntry, LOG_DIR};
+use bigpeer_core::node::EpochRecord;
 use bigpeer_host::files::{read_small, sync_dir, write_whole};
 use sha2::{Digest, Sha256};
 
@@ -48,64 +52,58 @@ pub(crate) const ACTOR: &str = "actor";
 /// The machine, where the system names it.
 const MACHINE_ID: &str = "/etc/machine-id";
 
-/// Another one after each boot of the machine.
-const MACHINE_BOOT: &str = "/proc/sys/kernel/random/boot_id";
+/// The boot of the kernel, as a UUID. Only Linux names it.
+const KERNEL_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The guard of one directory, for one start.
 #[derive(Debug)]
 pub(crate) struct ForkGuard {
     dir: PathBuf,
-    /// The boot of this start in the log.
-    boot: BootId,
-    /// How far the log had come when it was opened.
-    durable: Txn,
-    epoch: u64,
+    /// What the record says, or would say if it could be written.
+    record: EpochRecord,
     /// The record names the present epoch.
     is_kept: bool,
-}
-
-/// The content of `DIR/actor`.
-#[derive(Debug, PartialEq, Eq)]
-struct Record {
-    epoch: u64,
-    guard: String,
-    boot: BootId,
-    durable: Txn,
 }
 
 impl ForkGuard {
     /// Decides about the epoch of this start, whose log has just been opened: `drawn` when the guard does not hold.
     ///
-    /// A directory that takes no files opens all the same. Then this start's epoch is recorded nowhere, and what is
-    /// recorded names a boot that is not the last any more: the next start draws another.
+    /// A directory that takes no files opens all the same. Then this start's epoch is recorded nowhere, and so that no
+    /// later start takes it up again, the former record is removed; where that fails as well, this start draws.
     ///
     /// `boots` are those of the log, that of this start last.
     pub(crate) fn open(dir: &Path, boots: &[BootEntry], durable: Txn, drawn: u64) -> Self {
-        let [before @ .., this] = boots else {
-            unreachable!("the boot of this start is in the table")
-        };
-        let last = before.last().map(|entry| entry.boot);
+        Self::open_under(kernel(), dir, boots, durable, drawn)
+    }
+
+    fn open_under(
+        kernel: Option<Uuid>,
+        dir: &Path,
+        boots: &[BootEntry],
+        durable: Txn,
+        drawn: u64,
+    ) -> Self {
+        let this = boots.last().expect("the boot of this start is in the table");
         let marks = marks(dir);
-        let holds = |record: &Record| {
-            marks.as_ref() == Some(&record.guard)
-                && last == Some(record.boot)
-                && record.durable <= durable
-        };
-        let kept = read(dir).filter(holds).map(|record| record.epoch);
-        let mut guard = Self {
-            dir: dir.to_owned(),
-            boot: this.boot,
-            durable,
-            epoch: kept.unwrap_or(drawn),
-            is_kept: false,
-        };
+        let kept = read(dir)
+            .filter(|(_, guard)| marks.as_ref() == Some(guard))
+            .filter(|(record, _)| record.holds(boots, durable, kernel))
+            .map(|(record, _)| record.epoch);
+        let epoch = kept.unwrap_or(drawn);
+        let boot = this.boot;
+        let record = EpochRecord { epoch, boot, durable, kernel, is_sealed: false };
+        let mut guard = Self { dir: dir.to_owned(), record, is_kept: false };
         guard.is_kept = guard.write().is_ok();
+        if !guard.is_kept && guard.forget().is_err() {
+            // The former record stands, and may hold once more: nothing is authored under its epoch meanwhile.
+            guard.record.epoch = drawn;
+        }
         guard
     }
 
     /// The epoch that this store authors under.
     pub(crate) fn epoch(&self) -> u64 {
-        self.epoch
+        self.record.epoch
     }
 
     /// Another epoch begins: records it, durably, before anything is authored under it.
@@ -114,16 +112,16 @@ impl ForkGuard {
     ///
     /// When the record can be neither replaced nor removed: a later start would take up the retired epoch again.
     pub(crate) fn renew(&mut self, epoch: u64) -> Result<(), DirectoryError> {
-        self.epoch = epoch;
+        self.record.epoch = epoch;
         self.is_kept = self.write().is_ok();
         if self.is_kept { Ok(()) } else { self.forget() }
     }
 
-    /// The log is closed at `durable`: should it end earlier at the next start, it was put back.
-    pub(crate) fn close(&mut self, durable: Txn) {
-        if self.is_kept && durable > self.durable {
-            self.durable = durable;
-            // What stands there already is true as well.
+    /// The log is sealed at `durable`, and whole on the disk.
+    pub(crate) fn seal(&mut self, durable: Txn) {
+        if self.is_kept {
+            self.record = EpochRecord { durable, is_sealed: true, ..self.record };
+            // What stands there already is true as well, and costs another epoch after the next boot of the kernel.
             let _ = self.write();
         }
     }
@@ -149,37 +147,59 @@ impl ForkGuard {
             )?;
         }
         let guard = marks(&self.dir).ok_or(io::ErrorKind::Unsupported)?;
-        let (epoch, boot, durable) = (self.epoch, self.boot, self.durable);
-        let text =
-            format!("epoch {epoch:016x}\nguard {guard}\nboot {boot}\ndurable {}\n", durable.0);
+        let EpochRecord { epoch, boot, durable, kernel, is_sealed } = self.record;
+        let kernel = kernel.map_or(UNKNOWN.to_owned(), |kernel| kernel.to_string());
+        let end = if is_sealed { SEALED } else { OPEN };
+        let text = format!(
+            "epoch {epoch:016x}\nguard {guard}\nboot {boot}\ndurable {}\nkernel {kernel}\nend {end}\n",
+            durable.0
+        );
         write_whole(&self.dir, ACTOR, text.as_bytes(), FILE_MODE)
     }
 }
 
-/// The record of an earlier start, if it can be read.
-fn read(dir: &Path) -> Option<Record> {
+/// The kernel of a system that does not name its boot.
+const UNKNOWN: &str = "unknown";
+
+/// The two ends of a log.
+const OPEN: &str = "open";
+const SEALED: &str = "sealed";
+
+/// The record of an earlier start and its marks, if they can be read.
+fn read(dir: &Path) -> Option<(EpochRecord, String)> {
     let text = read_small(&dir.join(ACTOR)).ok().flatten()?;
     let mut lines = text.lines();
-    let epoch = u64::from_str_radix(lines.next()?.strip_prefix("epoch ")?, 16).ok()?;
-    let guard = lines.next()?.strip_prefix("guard ")?.to_owned();
-    let boot = lines.next()?.strip_prefix("boot ")?.parse::<Uuid>().ok()?;
-    let durable = lines.next()?.strip_prefix("durable ")?.parse().ok()?;
-    Some(Record { epoch, guard, boot: BootId(boot), durable: Txn(durable) })
+    let mut field = |name: &str| lines.next()?.strip_prefix(name)?.strip_prefix(' ');
+    let epoch = u64::from_str_radix(field("epoch")?, 16).ok()?;
+    let guard = field("guard")?.to_owned();
+    let boot = BootId(field("boot")?.parse::<Uuid>().ok()?);
+    let durable = Txn(field("durable")?.parse().ok()?);
+    let kernel = match field("kernel")? {
+        UNKNOWN => None,
+        named => Some(named.parse::<Uuid>().ok()?),
+    };
+    let is_sealed = match field("end")? {
+        OPEN => false,
+        SEALED => true,
+        _ => return None,
+    };
+    Some((EpochRecord { epoch, boot, durable, kernel, is_sealed }, guard))
 }
 
-/// The marks of the system, as one hash. `None` where it does not tell one boot of the machine from another: there a
-/// guard never holds.
+/// The boot of the kernel, where the system names it.
+fn kernel() -> Option<Uuid> {
+    fs::read_to_string(KERNEL_BOOT).ok()?.trim().parse().ok()
+}
+
+/// The marks of the system, as one hash.
 fn marks(dir: &Path) -> Option<String> {
     let guard: Metadata = fs::metadata(dir.join(GUARD)).ok()?;
     let log = fs::metadata(dir.join(LOG_DIR)).ok()?;
-    let boot = fs::read_to_string(MACHINE_BOOT).ok()?;
-    // A container may have none.
+    // A container may have none, and no other system than Linux has.
     let machine = fs::read_to_string(MACHINE_ID).unwrap_or_default();
     let mut hasher = Sha256::new();
-    for text in [machine, boot] {
-        hasher.update((text.len() as u64).to_le_bytes());
-        hasher.update(text.as_bytes());
-    }
+    hasher.update((machine.len() as u64).to_le_bytes());
+    hasher.update(machine.as_bytes());
     for number in [guard.dev(), guard.ino(), log.ino()] {
         hasher.update(number.to_le_bytes());
     }
@@ -208,7 +228,7 @@ mod tests {
         fs::create_dir(scratch.path().join(LOG_DIR)).expect("temporary");
         let mut guard = ForkGuard::open(scratch.path(), &boots(1), Txn(0), FIRST);
         assert_eq!(guard.epoch(), FIRST);
-        guard.close(Txn(100));
+        guard.seal(Txn(100));
         scratch
     }
 
@@ -264,6 +284,28 @@ mod tests {
     }
 
     #[test]
+    fn a_store_whose_kernel_went_before_its_log_was_sealed_draws_another_epoch() {
+        let kernels = [Some(Uuid([1; 16])), Some(Uuid([2; 16])), None];
+        for (sealed, later) in [(false, 0), (false, 1), (false, 2), (true, 1), (true, 2)] {
+            let scratch = started("kernel");
+            let open = |kernel: Option<Uuid>, boot| {
+                ForkGuard::open_under(kernel, scratch.path(), &boots(boot), Txn(100), DRAWN)
+            };
+            let mut guard = open(kernels[0], 2);
+            if sealed {
+                guard.seal(Txn(100));
+            }
+            let expected = if sealed || later == 0 { FIRST } else { DRAWN };
+            assert_eq!(open(kernels[later], 3).epoch(), expected, "{sealed} {later}");
+        }
+    }
+
+    #[test]
+    fn the_system_names_the_boot_of_its_kernel() {
+        assert_eq!(kernel().is_some(), cfg!(target_os = "linux"));
+    }
+
+    #[test]
     fn a_new_epoch_is_the_one_of_the_next_start() {
         let scratch = started("guard");
         let mut guard = ForkGuard::open(scratch.path(), &boots(2), Txn(100), DRAWN);
@@ -279,7 +321,7 @@ mod tests {
         // In the place of the file that would be renamed.
         fs::create_dir(scratch.path().join("actor.new")).expect("temporary");
         guard.renew(7).expect("it is forgotten");
-        guard.close(Txn(200));
+        guard.seal(Txn(200));
         assert!(!scratch.path().join(ACTOR).exists());
         fs::remove_dir(scratch.path().join("actor.new")).expect("temporary");
         assert_eq!(epoch_at(scratch.path(), 3, 200), DRAWN);

@@ -174,7 +174,7 @@ impl Shard {
                 log_checkpoint(&event);
             }
             JournalOutput::Failed(error) => self.on_log_failed(&error.to_string()),
-            JournalOutput::Sealed => self.on_log_sealed(),
+            JournalOutput::Sealed { .. } => self.on_log_sealed(),
             // The threads are what is waited for: see `on_applied`.
             JournalOutput::Opened(_) | JournalOutput::Replayed => {}
         }

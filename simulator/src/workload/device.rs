@@ -2,8 +2,8 @@
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
-use bigpeer_core::ident::{LogId, Txn};
-use bigpeer_core::node::{ObjectMode, Request};
+use bigpeer_core::ident::{LogId, Txn, Uuid};
+use bigpeer_core::node::{EpochRecord, ObjectMode, Request};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
 
@@ -15,7 +15,7 @@ use crate::profile::{Profile, Rights, own_key};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
-use crate::world::process::{Guard, ProcessId, SERVER};
+use crate::world::process::{ProcessId, SERVER};
 use crate::world::{Asker, Event, World};
 
 /// What a device asks the server for.
@@ -58,7 +58,9 @@ impl Interest {
 pub(crate) struct Backup {
     pub(crate) disk: VirtualDisk,
     pub(crate) log: Option<LogId>,
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<EpochRecord>,
+    /// The boot of the kernel at that moment.
+    pub(crate) kernel: Uuid,
     pub(crate) at_ns: u64,
     /// The last position that was durable in it.
     pub(crate) durable: Txn,

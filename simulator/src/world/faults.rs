@@ -21,7 +21,8 @@ impl World {
         let device = 1 + self.faults.below(self.devices.len() as u64) as usize;
         match self.faults.below(100) {
             0..=7 => self.crash(SERVER),
-            8..=17 => self.crash(device),
+            8..=15 => self.crash(device),
+            16..=17 => self.end_in_order(device),
             18..=21 => self.crash_in_writes(SERVER),
             22..=25 => self.crash_in_writes(device),
             26..=45 => self.cut_some(),
@@ -45,6 +46,35 @@ impl World {
                 MS + self.faults.below(if process == SERVER { SECOND } else { 3 * SECOND });
             self.clock.after(pause_ns, Event::Start(process));
         }
+    }
+
+    /// The application on a device is closed: its log is sealed, whatever is under way.
+    fn end_in_order(&mut self, device: ProcessId) {
+        if !self.is_ready(device) {
+            return;
+        }
+        self.line(format!("device {device} is closed"));
+        self.processes[device].ends_in_order = Some(self.faults.one_in(2));
+        let now = self.now_of(device);
+        let running = self.processes[device].running.as_mut().expect("it is ready");
+        running.journal.seal(now);
+        self.drain_journal(device);
+    }
+
+    /// The log of a process that was closed is sealed.
+    pub(super) fn on_sealed(&mut self, device: ProcessId, is_whole: bool) {
+        let process = &mut self.processes[device];
+        let durable = process.running.as_ref().expect("its journal speaks").durable;
+        let is_off = process.ends_in_order.take().expect("it was asked to seal its log");
+        if let Some(guard) = &mut process.guard
+            && is_whole
+        {
+            (guard.durable, guard.is_sealed) = (durable, true);
+            self.saw(Seen::EndInOrder);
+        }
+        self.stop(device, is_off);
+        let pause_ns = MS + self.faults.below(2 * SECOND);
+        self.clock.after(pause_ns, Event::Start(device));
     }
 
     /// The process of a device ends, and is there again: an application that is run for each thing that it does.
@@ -143,16 +173,16 @@ impl World {
         let (at_ns, durable) = (self.clock.now_ns(), self.processes[device].durable_mark);
         let log = self.processes[device].log;
         self.line(format!("device {device} is backed up"));
-        let guard = self.processes[device].guard;
-        self.devices[device - 1].backup = Some(Backup { disk, log, guard, at_ns, durable });
+        let (guard, kernel) = (self.processes[device].guard, self.processes[device].kernel);
+        self.devices[device - 1].backup = Some(Backup { disk, log, guard, kernel, at_ns, durable });
     }
 
-    /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; or as an image,
-    /// which nothing on the device shows. Then it writes nothing before a session has told it: what it wrote as the
+    /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; or as an image of
+    /// the machine and its memory, which nothing on the device shows. Then it writes nothing before a session has told it: what it wrote as the
     /// former actor would not be authored again.
     fn restore(&mut self, device: ProcessId) {
         let backup = self.devices[device - 1].backup.clone();
-        let Some(Backup { disk, log, guard, at_ns, durable }) = backup else { return };
+        let Some(Backup { disk, log, guard, kernel, at_ns, durable }) = backup else { return };
         let is_image = self.faults.one_in(2);
         if self.processes[device].running.is_some() {
             self.stop(device, false);
@@ -163,6 +193,9 @@ impl World {
         self.processes[device].log = log;
         let is_kept = is_image || is_planted(Plant::GuardHoldsForCopies);
         self.processes[device].guard = guard.filter(|_| is_kept);
+        if is_kept {
+            self.processes[device].kernel = kernel;
+        }
         self.devices[device - 1].waits_for_session = is_image;
         self.processes[device].durable_mark = durable;
         let now_ns = self.clock.now_ns();
@@ -183,7 +216,7 @@ impl World {
             return;
         }
         let backup = self.devices[device - 1].backup.clone();
-        let Some(Backup { disk, log, guard, durable, .. }) = backup else { return };
+        let Some(Backup { disk, log, guard, kernel, durable, .. }) = backup else { return };
         let partitions = self.processes[device].partitions;
         let id = self.add_process(true, partitions);
         let (peer_key, store) = (self.processes[device].peer_key, self.processes[device].store);
@@ -195,6 +228,9 @@ impl World {
         clone.disk = disk;
         clone.log = log;
         clone.guard = guard.filter(|_| is_planted(Plant::GuardHoldsForCopies));
+        if clone.guard.is_some() {
+            clone.kernel = kernel;
+        }
         clone.durable_mark = durable;
         clone.set_faults(FaultOdds::default(), self.clock.now_ns());
         clone.set_filled(false, self.clock.now_ns());

@@ -103,7 +103,7 @@ impl World {
                 self.clock.after(10 * MS, Event::Ready { process: id, boot });
             }
             JournalOutput::Failed(error) => self.on_log_failed(id, &error),
-            JournalOutput::Sealed => {}
+            JournalOutput::Sealed { is_whole } => self.on_sealed(id, is_whole),
         }
     }
 

@@ -186,6 +186,8 @@ pub(crate) struct World {
     pub(crate) before_cut: Option<Documents>,
     /// How often each process was checked for its invariants.
     events_until_check: u32,
+    /// Counts the kernels that have booted.
+    kernels: u128,
     /// Of every node, servers and devices alike: both sides of a session have the same window.
     pub(crate) limits: NodeLimits,
     /// The greatest times that the server has authored at, by actor.
@@ -253,6 +255,7 @@ impl World {
             is_restless: Rng::new(&root, "restless").one_in(8),
             before_cut: None,
             events_until_check: CHECK_EVERY,
+            kernels: 0,
             limits: NodeLimits::default(),
             issued: BTreeMap::new(),
             is_cut_due: false,
@@ -289,6 +292,7 @@ impl World {
         key[..16].copy_from_slice(&self.rng.bytes16());
         // A stream of its own: the volume moves no other draw.
         let is_small = self.volumes.one_in(4);
+        let kernel = self.next_kernel();
         let process = Process {
             is_device,
             partitions,
@@ -301,6 +305,8 @@ impl World {
             wall_max: WallMs(0),
             log: None,
             guard: None,
+            kernel,
+            ends_in_order: None,
             is_restored: false,
             commands_left: None,
             space: Space::new(is_small),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::{LogConfig, LogExpected, LogOpened};
-use bigpeer_core::node::{Journal, Rack, RackInput, RackOutput, Request, RequestId};
+use bigpeer_core::node::{EpochRecord, Journal, Rack, RackInput, RackOutput, Request, RequestId};
 use bigpeer_core::plant::{Plant, is_planted};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::seam::Now;
@@ -49,11 +49,15 @@ pub(crate) struct Process {
     /// The log that its FORMAT names, once a first start has come to its end.
     pub(crate) log: Option<LogId>,
     /// The guard that a device keeps beside its log, about the epoch that it authors under.
-    pub(crate) guard: Option<Guard>,
+    pub(crate) guard: Option<EpochRecord>,
+    /// The boot of the kernel under it.
+    pub(crate) kernel: Uuid,
     /// The next opening is of a directory that was put back from a copy.
     pub(crate) is_restored: bool,
     /// The power goes when the disk has carried out so many more commands.
     pub(crate) commands_left: Option<u32>,
+    /// The process ends as soon as its log is sealed; then the machine is switched off, or not.
+    pub(crate) ends_in_order: Option<bool>,
     /// The volume under its directory.
     pub(crate) space: Space,
     /// The last position that the log has called durable.
@@ -61,23 +65,6 @@ pub(crate) struct Process {
     /// Counts openings, so that what was meant for an earlier one is dropped.
     pub(crate) boot: u64,
     pub(crate) running: Option<Box<Running>>,
-}
-
-/// The fork guard of a device: the epoch with which it goes on, as long as its log ends in the boot that wrote this,
-/// and no earlier than it did then. It holds over power cuts, which is more than a real one does.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Guard {
-    epoch: u64,
-    boot: BootId,
-    durable: Txn,
-}
-
-impl Guard {
-    /// The epoch that a start goes on with.
-    pub(super) fn epoch(&self, opened: &LogOpened) -> Option<u64> {
-        let [.., last, _this_one] = opened.boots.entries() else { return None };
-        (last.boot == self.boot && self.durable <= opened.durable).then_some(self.epoch)
-    }
 }
 
 /// A process that runs, or opens its log.
@@ -165,14 +152,22 @@ impl World {
         self.coverage.saw(if power { Seen::PowerCut } else { Seen::Kill });
         if power {
             self.processes[id].disk.crash();
+            self.processes[id].kernel = self.next_kernel();
         } else {
             self.processes[id].disk.kill();
         }
+        self.processes[id].ends_in_order = None;
         let Some(running) = self.processes[id].running.take() else { return };
         for asker in running.askers.into_values() {
             self.on_vanished(id, asker);
         }
         self.drop_connections_of(id);
+    }
+
+    /// A machine boots: no two kernels are one.
+    pub(super) fn next_kernel(&mut self) -> Uuid {
+        self.kernels += 1;
+        Uuid(self.kernels.to_be_bytes())
     }
 
     pub(crate) fn is_ready(&self, id: ProcessId) -> bool {
@@ -344,9 +339,12 @@ impl World {
         if !process.is_device {
             return drawn;
         }
-        let epoch = process.guard.and_then(|guard| guard.epoch(opened)).unwrap_or(drawn);
-        let boot = opened.boots.entries().last().expect("this boot is in it").boot;
-        process.guard = Some(Guard { epoch, boot, durable: opened.durable });
+        let (boots, durable, kernel) =
+            (opened.boots.entries(), opened.durable, Some(process.kernel));
+        let kept = process.guard.filter(|guard| guard.holds(boots, durable, kernel));
+        let epoch = kept.map_or(drawn, |guard| guard.epoch);
+        let boot = boots.last().expect("this boot is in it").boot;
+        process.guard = Some(EpochRecord { epoch, boot, durable, kernel, is_sealed: false });
         epoch
     }
 

@@ -119,6 +119,10 @@ impl World {
         is_open: bool,
     ) -> bool {
         let LogError::Disk { file, error: cause } = error else { return false };
+        if self.processes[id].ends_in_order.is_some() {
+            // Whoever stops does not wait for what is lacking.
+            return false;
+        }
         let is_of_names = **file == *LOG_DIR;
         let is_unavailable =
             cause.is_passing() && (is_open || is_of_names && *cause == DiskError::Full);

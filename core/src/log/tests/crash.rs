@@ -22,7 +22,7 @@ fn live(seed: u64, faults: FaultOdds) -> Bench {
 fn live_once(bench: &mut Bench) {
     let steps = bench.rng.below(120);
     for _ in 0..steps {
-        if bench.failed.is_some() || bench.sealed {
+        if bench.failed.is_some() || bench.sealed.is_some() {
             break;
         }
         match bench.rng.below(20) {

@@ -103,10 +103,14 @@ fn a_closed_log_says_at_once_that_it_is_sealed() {
     bench.disk.fail_next(CommandKind::Sync, DiskError::Io("gone".into()));
     bench.append_sizes(&[10]);
     bench.settle();
-    assert!(bench.failed.is_some() && !bench.sealed);
+    assert!(bench.failed.is_some() && bench.sealed.is_none());
     bench.log.seal(bench.now);
     bench.drain();
-    assert!(bench.sealed, "nothing more becomes durable: there is nothing to wait for");
+    assert_eq!(
+        bench.sealed,
+        Some(false),
+        "nothing more becomes durable: there is nothing to wait for"
+    );
 }
 
 #[test]
@@ -119,7 +123,7 @@ fn a_log_that_fails_while_it_is_sealed_ends_all_the_same() {
         bench.log.seal(bench.now);
         bench.drain();
         bench.settle();
-        assert!(bench.sealed && bench.failed.is_some());
+        assert!(bench.sealed == Some(false) && bench.failed.is_some());
         bench.crash_and_open();
     }
 }
@@ -191,6 +195,24 @@ fn a_log_whose_end_cannot_be_mended_at_the_start_opens_to_be_read_and_is_mended_
         assert_eq!(bench.log.durable(), Txn(3), "{kind:?} {error}: the log mends itself");
         bench.crash_and_open();
     }
+}
+
+#[test]
+fn a_log_that_was_not_mended_is_sealed_and_not_called_whole() {
+    let mut bench = Bench::new(1, 16_384);
+    bench.open_whole();
+    bench.append_sizes(&[700]);
+    bench.settle();
+    bench.disk.fail_next(CommandKind::Sync, DiskError::Full);
+    bench.reopen();
+    bench.open_whole();
+    assert_eq!(bench.next, 2, "all there is can be read");
+    bench.log.seal(bench.now);
+    bench.drain();
+    assert_eq!(bench.sealed, Some(false), "what was read may be in the memory of the kernel alone");
+    bench.reopen();
+    bench.open_whole();
+    bench.seal();
 }
 
 #[test]

@@ -73,8 +73,11 @@ pub enum JournalOutput {
     Replayed,
     /// The log has stopped: reads go on, writes are refused until the next start.
     Failed(LogError),
-    /// Everything is durable and the log is closed.
-    Sealed,
+    /// The log is closed.
+    Sealed {
+        /// Everything in the log is known to be on stable storage: see [`LogOutput::Sealed`].
+        is_whole: bool,
+    },
 }
 
 /// What became of a checkpoint.
@@ -256,7 +259,7 @@ impl Journal {
         }
         match &mut self.log {
             Some(log) => log.seal(now),
-            None => self.outputs.push_back(JournalOutput::Sealed),
+            None => self.outputs.push_back(JournalOutput::Sealed { is_whole: false }),
         }
         self.drain(now);
     }
@@ -372,7 +375,9 @@ impl Journal {
             LogOutput::Refused { ticket, reason } => self.on_refused(ticket, reason),
             LogOutput::Short => self.make_room(now),
             LogOutput::Failed { error } => self.on_failed(error),
-            LogOutput::Sealed => self.outputs.push_back(JournalOutput::Sealed),
+            LogOutput::Sealed { is_whole } => {
+                self.outputs.push_back(JournalOutput::Sealed { is_whole });
+            }
         }
     }
 

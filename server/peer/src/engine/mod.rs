@@ -189,8 +189,10 @@ impl Engine {
                     self.phase = Phase::Ended;
                 }
             }
-            JournalOutput::Sealed => {
-                self.guard.close(self.now.durable);
+            JournalOutput::Sealed { is_whole } => {
+                if is_whole {
+                    self.guard.seal(self.now.durable);
+                }
                 self.phase = Phase::Ended;
             }
             JournalOutput::Restore { partition, at, part } => {

@@ -193,7 +193,7 @@ impl Opening<'_> {
                 JournalOutput::Failed(error) => return Err(self.directory.log_error(error)),
                 JournalOutput::Appended { .. }
                 | JournalOutput::Checkpoint(_)
-                | JournalOutput::Sealed => {}
+                | JournalOutput::Sealed { .. } => {}
             }
         }
         Ok(is_replayed)

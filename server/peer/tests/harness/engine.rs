@@ -157,7 +157,9 @@ impl ServerEngine {
             JournalOutput::Snapshot { partition, ask } => {
                 self.input(RackInput::Snapshot { partition, ask });
             }
-            JournalOutput::Replayed | JournalOutput::Checkpoint(_) | JournalOutput::Sealed => {}
+            JournalOutput::Replayed
+            | JournalOutput::Checkpoint(_)
+            | JournalOutput::Sealed { .. } => {}
         }
     }
 
