@@ -292,3 +292,40 @@ impl NeedWriter {
         self.frames.last_mut().expect("there is always a first frame")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Documents in each frame of the answer to a batch whose vectors have so many bytes.
+    fn frames_of(vectors: &[usize]) -> Vec<usize> {
+        let mut writer = NeedWriter::new(Part::Provide, 1, 7);
+        for (index, bytes) in (0..).zip(vectors) {
+            writer.push(index, Some(vec![0; *bytes].into()));
+        }
+        let frames = writer.finish();
+        let (last, before) = frames.split_last().expect("there is always a last frame");
+        assert!(last.last && before.iter().all(|frame| !frame.last));
+        frames.iter().map(|frame| frame.items.len()).collect()
+    }
+
+    #[test]
+    fn a_frame_of_needs_is_full_once_it_has_more_than_it_aims_at() {
+        let half = CHUNK_BYTES_MAX / 2 - 16;
+        assert_eq!(frames_of(&[half, half, 0, 0]), [3, 1]);
+        assert_eq!(frames_of(&[half, half + 1, 0, 0]), [2, 2]);
+        assert_eq!(frames_of(&[]), [0]);
+    }
+
+    #[test]
+    fn a_vector_too_long_for_a_need_is_left_out() {
+        let mut writer = NeedWriter::new(Part::Provide, 1, 7);
+        writer.push(0, Some(vec![0; VECTOR_BYTES_MAX].into()));
+        writer.push(1, Some(vec![0; VECTOR_BYTES_MAX + 1].into()));
+        let frames = writer.finish();
+        let vectors = frames.iter().flat_map(|frame| &frame.items).map(|(_, vector)| vector);
+        let lengths: Vec<_> =
+            vectors.map(|vector| vector.as_ref().map(bytes::Bytes::len)).collect();
+        assert_eq!(lengths, [Some(VECTOR_BYTES_MAX), None]);
+    }
+}

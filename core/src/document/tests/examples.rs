@@ -1,6 +1,8 @@
 //! The worked examples of the data model, one by one.
 
 use super::*;
+use crate::document::leaf::Held;
+use crate::document::{Content, Entry, Kind, only};
 
 #[test]
 fn example_1_a_register_goes_to_the_later_write() {
@@ -213,4 +215,21 @@ fn example_15_an_attachment_goes_to_the_later_token() {
     });
     exchange(&mut a, &mut b);
     assert_eq!(shown(&a), r#"{"photo":{"id":"t2","len":3}}"#);
+}
+
+/// No edit does this; a delta of a peer may.
+#[test]
+fn of_a_value_and_a_map_of_one_event_every_reader_sees_the_map() {
+    let mut document = Document::new();
+    document.vector.raise(dot('A', 10));
+    for at in ["f", "f.x"] {
+        let held = Content::Held(Held::new(Value::from(at)));
+        document.leaves.set(&path(at), Kind::REGISTER, only(Entry::new(dot('A', 10), held)));
+    }
+    document.check_invariants();
+    check_written(&document);
+    assert_eq!(shown(&document), r#"{"f":{"x":"f.x"}}"#);
+    assert_eq!(document.get(&path("f")), Some(value(r#"{"x":"f.x"}"#)));
+    assert_eq!(document.get(&path("f.x")), Some(Value::from("f.x")));
+    assert!(document.visible_entry(&path("f")).is_none());
 }
