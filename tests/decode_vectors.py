@@ -162,23 +162,18 @@ class Reader:
         flags, said = self.byte(), {"author": None}
         if flags & 1:
             said["author"] = self.said_dot()
-        if flags & 2:
+        digest = None
+        if flags & (8 | 16):
             self.version()
-            said["base"] = {"digest": f"{int.from_bytes(self.take(16), 'little'):032x}"}
-            said["raised"] = self.dots()
-        else:
-            digest = None
-            if flags & 8:
-                self.version()
-                digest = f"{int.from_bytes(self.take(16), 'little'):032x}"
-            said["base"], said["raised"] = [], []
-            for dot, behind in self.list(lambda: (self.dot(), self.varint())):
-                if behind != 1:
-                    said["base"].append(say_dot((dot[0] - max(behind - 1, 0), dot[1])))
-                if behind != 0:
-                    said["raised"].append(say_dot(dot))
-            if digest:
-                said["base"] = {"digest": digest, "part": said["base"]}
+            digest = f"{int.from_bytes(self.take(16), 'little'):032x}"
+        said["base"], said["raised"] = [], []
+        for dot, behind in self.list(lambda: (self.dot(), self.varint())):
+            if behind != 1:
+                said["base"].append(say_dot((dot[0] - max(behind - 1, 0), dot[1])))
+            if behind != 0:
+                said["raised"].append(say_dot(dot))
+        if digest:
+            said["base"] = {"digest": digest, "part" if flags & 8 else "listed": said["base"]}
         if flags & 4:
             said["trimmed"] = self.dots()
         self.path_before = b""

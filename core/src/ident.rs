@@ -104,6 +104,14 @@ impl Actor {
         bytes[14..].copy_from_slice(&lane.to_be_bytes());
         Self(bytes)
     }
+
+    /// The store that writes under it: [`PeerKey::site`].
+    #[must_use]
+    pub fn site(&self) -> u64 {
+        let mut bytes = [0; 8];
+        bytes.copy_from_slice(&self.0[..8]);
+        u64::from_be_bytes(bytes)
+    }
 }
 
 impl fmt::Debug for Actor {

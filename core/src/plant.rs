@@ -131,6 +131,8 @@ pub enum Plant {
     OwedEvicted,
     /// A peer's item counts as known by what lies above its base, whatever the base holds.
     RefusedBaseKnown,
+    /// A base that is named by a digest is taken for what the receiver has, whether or not it has that digest.
+    BaseMismatchBelieved,
 }
 
 impl Plant {
@@ -181,6 +183,7 @@ impl Plant {
         Self::PassingErrorFatal,
         Self::BacklogOvertaken,
         Self::LostKernelIgnored,
+        Self::BaseMismatchBelieved,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.

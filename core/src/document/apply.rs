@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use super::delta::{Base, Increment};
 use super::leaf::insert_entry;
 use super::listing::Component;
+use super::recall::Memory;
 use super::{Content, Delta, Document, Entries, Entry, Kind, Leaf, Number, Vector};
 use crate::ident::{Actor, Dot};
 use crate::plant::{Plant, is_planted};
@@ -133,7 +134,7 @@ impl Document {
     fn check_base(&self, delta: &Delta) -> Result<(), ApplyError> {
         match &delta.base {
             Base::Vector(base) if !base.leq(&self.vector) => Err(ApplyError::NeedBase),
-            Base::Digest(digest) if *digest != self.vector.digest() => {
+            Base::Digest { .. } if delta.recalled(&Memory::of(&self.vector)).is_none() => {
                 Err(ApplyError::BaseMismatch)
             }
             // Of what has seen exactly the base nothing more is asked.
@@ -257,11 +258,13 @@ impl Sender<'_> {
 }
 
 impl Delta {
-    /// The base as a vector, or what matters of it; `own` is the receiver's, already checked against a digest.
+    /// The base as a vector, or what matters of it; `own` is the receiver's, from which a digest was recalled.
     fn base_vector(&self, own: &Vector) -> Cow<'_, Vector> {
         match &self.base {
             Base::Vector(base) | Base::Part { part: base, .. } => Cow::Borrowed(base),
-            Base::Digest(_) => Cow::Owned(own.clone()),
+            Base::Digest { .. } => {
+                Cow::Owned(self.recalled(&Memory::of(own)).expect("checked: the base is met"))
+            }
         }
     }
 

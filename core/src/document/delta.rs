@@ -4,6 +4,7 @@ use smallvec::SmallVec;
 
 use super::leaf::Entry;
 use super::listing::Listing;
+use super::recall::Memory;
 use super::{Content, Digest, Document, Kind, Leaf, Number, Path, Vector};
 use crate::ident::Dot;
 use crate::plant::{Plant, is_planted};
@@ -34,8 +35,8 @@ pub struct Delta {
 pub(super) enum Base {
     /// At least this. Never more than the sender has seen itself.
     Vector(Vector),
-    /// Exactly the vector with this digest.
-    Digest(Digest),
+    /// Exactly the vector with this digest, of which these entries are listed: see [`super::recall`].
+    Digest { digest: Digest, listed: Vector },
     /// At least the vector with this digest, of which the entries of these actors matter: see [`super::narrow`].
     Part { digest: Digest, part: Vector },
 }
@@ -111,7 +112,7 @@ impl Delta {
     pub fn is_known_to(&self, vector: &Vector) -> bool {
         let has_base = match &self.base {
             Base::Vector(base) => base.leq(vector),
-            Base::Digest(digest) => *digest == vector.digest(),
+            Base::Digest { .. } => self.recalled(&Memory::of(vector)).is_some(),
             // Of what is not named nobody can tell but where nothing else was seen.
             Base::Part { .. } => self.sender_digest() == Some(vector.digest()),
         };
@@ -130,26 +131,18 @@ impl Delta {
     pub const fn base(&self) -> Option<&Vector> {
         match &self.base {
             Base::Vector(base) => Some(base),
-            Base::Digest(_) | Base::Part { .. } => None,
+            Base::Digest { .. } | Base::Part { .. } => None,
         }
     }
 
-    /// The digest of what the receiver must have seen, if the delta names it so, and its part that matters if the
-    /// receiver may have seen more.
+    /// The digest of what the receiver must have seen, if the delta names it so, and the entries that it lists: for a
+    /// peer ([`Self::shorten_base_for`]) or for a log ([`Self::shorten_base`]).
     #[must_use]
-    pub const fn base_digest(&self) -> Option<(Digest, Option<&Vector>)> {
+    pub const fn base_digest(&self) -> Option<(Digest, &Vector)> {
         match &self.base {
             Base::Vector(_) => None,
-            Base::Digest(digest) => Some((*digest, None)),
-            Base::Part { digest, part } => Some((*digest, Some(part))),
-        }
-    }
-
-    /// Names the base by its digest: shorter where many actors have written, but then only a receiver that has
-    /// seen exactly the base can apply it.
-    pub fn name_base_by_digest(&mut self) {
-        if let Base::Vector(base) = &self.base {
-            self.base = Base::Digest(base.digest());
+            Base::Digest { digest, listed } => Some((*digest, listed)),
+            Base::Part { digest, part } => Some((*digest, part)),
         }
     }
 
@@ -175,7 +168,7 @@ impl Document {
     /// What brings a document that has seen `base` to this one's state. Against the empty vector: full state.
     ///
     /// `base` may have seen things that this document has not; the receiver keeps those. The delta's base can be
-    /// named by digest ([`Delta::name_base_by_digest`]) only if `base` has seen nothing that this has not.
+    /// named by digest ([`Delta::shorten_base_for`]) only if `base` has seen nothing that this has not.
     #[must_use]
     pub fn diff(&self, base: &Vector) -> Delta {
         let mut delta = Delta {

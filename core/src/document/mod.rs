@@ -24,6 +24,7 @@ mod listing;
 mod narrow;
 mod path;
 mod read;
+mod recall;
 #[cfg(test)]
 mod tests;
 mod tombstone;
@@ -35,6 +36,7 @@ pub use delta::Delta;
 pub use edit::{Declared, Edit, EditError, Fields, Objects};
 pub use leaf::Number;
 pub use path::{Path, PathError};
+pub use recall::Memory;
 pub use tombstone::Tombstone;
 pub use vector::{Digest, Vector, VectorIter};
 

@@ -62,7 +62,7 @@ impl Delta {
         let mut seen = match &self.base {
             Base::Vector(base) => base.clone(),
             Base::Part { digest, part } => Vector::with_digest(part, *digest),
-            Base::Digest(_) => return None,
+            Base::Digest { .. } => return None,
         };
         self.raised.iter().for_each(|&dot| {
             seen.raise(dot);
@@ -80,8 +80,7 @@ impl Delta {
     fn part_of(&self, before: &Document) -> Option<Vector> {
         let is_exact = match &self.base {
             Base::Vector(base) => *base == before.vector,
-            Base::Digest(digest) => *digest == before.vector.digest(),
-            Base::Part { .. } => false,
+            Base::Digest { .. } | Base::Part { .. } => false,
         };
         if !is_exact || before.is_blank() {
             return None;
@@ -126,4 +125,4 @@ impl Document {
 }
 
 /// By how many entries a part has to be shorter than its base. The digest takes as much as two or three.
-const SHORTENED_LEAST: usize = 4;
+pub(super) const SHORTENED_LEAST: usize = 4;

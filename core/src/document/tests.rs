@@ -5,6 +5,7 @@ mod examples;
 mod exhaustive;
 mod laws;
 mod narrow;
+mod recall;
 mod schedules;
 mod wire;
 

@@ -65,6 +65,11 @@ impl Vector {
         self.position(actor).map_or(Hlc(0), |index| self.entries[index].1)
     }
 
+    /// The highest dot of `actor`; at clock zero if it has not been seen.
+    pub(super) fn dot_of(&self, actor: Actor) -> Dot {
+        Dot { hlc: self.get(actor), actor }
+    }
+
     /// Whether the event `dot` has been incorporated.
     #[must_use]
     pub fn seen(&self, dot: Dot) -> bool {
@@ -88,6 +93,24 @@ impl Vector {
         };
         self.digest.0 = self.digest.0.wrapping_add(Digest::of(dot.actor, dot.hlc));
         Some(former)
+    }
+
+    /// Takes back what the actor of `dot` did after it, or all of it at clock zero. False, and nothing is changed, if
+    /// the actor has not come so far.
+    pub(super) fn lower(&mut self, dot: Dot) -> bool {
+        let Ok(index) = self.position(dot.actor) else { return dot.hlc == Hlc(0) };
+        let former = self.entries[index].1;
+        if former < dot.hlc {
+            return false;
+        }
+        self.digest.0 = self.digest.0.wrapping_sub(Digest::of(dot.actor, former));
+        if dot.hlc == Hlc(0) {
+            self.entries.remove(index);
+        } else {
+            self.entries[index].1 = dot.hlc;
+            self.digest.0 = self.digest.0.wrapping_add(Digest::of(dot.actor, dot.hlc));
+        }
+        true
     }
 
     /// Incorporates all that `other` has seen.
@@ -187,6 +210,18 @@ mod tests {
         let other: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
         assert_eq!(one, other);
         assert_eq!(Vector::new().digest(), Digest(0));
+    }
+
+    #[test]
+    fn what_is_lowered_is_what_it_was_before_it_rose() {
+        let before: Vector = [dot(1, 9), dot(2, 8)].into_iter().collect();
+        let mut vector = before.clone();
+        vector.raise(dot(2, 12));
+        vector.raise(dot(3, 1));
+        assert!(vector.lower(dot(3, 0)) && vector.lower(dot(2, 8)) && vector.lower(dot(4, 0)));
+        assert_eq!(vector, before);
+        assert!(!vector.lower(dot(1, 10)) && !vector.lower(dot(4, 1)));
+        assert_eq!(vector, before, "refused, nothing is changed");
     }
 
     #[test]

@@ -172,6 +172,8 @@ pub struct RemoteFilter {
     pub theirs: Arc<CompiledInterest>,
     /// What we ask of it.
     pub ours: Arc<CompiledInterest>,
+    /// It takes deltas whose base is named by a digest.
+    pub recalls_bases: bool,
 }
 
 /// An interest whose queries are parsed.

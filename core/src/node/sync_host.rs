@@ -171,6 +171,8 @@ pub(crate) struct Hosted {
     unwritten: Vec<RecordChange>,
     pub(crate) watches: BTreeMap<CommandId, Watch>,
     pub(crate) scans: BTreeMap<CommandId, Scan>,
+    /// The bits of the remote's Hello; none before it.
+    features: u64,
     was_ready: bool,
     was_restricted: bool,
     /// A new epoch was taken because of what it found.
@@ -366,6 +368,9 @@ impl Node {
 
     fn on_session_event(&mut self, id: SessionId, event: SessionEvent, now: Now) {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
+        if let SessionEvent::Connected(hello) = &event {
+            hosted.features = hello.features;
+        }
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,
             SessionEvent::SettledThere { upto } => {

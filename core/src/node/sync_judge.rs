@@ -7,7 +7,7 @@
 //! | may write | may read | an item is answered by |
 //! |---|---|---|
 //! | no | no | `Rejected(Forbidden)` |
-//! | no | yes | `Accepted` when all of it is known here, else `Rejected(Forbidden)` |
+//! | no | yes | `Accepted` when all of it is known here, else `Rejected(Forbidden)`; `NeedBase` when it names a base that cannot be recalled |
 //! | yes | no | full state is merged and `Accepted`, also over a deletion or an eviction; a delta has to come again as full state, whether or not its base is here |
 //! | yes | yes | what became of it |
 //!
@@ -22,7 +22,7 @@ use super::row::StoredRow;
 use super::sync_ask::RemoteFilter;
 use super::sync_source::{digest, store_key};
 use super::sync_wire::encode_vector;
-use crate::document::{ApplyError, Delta, Document, Vector};
+use crate::document::{ApplyError, Delta, Document, Memory, Vector};
 use crate::ident::{AppId, Dot};
 use crate::plant::{Plant, is_planted};
 use crate::store::{DocKey, Held, Store};
@@ -132,6 +132,8 @@ impl Judge<'_> {
             return ControlFlow::Continue(Ruling::Answer(Outcome::Evicted));
         }
         let size_before = document.size_bytes();
+        // Where the base is not recalled, applying says so.
+        delta.recall_base(&self.memory(key, document.vector()));
         // The log need not list all that the base has seen, if it is just what is here.
         delta.shorten_base(&document);
         match document.apply(&delta) {
@@ -157,16 +159,27 @@ impl Judge<'_> {
 
     /// The answer to who may read and not write, when there is nothing in the item that is not here, nor in the
     /// base that it rests on: an edit that was refused before is in the base of those that follow, and "accepted"
-    /// would be the last that its author hears of it.
+    /// would be the last that its author hears of it. A base that is named by a digest that says nothing here has to be
+    /// listed before that can be told.
     fn known(&self, key: &DocKey, bytes: &[u8]) -> Option<Outcome> {
-        let delta = Delta::from_bytes(bytes).ok()?;
-        match self.store.held(key) {
-            Some(Held::Document(document)) if delta.is_known_to(document.vector()) => {
-                Some(Outcome::Accepted)
-            }
-            Some(Held::Evicted(marker)) if delta.is_known_to(&marker) => Some(Outcome::Evicted),
-            _ => None,
+        let mut delta = Delta::from_bytes(bytes).ok()?;
+        let held = self.store.held(key)?;
+        let (vector, known) = match &held {
+            Held::Document(document) => (document.vector(), Outcome::Accepted),
+            Held::Evicted(marker) => (marker, Outcome::Evicted),
+        };
+        if !delta.recall_base(&self.memory(key, vector)) {
+            let is_document = matches!(held, Held::Document(_));
+            let vector = is_document.then(|| encode_vector(vector));
+            return Some(Outcome::NeedBase { vector });
         }
+        delta.is_known_to(vector).then_some(known)
+    }
+
+    /// What we know of a document of which `vector` was seen here.
+    fn memory<'a>(&self, key: &DocKey, vector: &'a Vector) -> Memory<'a> {
+        let site = Some(self.issued.actor.site());
+        Memory { vector, site, raised: self.store.raised_recently(key) }
     }
 
     /// A document left the remote's interest in us: ask for it when our older copy still matches what we ask

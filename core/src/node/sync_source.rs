@@ -148,7 +148,7 @@ impl Node {
         } else if !document.is_visible()
             || filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document))
         {
-            delta_body(document, news.base.as_ref())
+            news_body(document, news.base.as_ref(), filter)
         } else if is_planted(Plant::LeftNotSent) {
             return None;
         } else {
@@ -313,15 +313,20 @@ fn offer(key: &DocKey, document: &Document, filter: &RemoteFilter, part: Part) -
 }
 
 fn delta_body(document: &Document, base: Option<&Vector>) -> ItemBody {
-    match base.filter(|base| !base.is_empty()) {
-        Some(base) => ItemBody::Delta {
-            base: Some(wire_digest(base)),
-            bytes: document.diff(base).to_bytes().into(),
-        },
-        None => {
-            ItemBody::Delta { base: None, bytes: document.diff(&Vector::new()).to_bytes().into() }
-        }
-    }
+    let base = base.filter(|base| !base.is_empty());
+    let delta = document.diff(base.unwrap_or(&Vector::new()));
+    ItemBody::Delta { base: base.map(wire_digest), bytes: delta.to_bytes().into() }
+}
+
+/// What a remote hears of a document of which it had seen `base` at its cursor. If it has not seen exactly that, it asks
+/// for the delta with a base that is listed.
+fn news_body(document: &Document, base: Option<&Vector>, filter: &RemoteFilter) -> ItemBody {
+    let Some(base) = base.filter(|base| !base.is_empty() && filter.recalls_bases) else {
+        return delta_body(document, base);
+    };
+    let mut delta = document.diff(base);
+    delta.shorten_base_for(|actor| actor.site() == filter.peer.site());
+    ItemBody::Delta { base: Some(wire_digest(base)), bytes: delta.to_bytes().into() }
 }
 
 fn tombstone_body(document: &Document) -> ItemBody {

@@ -277,6 +277,7 @@ impl RemoteFilter {
             permissions: Arc::default(),
             theirs: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
             ours: Arc::new(super::sync_ask::CompiledInterest::Queries(Vec::new())),
+            recalls_bases: false,
         })
     }
 }

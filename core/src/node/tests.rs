@@ -1,6 +1,7 @@
 //! One process in memory: racks, a journal and a virtual disk, driven until quiet.
 
 mod backlog;
+mod bases;
 mod checkpoint;
 mod cost;
 mod credentials;

@@ -143,6 +143,11 @@ impl Entry {
         Some(document.vector().iter().map(put_back).filter(|dot| dot.hlc > Hlc(0)).collect())
     }
 
+    /// What recent changes raised in the vector, oldest first.
+    pub(crate) fn raises(&self) -> &[Raise] {
+        &self.raises
+    }
+
     /// Replaces the state as of `txn`, keeping the present one for reads that are older.
     pub(crate) fn replace(
         &mut self,

@@ -18,14 +18,14 @@ use std::sync::Arc;
 pub use apply::{Applied, Outcome};
 use change::ChangeIndex;
 pub use change::{Change, ChangeCursor};
-use collection::{Collection, Entry};
+use collection::{Collection, Entry, Raise};
 pub use residency::BlockId;
 use residency::Residency;
 pub use snapshot::SnapshotPart;
 pub use tips::{InFlight, LockOwner, Tips};
 
 use crate::document::Document;
-use crate::ident::{AppId, DocId, PeerKey, Txn};
+use crate::ident::{AppId, DocId, Dot, PeerKey, Txn};
 use crate::log::transaction::Op;
 use crate::plant::{Plant, is_planted};
 use crate::rng::Rng;
@@ -253,6 +253,14 @@ impl Store {
         // A vector that reaches further back than the document itself is that of a peer without it.
         let base = entry.vector_at(after).filter(|base| base.leq(document.vector()));
         Some(News { document, base })
+    }
+
+    /// The entries of a document's vector that rose recently, as they were before, newest first; few of them are kept.
+    #[must_use]
+    pub fn raised_recently(&self, key: &DocKey) -> Vec<Dot> {
+        let raises = self.entry(key).map_or(&[][..], Entry::raises);
+        let former = |raise: &Raise| Dot { hlc: raise.previous, actor: raise.actor };
+        raises.iter().rev().map(former).collect()
     }
 
     /// Drops the older versions that no registered read needs: none is older than `oldest_read`.

@@ -280,6 +280,8 @@ impl Frame {
 
 /// The protocol versions that this build speaks.
 pub(crate) const PROTO: (u16, u16) = (1, 1);
+/// The bit of `Hello::features` of whoever takes deltas whose base is named by its digest; bit 0 is kept for sketches.
+pub const FEATURE_RECALLS_BASES: u64 = 2;
 /// How a vector is digested.
 pub(crate) const DIGEST_VERSION: u16 = 1;
 /// How an id is encoded.

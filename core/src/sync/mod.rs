@@ -80,7 +80,7 @@ mod tests;
 
 pub use cursor::{BootRow, BootTable, Cursor, InterestHash, Position, Unknown};
 pub use error::{ByeReason, CloseReason, ProtocolError};
-pub use frame::{FrameFacts, Hello, Role};
+pub use frame::{FEATURE_RECALLS_BASES, FrameFacts, Hello, Role};
 pub use frame::{SUBSCRIPTION_COUNT_MAX, SUBSCRIPTIONS_BYTES_MAX};
 pub(crate) use host::add_unlisted;
 pub use host::{

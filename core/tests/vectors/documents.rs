@@ -98,7 +98,7 @@ impl Story {
         deltas.push(("state: beside a removal", towards.to_bytes()));
         let mut short = car.diff(before.vector());
         deltas.push(("state: from the insert", short.to_bytes()));
-        short.name_base_by_digest();
+        short.name_base_by_digest(|_| false);
         deltas.push(("state: base by digest", short.to_bytes()));
         car.apply(&towards).expect("the base is met");
         documents.push(("three authors", car.clone()));
@@ -166,13 +166,12 @@ fn the_decoder_reads_the_deltas_that_were_written() {
                 let base = base.iter().map(said_dot).collect::<Vec<_>>();
                 agree("deltas", name, "base", base);
             }
-            (None, digest) => {
-                let (digest, part) = digest.expect("a base is named one way or the other");
+            (None, named) => {
+                let (digest, listed) = named.expect("a base is named one way or the other");
                 agree("deltas", name, "base.digest", format!("{:032x}", digest.0));
-                if let Some(part) = part {
-                    let part = part.iter().map(said_dot).collect::<Vec<_>>();
-                    agree("deltas", name, "base.part", part);
-                }
+                let listed = listed.iter().map(said_dot).collect::<Vec<_>>();
+                let form = if delta.is_base_in_part() { "base.part" } else { "base.listed" };
+                agree("deltas", name, form, listed);
             }
         }
         agree("deltas", name, "author", delta.author().map_or(Value::Null, said_dot));

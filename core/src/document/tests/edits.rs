@@ -196,7 +196,7 @@ fn a_base_named_by_digest_needs_exactly_that_base() {
     let base = b.vector().clone();
     commit(&mut a, dot('A', 10), |edit| set(edit, "f", "2"));
     let mut delta = a.diff(&base);
-    delta.name_base_by_digest();
+    delta.name_base_by_digest(|_| false);
     let delta = Delta::from_bytes(&delta.to_bytes()).expect("a delta reads back");
     let mut other = b.clone();
     commit(&mut other, dot('B', 9), |edit| set(edit, "g", "1"));

@@ -161,7 +161,7 @@ fn s4_a_delta_whose_base_was_evicted_is_void() {
     assert_eq!(server.apply(&delta), Err(ApplyError::NeedBase));
     assert!(server.is_blank(), "an error changes nothing");
     let mut by_digest = delta;
-    by_digest.name_base_by_digest();
+    by_digest.name_base_by_digest(|_| false);
     assert_eq!(server.apply(&by_digest), Err(ApplyError::BaseMismatch));
     exchange(&mut server, &mut device);
     assert_eq!(shown(&server), r#"{"f":1,"g":1}"#, "full state brings it back");

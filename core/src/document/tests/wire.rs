@@ -60,7 +60,7 @@ fn golden_authored_delta() {
     });
     assert_eq!(hex(&delta.to_bytes()), GOLDEN_AUTHORED_DELTA);
     let mut by_digest = delta;
-    by_digest.name_base_by_digest();
+    by_digest.name_base_by_digest(|_| false);
     assert_eq!(hex(&by_digest.to_bytes()), GOLDEN_DELTA_BY_DIGEST);
 }
 
@@ -192,8 +192,8 @@ const GOLDEN_AUTHORED_DELTA: &str = concat!(
     "02011000000a00018200046d0078000001040002630082",
 );
 const GOLDEN_DELTA_BY_DIGEST: &str = concat!(
-    "01424242424242424242424242424242420114010300014b57cef861099e8e2c0e0b08454d78",
-    "98010000018200046d0078000001040002630082",
+    "01424242424242424242424242424242420114011100014b57cef861099e8e2c0e0b08454d78",
+    "9801000a00018200046d0078000001040002630082",
 );
 const GOLDEN_CANONICAL: &str = concat!(
     "0101414141414141414141414141414141410500000000000000000141414141414141414141",

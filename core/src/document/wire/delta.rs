@@ -38,9 +38,10 @@ impl Delta {
     /// Shows every dot to the builder of the table that this delta will be encoded against.
     pub fn note_dots(&self, table: &mut TableBuilder) {
         self.author.iter().for_each(|&dot| table.note(dot));
-        if let Base::Vector(base) | Base::Part { part: base, .. } = &self.base {
-            note_vector(base, table);
-        }
+        let (Base::Vector(base)
+        | Base::Digest { listed: base, .. }
+        | Base::Part { part: base, .. }) = &self.base;
+        note_vector(base, table);
         self.raised.iter().for_each(|&dot| table.note(dot));
         note_vector(&self.trimmed, table);
         for (dot, content) in self.listed.iter().flat_map(Component::entries) {
@@ -51,7 +52,7 @@ impl Delta {
     /// Appends this delta. `table` was built with its dots.
     pub fn encode(&self, table: &Table, to: &mut Writer) {
         to.byte(VERSION);
-        let digest = matches!(self.base, Base::Digest(_));
+        let digest = matches!(self.base, Base::Digest { .. });
         let part = matches!(self.base, Base::Part { .. });
         let flag = |holds: bool, flag: u8| if holds { flag } else { 0 };
         to.byte(
@@ -94,17 +95,15 @@ impl Delta {
             return Err(from.invalid("delta flags"));
         }
         let author = if flags & AUTHORED != 0 { Some(table.decode_dot(from)?) } else { None };
-        let (base, raised) = match flags & (BY_DIGEST | BY_PART) {
-            0 => {
-                let (base, raised) = decode_base_vector(table, from)?;
-                (Base::Vector(base), raised)
-            }
-            BY_PART => {
-                let digest = decode_digest(from)?;
-                let (part, raised) = decode_base_vector(table, from)?;
-                (Base::Part { digest, part }, raised)
-            }
-            _ => (Base::Digest(decode_digest(from)?), decode_dots("raised", table, from)?),
+        let digest = match flags & (BY_DIGEST | BY_PART) {
+            0 => None,
+            _ => Some(decode_digest(from)?),
+        };
+        let (vector, raised) = decode_base_vector(table, from)?;
+        let base = match digest {
+            None => Base::Vector(vector),
+            Some(digest) if flags & BY_PART != 0 => Base::Part { digest, part: vector },
+            Some(digest) => Base::Digest { digest, listed: vector },
         };
         let trimmed: Vector = match flags & TRIMMED {
             0 => Vector::new(),
@@ -128,13 +127,9 @@ impl Delta {
     fn encode_base(&self, table: &Table, to: &mut Writer) {
         let base = match &self.base {
             Base::Vector(base) => base,
-            Base::Part { digest, part } => {
+            Base::Part { digest, part: listed } | Base::Digest { digest, listed } => {
                 encode_digest(*digest, to);
-                part
-            }
-            Base::Digest(digest) => {
-                encode_digest(*digest, to);
-                return encode_dots(self.raised.len(), self.raised.iter().copied(), table, to);
+                listed
             }
         };
         let mut sender = base.clone();
@@ -252,7 +247,7 @@ fn decode_increments(
 
 const VERSION: u8 = 1;
 const AUTHORED: u8 = 1;
-const BY_DIGEST: u8 = 2;
+const BY_DIGEST: u8 = 16;
 const TRIMMED: u8 = 4;
 const BY_PART: u8 = 8;
 const BASE_SAME: u64 = 0;

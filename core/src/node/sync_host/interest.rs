@@ -14,7 +14,7 @@ use crate::node::sync_gather::Gather;
 use crate::node::{Node, Output};
 use crate::seam::Now;
 use crate::store::Held;
-use crate::sync::{Interest, Subscription};
+use crate::sync::{FEATURE_RECALLS_BASES, Interest, Subscription};
 use crate::time::Hlc;
 use crate::value::{Object, Value, json};
 
@@ -37,6 +37,7 @@ impl Node {
                 permissions: watch.filter.permissions.clone(),
                 theirs: watch.filter.theirs.clone(),
                 ours: ours.clone(),
+                recalls_bases: watch.filter.recalls_bases,
             });
         }
     }
@@ -62,6 +63,7 @@ impl Node {
             permissions: hosted.grant.permissions.clone(),
             theirs: Arc::new(CompiledInterest::compile(theirs)?),
             ours: Arc::new(self.our_interest()?),
+            recalls_bases: hosted.features & FEATURE_RECALLS_BASES != 0,
         }))
     }
 
@@ -115,7 +117,7 @@ impl Node {
 
     /// Whether we may have written this: under any actor of ours, or as INITIAL content, which has no author.
     pub(crate) fn may_be_ours(&self, dot: Dot) -> bool {
-        dot.actor.0[..8] == self.config.identity.peer_key.0[..8] || dot.hlc <= Hlc::INITIAL
+        dot.actor.site() == self.config.identity.peer_key.site() || dot.hlc <= Hlc::INITIAL
     }
 
     pub(crate) fn on_unreadable(&mut self, id: SessionId, collections: BTreeSet<Box<str>>) {

@@ -44,6 +44,7 @@ impl Node {
             unwritten: Vec::new(),
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
+            features: 0,
             was_ready: false,
             was_restricted: false,
             is_renewed: false,

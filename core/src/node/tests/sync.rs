@@ -11,6 +11,8 @@ pub(super) struct Pair {
     pub(super) session: SessionId,
     /// The server's thread that accepts connections.
     pub(super) thread: u16,
+    /// Frames that carry documents, and their bytes: from the server, from the device.
+    pub(super) chunks: [(usize, usize); 2],
 }
 
 impl Pair {
@@ -25,7 +27,8 @@ impl Pair {
     pub(super) fn of(server: &Options, device: Options) -> Self {
         let server = Process::server(server);
         let device = Process::new(&Options { seed: 7, device: true, ..device });
-        Self { server, device, connections: 0, session: SESSION, thread: 0 }
+        let chunks = [(0, 0); 2];
+        Self { server, device, connections: 0, session: SESSION, thread: 0, chunks }
     }
 
     pub(super) fn connect(&mut self, subscriptions: &[&str]) {
@@ -74,6 +77,11 @@ impl Pair {
             let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
             if down.is_none() && up.is_none() {
                 return;
+            }
+            for (chunks, frame) in self.chunks.iter_mut().zip([&down, &up]) {
+                if let Some((_, frame)) = frame.as_ref().filter(|(_, frame)| frame[0] == 0x88) {
+                    *chunks = (chunks.0 + 1, chunks.1 + frame.len());
+                }
             }
             if let Some((session, frame)) = down {
                 self.device.session(session, SessionInput::Frame(frame));

@@ -21,7 +21,8 @@ use crate::rng::Rng;
 use crate::sync::cursor::Position;
 use crate::sync::error::{CloseReason, ProtocolError};
 use crate::sync::frame::{
-    DIGEST_VERSION, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Role, Subs,
+    DIGEST_VERSION, FEATURE_RECALLS_BASES, Frame, Hello, ID_VERSION, NAME_BYTES_MAX, PROTO, Role,
+    Subs,
 };
 use crate::sync::host::{CommandId, HostCommand, NONCES_KEPT, Nonce, RemoteRecord};
 use crate::sync::link::{Link, SessionEvent};
@@ -187,7 +188,7 @@ impl Session {
         let hello = Hello {
             proto_min: PROTO.0,
             proto_max: PROTO.1,
-            features: 0,
+            features: FEATURE_RECALLS_BASES,
             app: self.config.app,
             role: self.config.role,
             peer_key: local.peer_key,
