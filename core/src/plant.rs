@@ -133,6 +133,8 @@ pub enum Plant {
     RefusedBaseKnown,
     /// A base that is named by a digest is taken for what the receiver has, whether or not it has that digest.
     BaseMismatchBelieved,
+    /// Of an update that misses the base of one document, a device merges the others at once.
+    UpdateHalved,
 }
 
 impl Plant {
@@ -206,6 +208,7 @@ impl Plant {
         Self::EpochKeptLate,
         Self::NonceKeptAtHello,
         Self::ReachedNotKept,
+        Self::UpdateHalved,
     ];
 }
 

@@ -330,10 +330,13 @@ impl Node {
         id: CommandId,
         keys: Vec<SyncKey>,
         (cursor, reached): (Option<Cursor>, Option<Position>),
-        outcomes: Vec<Outcome>,
-        deltas: Vec<Option<Arc<Delta>>>,
+        mut outcomes: Vec<Outcome>,
+        mut deltas: Vec<Option<Arc<Delta>>>,
         now: Now,
     ) {
+        if self.config.is_device && !is_planted(Plant::UpdateHalved) {
+            hold_together(&mut outcomes, &mut deltas);
+        }
         let settled = outcomes.iter().all(|outcome| *outcome == Outcome::Accepted)
             || is_planted(Plant::CursorBeforeAck);
         let newest = deltas
@@ -378,6 +381,20 @@ impl Node {
             groups.entry(owner).or_default().push((place, item));
         }
         groups
+    }
+}
+
+/// Where we hold another state of a document than the sender thought, nothing of its update is merged before that
+/// comes again: what is written together shall be seen together. All of it is asked for in full.
+fn hold_together(outcomes: &mut [Outcome], deltas: &mut [Option<Arc<Delta>>]) {
+    let is_mistaken = |outcome: &Outcome| matches!(outcome, Outcome::NeedBase { vector: Some(_) });
+    if !outcomes.iter().any(is_mistaken) {
+        return;
+    }
+    for (outcome, delta) in outcomes.iter_mut().zip(deltas) {
+        if delta.take().is_some() {
+            *outcome = Outcome::NeedBase { vector: None };
+        }
     }
 }
 

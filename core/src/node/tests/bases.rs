@@ -107,6 +107,43 @@ fn edits_on_both_sides_at_once_recall_the_base_below_their_own() {
 }
 
 #[test]
+fn what_is_written_together_is_seen_together_where_a_base_is_not_recalled() {
+    let mut pair = crowded_pair(100);
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 'b', 's': 10000})");
+    pair.probe();
+    // On the device others have written one of the two, more often than it remembers.
+    let mut document = crowded(100);
+    for n in 0..20_u64 {
+        let dot = Dot { hlc: Hlc(50_000 + n), actor: Actor([0x60 + n as u8; 16]) };
+        let mut edit = Edit::new(&document, dot);
+        edit.set_register(&Path::from_steps(["y"]).expect("a short path"), Value::from(n))
+            .expect("a field");
+        let delta = edit.finish().expect("it writes");
+        document.apply(&delta).expect("the base is met");
+    }
+    let delta = Arc::new(document.diff(crowded(100).vector()));
+    pair.disconnect();
+    pair.device.log_ops(vec![Op::Merge { collection: "cars".into(), id: doc_id("a"), delta }]);
+    pair.server.rows("UPDATE cars SET s = 1");
+    pair.chunks = [(0, 0); 2];
+    pair.open("dev", &[ALL_CARS]);
+    let mut seen = Vec::new();
+    loop {
+        pair.server.settle();
+        pair.device.settle();
+        seen.push(pair.device.local_rows("SELECT s FROM cars"));
+        if !pair.step() {
+            break;
+        }
+    }
+    seen.dedup();
+    assert_eq!(seen, [r#"[{"s":10000},{"s":10000}]"#, r#"[{"s":1},{"s":1}]"#]);
+    assert!(pair.chunks[0].0 >= 2, "it came twice");
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT y FROM cars WHERE _id = 'a'"), r#"[{"y":19}]"#);
+}
+
+#[test]
 fn a_base_that_is_not_recalled_is_asked_for_and_listed() {
     let mut pair = crowded_pair(100);
     // Others have written here what the server knows nothing of.

@@ -71,25 +71,31 @@ impl Pair {
         loop {
             self.server.settle();
             self.device.settle();
-            if self.server.frames.front().is_some_and(|(_, frame)| is_awaited(frame)) {
+            let is_next = self.server.frames.front().is_some_and(|(_, frame)| is_awaited(frame));
+            if is_next || !self.step() {
                 return;
-            }
-            let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
-            if down.is_none() && up.is_none() {
-                return;
-            }
-            for (chunks, frame) in self.chunks.iter_mut().zip([&down, &up]) {
-                if let Some((_, frame)) = frame.as_ref().filter(|(_, frame)| frame[0] == 0x88) {
-                    *chunks = (chunks.0 + 1, chunks.1 + frame.len());
-                }
-            }
-            if let Some((session, frame)) = down {
-                self.device.session(session, SessionInput::Frame(frame));
-            }
-            if let Some((session, frame)) = up {
-                self.server.session_on(self.thread, session, SessionInput::Frame(frame));
             }
         }
+    }
+
+    /// Delivers the next frame of each side; false when there is none.
+    pub(super) fn step(&mut self) -> bool {
+        let (down, up) = (self.server.frames.pop_front(), self.device.frames.pop_front());
+        if down.is_none() && up.is_none() {
+            return false;
+        }
+        for (chunks, frame) in self.chunks.iter_mut().zip([&down, &up]) {
+            if let Some((_, frame)) = frame.as_ref().filter(|(_, frame)| frame[0] == 0x88) {
+                *chunks = (chunks.0 + 1, chunks.1 + frame.len());
+            }
+        }
+        if let Some((session, frame)) = down {
+            self.device.session(session, SessionInput::Frame(frame));
+        }
+        if let Some((session, frame)) = up {
+            self.server.session_on(self.thread, session, SessionInput::Frame(frame));
+        }
+        true
     }
 
     pub(super) fn probe(&mut self) {
