@@ -1,40 +1,92 @@
 //! How much work a statement does. It is counted in steps and bytes: rows are no measure, since one row may cost
 //! as much as a million others.
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 
 use super::error::{DqlError, ErrorKind};
+use super::eval::Kept;
 use crate::value::Value;
 
 /// Work, in units of about a nanosecond of one core.
 pub type Fuel = u64;
 
-/// The most work for the expressions of one statement over one document, and for those that its arguments settle.
-/// A row is evaluated in one go, so this bounds how long a statement can keep a thread from everything else.
+/// The most work for the expressions of one statement over one document, and for those that its arguments settle. An
+/// evaluation may be paused between two nodes of an expression, but not within one: so this also bounds how long a
+/// statement can keep a thread from everything else.
 pub const EVALUATION_FUEL_MAX: Fuel = 8_000_000;
 
 /// The most bytes of a value that an expression makes. What it is given may be larger.
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// What looking at any node of an expression costs.
-pub(super) const STEP: Fuel = 16;
+const STEP: Fuel = 16;
 
 /// What it costs to find a field of a document, beside the bytes of its value.
-pub(super) const LOOK_UP: Fuel = 100;
+pub(super) const LOOK_UP: Fuel = 250;
 
-/// Counts the work of one machine, and keeps the reason why an evaluation was given up.
-#[derive(Debug, Default)]
+/// Counts the work of one machine. Keeps where an evaluation is to go on that was paused, and the reason why one was
+/// given up.
+#[derive(Debug)]
 pub(crate) struct Meter {
     spent: Cell<Fuel>,
     /// Beyond this the present evaluation is given up.
     limit: Cell<Fuel>,
     refusal: OnceCell<DqlError>,
+    /// From here on the present evaluation is paused.
+    pause_at: Cell<Fuel>,
+    is_paused: Cell<bool>,
+    /// The operators that were under way, the innermost first.
+    kept: RefCell<Vec<Kept>>,
+}
+
+impl Default for Meter {
+    /// One that pauses nothing.
+    fn default() -> Self {
+        Self {
+            spent: Cell::default(),
+            limit: Cell::default(),
+            refusal: OnceCell::default(),
+            pause_at: Cell::new(Fuel::MAX),
+            is_paused: Cell::default(),
+            kept: RefCell::default(),
+        }
+    }
 }
 
 impl Meter {
     /// The evaluation of a document begins.
     pub(super) fn begin(&self) {
         self.limit.set(self.spent.get().saturating_add(EVALUATION_FUEL_MAX));
+    }
+
+    /// An evaluation begins or goes on, for so much work: at least one node of an expression, so that it comes to its
+    /// end however little that is.
+    pub(super) fn run_for(&self, fuel: Fuel) {
+        self.pause_at.set(self.spent.get().saturating_add(fuel.max(1)));
+        self.is_paused.set(false);
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        self.is_paused.get()
+    }
+
+    /// Pays for a node of an expression that is about to begin; false if it must not, for now or at all.
+    pub(super) fn step(&self) -> bool {
+        if self.spent.get() >= self.pause_at.get() && self.refusal.get().is_none() {
+            self.is_paused.set(true);
+        }
+        !self.is_paused.get() && self.charge(STEP)
+    }
+
+    /// Keeps an operator that was under way when the evaluation was paused.
+    pub(super) fn keep(&self, operator: Kept) {
+        assert!(self.is_paused.get(), "an operator is kept for a pause");
+        self.kept.borrow_mut().push(operator);
+    }
+
+    /// The operator that is under way at the node that is entered; `None` if that node begins.
+    pub(super) fn take_up(&self) -> Option<Kept> {
+        if self.is_paused.get() { None } else { self.kept.borrow_mut().pop() }
     }
 
     /// Counts work that is no evaluation, such as writing a row.

@@ -276,7 +276,8 @@ fn for_each_root_in(kind: &StatementKind, visit: &mut dyn FnMut(&Expr)) {
 }
 
 impl Item {
-    fn expr(&self) -> Option<&Expr> {
+    /// What it computes.
+    pub(super) fn expr(&self) -> Option<&Expr> {
         match self {
             Self::Named(_, expr) => Some(expr),
             Self::AllFields | Self::Drop(_) => None,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{Access, Bound, DqlError, Limits, MergeSelect, ObjectRow, PartitionSelect, Statement};
+use super::{
+    Access, Bound, DqlError, Fuel, Limits, MergeSelect, ObjectRow, PartitionSelect, Statement,
+};
 use crate::value::{Object, Value, canonical, json};
 
 pub(super) fn value(text: &str) -> Value {
@@ -45,6 +47,16 @@ pub(super) fn error(statement: &str) -> DqlError {
 /// The rows of a result, and the ids of the documents they were made of. Documents are dealt out to the
 /// partitions in turn; the last partition answers first.
 pub(super) fn run(bound: &Bound, rows: &[ObjectRow], partitions: usize) -> Vec<(String, String)> {
+    run_within(bound, rows, partitions, Fuel::MAX)
+}
+
+/// As [`run`], pausing whenever so much work is done.
+pub(super) fn run_within(
+    bound: &Bound,
+    rows: &[ObjectRow],
+    partitions: usize,
+    fuel: Fuel,
+) -> Vec<(String, String)> {
     let mut merge = MergeSelect::new(bound.clone(), partitions, Limits::default());
     let access = bound.access();
     let mut results = Vec::new();
@@ -55,7 +67,9 @@ pub(super) fn run(bound: &Bound, rows: &[ObjectRow], partitions: usize) -> Vec<(
         if let Access::Ids(ids) = access {
             own.retain(|row| ids.contains(&row.id));
         }
-        own.into_iter().for_each(|row| select.push(row).expect("within limits"));
+        for row in own {
+            while !select.push_within(row, fuel).expect("within limits") {}
+        }
         select.finish();
         while let Some(part) = select.take_output() {
             merge.push(partition, part).expect("within limits");
@@ -84,8 +98,9 @@ pub(super) fn query_with(statement: &str, arguments: &str, texts: &[&str]) -> Ve
     let bound = bind(statement, arguments).expect(statement);
     let rows = rows(texts);
     let whole = run(&bound, &rows, 1);
-    for partitions in [2, 3] {
-        assert_eq!(run(&bound, &rows, partitions), whole, "{statement} over {partitions}");
+    for (partitions, fuel) in [(2, 1), (3, 100)] {
+        let parted = run_within(&bound, &rows, partitions, fuel);
+        assert_eq!(parted, whole, "{statement} over {partitions}, paused every {fuel}");
     }
     whole.into_iter().map(|(json, _)| json).collect()
 }
@@ -97,7 +112,9 @@ pub(super) fn query(statement: &str, texts: &[&str]) -> Vec<String> {
 /// The ids, as JSON, of the documents that a condition accepts.
 pub(super) fn matching(condition: &str, texts: &[&str]) -> Vec<String> {
     let bound = bound(&format!("SELECT * FROM c WHERE {condition}"));
-    run(&bound, &rows(texts), 1).into_iter().map(|(_, id)| id).collect()
+    let found = run(&bound, &rows(texts), 1);
+    assert_eq!(run_within(&bound, &rows(texts), 1, 1), found, "{condition}, paused at each node");
+    found.into_iter().map(|(_, id)| id).collect()
 }
 
 /// The value of an expression, as JSON, seen from one document; `None` is MISSING.

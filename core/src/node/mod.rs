@@ -135,7 +135,8 @@ pub struct NodeLimits {
     /// it again once it lets us write others.
     pub owed_max: usize,
     /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
-    /// read over HTTP takes. A row is looked at in one go, and what it costs beyond is paid for in turns.
+    /// read over HTTP takes. Of a read, a document's expressions go on in the next turn; one that goes over a large text
+    /// is not cut, and what it costs beyond a turn is paid for in turns.
     pub turn_fuel: Fuel,
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
     /// applies what a record has for it in one go.

@@ -14,6 +14,7 @@ use super::scans::{Asker, Seat};
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, Output};
 use crate::auth::SharedPermissions;
+use crate::document::Document;
 use crate::dql::ast::{Datasource, StatementKind};
 use crate::dql::{
     Access, Bound, Fuel, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement,
@@ -104,6 +105,8 @@ pub(crate) struct SelectTask {
     place: Place,
     /// A part may be sent.
     has_credit: bool,
+    /// A document that a turn has not come to the end of.
+    begun: Option<Arc<Document>>,
     /// Work that no turn has paid for yet.
     spent: Fuel,
 }
@@ -473,7 +476,8 @@ impl Node {
         };
         let machine = PartitionSelect::new(bound, Limits::of_partition(sharing));
         let key = DocKey { app, collection, id: DocId::from_canonical(&[]) };
-        let task = SelectTask { key, permissions, at, machine, place, has_credit: true, spent: 0 };
+        let (has_credit, begun, spent) = (true, None, 0);
+        let task = SelectTask { key, permissions, at, machine, place, has_credit, begun, spent };
         self.tasks.start(id, Task::Select(Box::new(task)));
     }
 
@@ -520,8 +524,12 @@ impl Node {
         }
     }
 
-    /// Looks at one document; says so when it has to wait for it.
+    /// Looks at one document, as far as the turn goes; says so when it has to wait for it.
     fn push_next(&mut self, task: &mut SelectTask) -> Result<Option<Progress>, RequestError> {
+        let turn = self.config.limits.turn_fuel;
+        if let Some(document) = task.begun.take() {
+            return task.push(document, turn).map(|()| None);
+        }
         let found = match &mut task.place {
             Place::End => return Ok(None),
             Place::Ids { next, is_waiting } => {
@@ -573,18 +581,25 @@ impl Node {
         if let Some(document) = found
             && task.may_read()
         {
-            task.machine
-                .push(&StoredRow::new(&task.key.id, &document))
-                .map_err(|error| dql_error(&error))?;
-            if task.machine.is_full() {
-                task.end();
-            }
+            task.push(document, turn)?;
         }
         Ok(None)
     }
 }
 
 impl SelectTask {
+    /// Pushes a document for what is left of a turn.
+    fn push(&mut self, document: Arc<Document>, turn: Fuel) -> Result<(), RequestError> {
+        let row = StoredRow::new(&self.key.id, &document);
+        let left = turn.saturating_sub(self.spent);
+        if !self.machine.push_within(&row, left).map_err(|error| dql_error(&error))? {
+            self.begun = Some(document);
+        } else if self.machine.is_full() {
+            self.end();
+        }
+        Ok(())
+    }
+
     fn end(&mut self) {
         self.machine.finish();
         self.place = Place::End;

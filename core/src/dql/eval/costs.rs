@@ -119,3 +119,54 @@ fn prepared_sets_answer_as_a_disjunction_of_equalities() {
     assert_eq!(matching("x IN [[1, null], {'k': 2}]", &documents), ["5", "6"]);
     assert_eq!(matching("x IN null IS NULL", &documents), ["1", "2", "3", "5", "6", "7"]);
 }
+
+#[test]
+fn a_pause_changes_neither_an_answer_nor_what_it_costs() {
+    let document = r#"{"_id":1,"n":7,"s":"some text","l":[1,2,null,{"k":"v"}],"o":{"a":1}}"#;
+    let rows = rows(&[document]);
+    for expr in [
+        "NOT (n = 1 OR s LIKE concat('%', 'x', 't') AND n BETWEEN n - 1 AND n + 1)",
+        "CASE n WHEN n + 1 THEN 'a' WHEN 3 + 4 - n + n THEN upper(s) || s ELSE s END",
+        "CASE WHEN n > 8 THEN 1 WHEN absent IS MISSING THEN -(n * 2) END",
+        "CASE WHEN n > 8 THEN 1 END",
+        "n IN (n + 1, l, absent, n) XOR n IN l",
+        "[n, absent, [s, {s: n, 'k': o.a, n: 1}], {'m': absent}]",
+        "coalesce(absent, null, substr(s, n - 6, n - 4)) || s || absent",
+        "array_length(l) + {'x': o}.x.a * n",
+    ] {
+        let text =
+            format!("SELECT {expr} AS x FROM c WHERE n = 7 AND ({expr}) = ({expr}) OR n > 0");
+        let bound = bind(&text, "{}").expect("well-formed");
+        let run = |fuel| {
+            let mut select = PartitionSelect::new(bound.clone(), Limits::default());
+            let (mut pauses, mut costs) = (0, Vec::new());
+            while !select.push_within(&rows[0], fuel).expect("within limits") {
+                pauses += 1;
+                costs.push(select.take_spent());
+            }
+            costs.push(select.take_spent());
+            select.finish();
+            let row = select.take_output().expect("a part").rows.pop().expect("a row");
+            (String::from_utf8(row.json).expect("text"), costs.iter().sum::<u64>(), pauses)
+        };
+        let (answer, cost, _) = run(u64::MAX);
+        for fuel in [1, 7, 100, 1_000] {
+            let (paused, sum, pauses) = run(fuel);
+            assert_eq!((&paused, sum), (&answer, cost), "{expr}, paused every {fuel}");
+            assert!(fuel > 1 || pauses > 10, "{pauses} pauses in {expr}");
+        }
+    }
+}
+
+#[test]
+fn a_document_of_many_terms_is_left_after_any_of_them() {
+    let terms = vec!["n = -1"; TERMS_MAX].join(" OR ");
+    let bound = bind(&format!("SELECT * FROM c WHERE {terms}"), "{}").expect("well-formed");
+    let mut select = PartitionSelect::new(bound, Limits::default());
+    let row = &rows(&[r#"{"_id":1,"n":1}"#])[0];
+    let (mut pauses, mut most) = (0, 0);
+    while !select.push_within(row, 10_000).expect("within limits") {
+        (pauses, most) = (pauses + 1, most.max(select.take_spent()));
+    }
+    assert!(pauses > 40 && most < 11_000, "{pauses} pauses, at most {most} between two");
+}

@@ -1,22 +1,28 @@
 //! The value of an expression. It never fails: what has no value is MISSING, here `None`.
+//!
+//! A [`Meter`] may pause an evaluation where a node of the expression would begin. Every operator that is under way
+//! then leaves how far it has come with the meter, the innermost first, and returns: what it gives means nothing. The
+//! same evaluation, begun again over the same row, takes all of that up, the outermost first, and goes on at the node
+//! that would have begun. So an answer does not depend on pauses, nor does what it costs.
 
 mod compare;
+mod frame;
 mod number;
 
 use std::borrow::Cow;
 
-use smallvec::SmallVec;
-
 use super::ast::{BinaryOp, Case, Expr, ExprKind, IsTest, Like, Slot, UnaryOp};
 use super::error::DqlError;
-use super::functions::{Argument, Function};
+use super::functions::Function;
 use super::like::Pattern;
-use super::meter::{Fuel, LOOK_UP, Meter, STEP, VALUE_BYTES_MAX, Weight, too_large};
+use super::meter::{Fuel, LOOK_UP, Meter, VALUE_BYTES_MAX, Weight, too_large};
 use super::ready::{Members, Ready};
 use super::row::{Row, path_of, step_into};
 use crate::value::{Object, Value};
 
 pub(crate) use compare::Truth;
+use frame::Frame;
+pub(super) use frame::Kept;
 pub(crate) use number::{finite, from_integer, negate};
 
 /// What an expression may look at.
@@ -44,6 +50,16 @@ impl Env<'_> {
         self.meter.is_none_or(|meter| meter.charge(fuel))
     }
 
+    /// Pays for the node that is about to begin; false if it must not be, for now or at all.
+    fn step(&self) -> bool {
+        self.meter.is_none_or(Meter::step)
+    }
+
+    /// The evaluation is paused: what has been computed means nothing, unless it was kept.
+    pub(super) fn is_paused(&self) -> bool {
+        self.meter.is_some_and(Meter::is_paused)
+    }
+
     /// Gives up with an error where work is counted; elsewhere the value is MISSING.
     pub(super) fn refuse<T>(&self, error: impl FnOnce() -> DqlError) -> Option<T> {
         if let Some(meter) = self.meter {
@@ -69,45 +85,65 @@ fn truth_of(expr: &Expr, env: &Env<'_>) -> Truth {
     Truth::of(value_of(expr, env).as_deref())
 }
 
-/// As [`eval`], but what lies ready is borrowed. Each kind has a function of its own, to keep this frame, which
-/// is there once per level of the expression, small.
+/// As [`eval`], but what lies ready is borrowed.
 pub(crate) fn value_of<'a>(expr: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Value>> {
-    if !env.charge(STEP) {
+    let kept = env.meter.and_then(Meter::take_up);
+    // What a pause has interrupted was paid for when it began.
+    if kept.is_none() && !env.step() {
         return None;
     }
     match &expr.kind {
         ExprKind::Literal(value) => Some(Cow::Borrowed(value)),
         ExprKind::Parameter(index) => env.parameters.get(*index as usize).map(Cow::Borrowed),
         ExprKind::Path(path) => field(path, env),
+        ExprKind::Slot(slot, index) => slot_value(*slot, *index, env),
         ExprKind::Ready(place, inner) => match env.ready.get(*place as usize) {
             Some(Ready::Value(value)) => value.as_ref().map(Cow::Borrowed),
-            _ => value_of(inner, env),
+            _ => operator(&inner.kind, Frame::from(kept), env),
         },
-        ExprKind::Slot(slot, index) => slot_value(*slot, *index, env),
+        kind => operator(kind, Frame::from(kept), env),
+    }
+}
+
+/// The value of a node with nodes below it, begun or taken up at `frame`. Each kind has a function of its own, to keep
+/// the stack's frame, which is there once per level of the expression, small.
+fn operator<'a>(kind: &'a ExprKind, mut frame: Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {
+    let at = &mut frame;
+    let value = match kind {
         ExprKind::Member(base, name) => member(base, name, env),
-        ExprKind::Array(items) => array(items, env),
-        ExprKind::Object(pairs) => object(pairs, env),
+        ExprKind::Array(items) => array(items, at, env),
+        ExprKind::Object(pairs) => object(pairs, at, env),
         ExprKind::Unary(UnaryOp::Not, operand) => owned((!truth_of(operand, env)).value()),
         ExprKind::Unary(op, operand) => sign(*op, operand, env),
-        ExprKind::Binary(op, left, right) => binary(*op, left, right, env),
-        ExprKind::And(operands) => owned(conjunction(operands, env).value()),
-        ExprKind::Or(operands) => owned(disjunction(operands, env).value()),
-        ExprKind::Between(operands) => between(operands, env),
+        ExprKind::Binary(op, left, right) => binary(*op, left, right, at, env),
+        ExprKind::And(operands) => owned(conjunction(operands, at, env).value()),
+        ExprKind::Or(operands) => owned(disjunction(operands, at, env).value()),
+        ExprKind::Between(operands) => between(operands, at, env),
         ExprKind::InList(left, list, ready) => match members(*ready, env) {
             Some(members) => in_members(left, members.as_ref(), env),
-            None => in_list(left, list, env),
+            None => in_list(left, list, at, env),
         },
         ExprKind::InArray(left, right, ready) => match members(*ready, env) {
             Some(members) => in_members(left, members.as_ref(), env),
-            None => in_array(left, right, env),
+            None => in_array(left, right, at, env),
         },
-        ExprKind::Like(like) => is_like(like, env),
+        ExprKind::Like(like) => is_like(like, at, env),
         ExprKind::Is(test, operand) => is_test(*test, operand, env),
-        ExprKind::Case(case) => case_value(case, env),
-        ExprKind::Call(function, arguments) => call(function, arguments, env),
+        ExprKind::Case(case) => case_value(case, at, env),
+        ExprKind::Call(function, arguments) => call(function, arguments, at, env),
         // The parser leaves aggregates only where they are computed, not where they are read.
         ExprKind::Aggregate(_) => None,
+        ExprKind::Literal(_)
+        | ExprKind::Parameter(_)
+        | ExprKind::Path(_)
+        | ExprKind::Slot(..)
+        | ExprKind::Ready(..) => unreachable!("none of them has operands of its own"),
+    };
+    if let Some(meter) = env.meter.filter(|meter| meter.is_paused()) {
+        meter.keep(frame.into());
+        return None;
     }
+    value
 }
 
 fn owned<'a>(value: Option<Value>) -> Option<Cow<'a, Value>> {
@@ -138,28 +174,35 @@ fn field<'a>(path: &[Box<str>], env: &Env<'a>) -> Option<Cow<'a, Value>> {
 }
 
 /// An element that is MISSING has no place in an array.
-fn array<'a>(items: &[Expr], env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let mut values = Vec::new();
+fn array<'a>(items: &'a [Expr], at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {
+    at.evaluate(items, env)?;
     let mut made = Weight::default();
-    for item in items {
-        let Some(value) = eval(item, env) else { continue };
+    let mut values = Vec::new();
+    for value in at.values.drain(..).flatten() {
         made.add(Weight::of(&value));
         check_made("[…]", made, env)?;
-        values.push(value);
+        values.push(value.into_owned());
     }
     owned(Some(Value::Array(values)))
 }
 
-fn object<'a>(pairs: &[(Expr, Expr)], env: &Env<'_>) -> Option<Cow<'a, Value>> {
+fn object<'a>(
+    pairs: &'a [(Expr, Expr)],
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate(pairs.iter().flat_map(|(name, value)| [name, value]), env)?;
     let mut members = Vec::new();
     let mut made = Weight::default();
-    for (key, value) in pairs {
-        let Some(Value::String(key)) = eval(key, env) else { continue };
-        let Some(value) = eval(value, env) else { continue };
-        made.bytes += key.len();
+    let mut values = at.values.drain(..);
+    while let (Some(name), Some(value)) = (values.next(), values.next()) {
+        let (Some(Value::String(name)), Some(value)) = (name.map(Cow::into_owned), value) else {
+            continue;
+        };
+        made.bytes += name.len();
         made.add(Weight::of(&value));
         check_made("{…}", made, env)?;
-        members.push((Box::from(&*key), value));
+        members.push((Box::from(&*name), value.into_owned()));
     }
     owned(Some(Value::Object(members.into_iter().collect::<Object>())))
 }
@@ -172,7 +215,7 @@ fn check_made(what: &str, made: Weight, env: &Env<'_>) -> Option<()> {
     Some(())
 }
 
-fn sign<'a>(op: UnaryOp, operand: &Expr, env: &Env<'_>) -> Option<Cow<'a, Value>> {
+fn sign<'a>(op: UnaryOp, operand: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Value>> {
     let value = eval(operand, env)?;
     match (op, &value) {
         (_, Value::Null) => owned(Some(Value::Null)),
@@ -181,18 +224,31 @@ fn sign<'a>(op: UnaryOp, operand: &Expr, env: &Env<'_>) -> Option<Cow<'a, Value>
     }
 }
 
-fn binary<'a>(op: BinaryOp, left: &Expr, right: &Expr, env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    if op == BinaryOp::Xor {
-        return owned(truth_of(left, env).xor(truth_of(right, env)).value());
+fn binary<'a>(
+    op: BinaryOp,
+    left: &'a Expr,
+    right: &'a Expr,
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate([left], env)?;
+    if op != BinaryOp::Xor {
+        // Beside MISSING nothing is looked at.
+        at.values[0].as_ref()?;
     }
-    let (left, right) = (value_of(left, env)?, value_of(right, env)?);
+    at.evaluate([left, right], env)?;
+    let (left, right) = (at.values[0].as_deref(), at.values[1].as_deref());
+    if op == BinaryOp::Xor {
+        return owned(Truth::of(left).xor(Truth::of(right)).value());
+    }
+    let (left, right) = (left?, right?);
     owned(match op {
-        BinaryOp::Concat => concat(&left, &right, env),
+        BinaryOp::Concat => concat(left, right, env),
         _ if left.is_null() || right.is_null() => Some(Value::Null),
-        _ if !env.charge(comparison(&left, &right)) => None,
-        _ => match compare::verdict(op, &left, &right) {
+        _ if !env.charge(comparison(left, right)) => None,
+        _ => match compare::verdict(op, left, right) {
             Some(verdict) => verdict.value(),
-            None => number::arithmetic(op, &left, &right),
+            None => number::arithmetic(op, left, right),
         },
     })
 }
@@ -218,39 +274,54 @@ fn comparison(left: &Value, right: &Value) -> Fuel {
     }
 }
 
-fn conjunction(operands: &[Expr], env: &Env<'_>) -> Truth {
-    let mut result = Truth::True;
-    for operand in operands {
-        result = result.and(truth_of(operand, env));
-        if result == Truth::False {
+fn conjunction<'a>(operands: &'a [Expr], at: &mut Frame<'a>, env: &Env<'a>) -> Truth {
+    let mut result = at.truth.unwrap_or(Truth::True);
+    while result != Truth::False
+        && let Some(operand) = operands.get(at.next)
+    {
+        let truth = truth_of(operand, env);
+        if env.is_paused() {
             break;
         }
+        result = result.and(truth);
+        at.next += 1;
     }
+    at.truth = Some(result);
     result
 }
 
-fn disjunction(operands: &[Expr], env: &Env<'_>) -> Truth {
-    let mut result = Truth::False;
-    for operand in operands {
-        result = result.or(truth_of(operand, env));
-        if result == Truth::True {
+fn disjunction<'a>(operands: &'a [Expr], at: &mut Frame<'a>, env: &Env<'a>) -> Truth {
+    let mut result = at.truth.unwrap_or(Truth::False);
+    while result != Truth::True
+        && let Some(operand) = operands.get(at.next)
+    {
+        let truth = truth_of(operand, env);
+        if env.is_paused() {
             break;
         }
+        result = result.or(truth);
+        at.next += 1;
     }
+    at.truth = Some(result);
     result
 }
 
-fn between<'a>(operands: &[Expr; 3], env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let [value, low, high] = operands.each_ref().map(|operand| value_of(operand, env));
-    for bound in [&low, &high] {
-        if let (Some(value), Some(bound)) = (&value, bound)
+fn between<'a>(
+    operands: &'a [Expr; 3],
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate(operands, env)?;
+    let [value, low, high] = [0, 1, 2].map(|operand: usize| at.values[operand].as_deref());
+    for bound in [low, high] {
+        if let (Some(value), Some(bound)) = (value, bound)
             && !env.charge(comparison(value, bound))
         {
             return None;
         }
     }
-    let above = compare::truth(BinaryOp::GreaterOrEqual, value.as_deref(), low.as_deref());
-    let below = compare::truth(BinaryOp::LessOrEqual, value.as_deref(), high.as_deref());
+    let above = compare::truth(BinaryOp::GreaterOrEqual, value, low);
+    let below = compare::truth(BinaryOp::LessOrEqual, value, high);
     owned(above.and(below).value())
 }
 
@@ -262,7 +333,11 @@ fn members<'a>(ready: Option<u32>, env: &Env<'a>) -> Option<&'a Option<Members>>
     }
 }
 
-fn in_members<'a>(left: &Expr, members: Option<&Members>, env: &Env<'_>) -> Option<Cow<'a, Value>> {
+fn in_members<'a>(
+    left: &'a Expr,
+    members: Option<&Members>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
     let left = value_of(left, env)?;
     let members = members?;
     if !env.charge(members.look_up_fuel(&left)) {
@@ -272,34 +347,51 @@ fn in_members<'a>(left: &Expr, members: Option<&Members>, env: &Env<'_>) -> Opti
 }
 
 /// Membership is a disjunction of equalities: if none is true and one is absent, so is the whole.
-fn in_list<'a>(left: &Expr, list: &[Expr], env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let left = value_of(left, env)?;
-    let mut result = Truth::False;
-    for item in list {
+fn in_list<'a>(
+    left: &'a Expr,
+    list: &'a [Expr],
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate([left], env)?;
+    let left = at.values[0].as_deref()?;
+    let mut result = at.truth.unwrap_or(Truth::False);
+    while result != Truth::True
+        && let Some(item) = list.get(at.next)
+    {
         let item = value_of(item, env);
-        if !env.charge(item.as_deref().map_or(0, |item| comparison(&left, item))) {
-            return None;
-        }
-        result = result.or(compare::truth(BinaryOp::Equal, Some(&left), item.as_deref()));
-        if result == Truth::True {
+        if env.is_paused() {
             break;
         }
+        if !env.charge(item.as_deref().map_or(0, |item| comparison(left, item))) {
+            return None;
+        }
+        result = result.or(compare::truth(BinaryOp::Equal, Some(left), item.as_deref()));
+        at.next += 1;
     }
+    at.truth = Some(result);
     owned(result.value())
 }
 
-fn in_array<'a>(left: &Expr, right: &Expr, env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let left = value_of(left, env)?;
-    let right = value_of(right, env)?;
+fn in_array<'a>(
+    left: &'a Expr,
+    right: &'a Expr,
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate([left], env)?;
+    at.values[0].as_ref()?;
+    at.evaluate([left, right], env)?;
+    let (left, right) = (at.values[0].as_deref()?, at.values[1].as_deref()?);
     if right.is_null() {
         return owned(Some(Value::Null));
     }
     let mut result = Truth::False;
     for item in right.as_array()? {
-        if !env.charge(STEP + comparison(&left, item)) {
+        if !env.charge(ITEM + comparison(left, item)) {
             return None;
         }
-        result = result.or(compare::truth(BinaryOp::Equal, Some(&left), Some(item)));
+        result = result.or(compare::truth(BinaryOp::Equal, Some(left), Some(item)));
         if result == Truth::True {
             break;
         }
@@ -307,14 +399,19 @@ fn in_array<'a>(left: &Expr, right: &Expr, env: &Env<'_>) -> Option<Cow<'a, Valu
     owned(result.value())
 }
 
-fn is_like<'a>(like: &Like, env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let text = value_of(&like.text, env)?;
+/// What looking at one item of an array costs.
+const ITEM: Fuel = 16;
+
+fn is_like<'a>(like: &'a Like, at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {
+    at.evaluate([&like.text], env)?;
+    let text = at.values[0].as_deref()?;
     if let Some(Ready::Pattern(pattern)) =
         like.ready.and_then(|place| env.ready.get(place as usize))
     {
-        return try_pattern(&text, pattern.as_ref(), env);
+        return try_pattern(text, pattern.as_ref(), env);
     }
-    let pattern = value_of(&like.pattern, env)?;
+    at.evaluate([&like.text, &like.pattern], env)?;
+    let (text, pattern) = (at.values[0].as_deref()?, at.values[1].as_deref()?);
     if text.is_null() || pattern.is_null() {
         return owned(Some(Value::Null));
     }
@@ -323,7 +420,7 @@ fn is_like<'a>(like: &Like, env: &Env<'_>) -> Option<Cow<'a, Value>> {
         return None;
     }
     let pattern = Pattern::new(pattern, like.escape, like.ignore_case);
-    try_pattern(&text, pattern.as_ref(), env)
+    try_pattern(text, pattern.as_ref(), env)
 }
 
 /// A pattern that is too long to be tried gives MISSING.
@@ -342,7 +439,7 @@ fn try_pattern<'a>(
     owned(Some(Value::Bool(pattern.accepts(text))))
 }
 
-fn is_test<'a>(test: IsTest, operand: &Expr, env: &Env<'_>) -> Option<Cow<'a, Value>> {
+fn is_test<'a>(test: IsTest, operand: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Value>> {
     let value = value_of(operand, env);
     let value = value.as_deref();
     let verdict = match test {
@@ -354,30 +451,39 @@ fn is_test<'a>(test: IsTest, operand: &Expr, env: &Env<'_>) -> Option<Cow<'a, Va
     owned(Some(Value::Bool(verdict)))
 }
 
-fn case_value<'a>(case: &'a Case, env: &Env<'a>) -> Option<Cow<'a, Value>> {
-    let operand = case.operand.as_ref().map(|operand| value_of(operand, env));
-    for (when, then) in &case.arms {
-        let chosen = match &operand {
+fn case_value<'a>(case: &'a Case, at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {
+    at.evaluate(&case.operand, env)?;
+    // Two steps for each arm: its condition, and once that holds its value.
+    while at.next.is_multiple_of(2)
+        && let Some((when, _)) = case.arms.get(at.next / 2)
+    {
+        let chosen = match at.values.first() {
             None => truth_of(when, env),
             Some(operand) => {
                 let when = value_of(when, env);
                 compare::truth(BinaryOp::Equal, operand.as_deref(), when.as_deref())
             }
         };
-        if chosen == Truth::True {
-            return value_of(then, env);
+        if env.is_paused() {
+            return None;
         }
+        at.next += if chosen == Truth::True { 1 } else { 2 };
     }
-    match &case.otherwise {
-        Some(otherwise) => value_of(otherwise, env),
-        None => owned(Some(Value::Null)),
+    match (case.arms.get(at.next / 2), &case.otherwise) {
+        (Some((_, then)), _) => value_of(then, env),
+        (None, Some(otherwise)) => value_of(otherwise, env),
+        (None, None) => owned(Some(Value::Null)),
     }
 }
 
-fn call<'a>(function: &Function, arguments: &[Expr], env: &Env<'_>) -> Option<Cow<'a, Value>> {
-    let values: SmallVec<[Argument<'_>; 3]> =
-        arguments.iter().map(|argument| value_of(argument, env)).collect();
-    owned(function.call(&values, env))
+fn call<'a>(
+    function: &Function,
+    arguments: &'a [Expr],
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Option<Cow<'a, Value>> {
+    at.evaluate(arguments, env)?;
+    owned(function.call(&at.values, env))
 }
 
 #[cfg(test)]

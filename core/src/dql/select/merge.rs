@@ -7,11 +7,11 @@ use super::partition::{
     group_size, grouped_items, is_streaming, new_partials, order_of, size_of_key, size_of_partials,
 };
 use super::{
-    Held, Limits, OutRow, PartGroup, PartOut, compare_keys, is_distinct, item_values, row_json,
+    Held, Limits, OutRow, PartGroup, PartOut, compare_keys, evaluate, is_distinct, row_json,
     row_object, sort_keys,
 };
 use crate::dql::aggregate::{Partial, Sorted, size_of_value};
-use crate::dql::ast::{Select, StatementKind};
+use crate::dql::ast::{Item, Select, StatementKind};
 use crate::dql::bind::Bound;
 use crate::dql::error::DqlError;
 use crate::dql::eval::{Env, is_true};
@@ -342,12 +342,16 @@ impl MergeSelect {
             return self.meter.check().map(|()| None);
         }
         let items = grouped_items(&select.projection);
-        let values = item_values(items, &env);
-        let keys = sort_keys(order_of(&self.bound), &Env { items: &values, ..env });
+        let order = order_of(&self.bound);
+        let (mut values, mut keys) = (Vec::new(), Vec::new());
+        evaluate(&mut values, items.iter().map(Item::expr), &env);
+        let by = order.iter().map(|order| Some(&order.by));
+        evaluate(&mut keys, by, &Env { items: &values, ..env });
         self.meter.check()?;
         let object = row_object(items, values, None);
         let json = row_json(&object);
         self.meter.add(json.len() as Fuel);
+        let keys = sort_keys(order, keys);
         Ok(Some(OutRow { keys, id, json, distinct: select.distinct.then(|| object.into()) }))
     }
 }

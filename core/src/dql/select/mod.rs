@@ -10,7 +10,7 @@ mod partition;
 use std::cmp::Ordering;
 
 use super::aggregate::{Partial, size_of_value};
-use super::ast::{Item, Order, Path, Projection};
+use super::ast::{Expr, Item, Order, Path, Projection};
 use super::error::{DqlError, ErrorKind};
 use super::eval::{Env, eval};
 use super::row::Row;
@@ -121,18 +121,26 @@ impl OutRow {
     }
 }
 
-fn sort_keys(order: &[Order], env: &Env<'_>) -> Vec<SortKey> {
-    let key = |order: &Order| SortKey { value: eval(&order.by, env), descending: order.descending };
-    order.iter().map(key).collect()
+/// Evaluates expressions but for those that have their values; false once that is paused.
+fn evaluate<'e>(
+    values: &mut Vec<Option<Value>>,
+    exprs: impl Iterator<Item = Option<&'e Expr>>,
+    env: &Env<'_>,
+) -> bool {
+    for expr in exprs.skip(values.len()) {
+        let value = expr.and_then(|expr| eval(expr, env));
+        if env.is_paused() {
+            return false;
+        }
+        values.push(value);
+    }
+    true
 }
 
-/// The value of each item that has one, in the places of the items.
-fn item_values(items: &[Item], env: &Env<'_>) -> Vec<Option<Value>> {
-    let value = |item: &Item| match item {
-        Item::Named(_, expr) => eval(expr, env),
-        Item::AllFields | Item::Drop(_) => None,
-    };
-    items.iter().map(value).collect()
+/// The sort keys, of their values.
+fn sort_keys(order: &[Order], values: Vec<Option<Value>>) -> Vec<SortKey> {
+    let key = |(order, value): (&Order, _)| SortKey { value, descending: order.descending };
+    order.iter().zip(values).map(key).collect()
 }
 
 /// The row that a projection makes. A later item of a name replaces an earlier one.

@@ -4,14 +4,14 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::collections::{BTreeSet, VecDeque};
 
 use super::{
-    Held, Limits, OutRow, PartGroup, PartOut, SortKey, compare_keys, document_json, is_distinct,
-    item_values, row_json, row_object, sort_keys,
+    Held, Limits, OutRow, PartGroup, PartOut, SortKey, compare_keys, document_json, evaluate,
+    is_distinct, row_json, row_object, sort_keys,
 };
 use crate::dql::aggregate::{Partial, Sorted, size_of_value};
 use crate::dql::ast::{Grouping, Item, Order, Projection, StatementKind};
 use crate::dql::bind::Bound;
 use crate::dql::error::DqlError;
-use crate::dql::eval::{Env, eval};
+use crate::dql::eval::Env;
 use crate::dql::meter::{Fuel, Meter};
 use crate::dql::row::Row;
 use crate::ident::DocId;
@@ -23,8 +23,8 @@ const PART_BYTES: usize = 16 << 10;
 /// Takes in the documents of one partition for a statement that reads or chooses: SELECT, or the filter and tail
 /// of UPDATE, DELETE and EVICT, whose rows are mere ids.
 ///
-/// Call [`push`](Self::push) with each document, in ascending order of ids, until there are no more or
-/// [`is_full`](Self::is_full); then [`finish`](Self::finish). Call [`take_output`](Self::take_output) at any time,
+/// Call [`push`](Self::push) or [`push_within`](Self::push_within) with each document, in ascending order of ids,
+/// until there are no more or [`is_full`](Self::is_full); then [`finish`](Self::finish). Call [`take_output`](Self::take_output) at any time,
 /// and after `finish` until the part that is marked as the last.
 #[derive(Debug)]
 pub struct PartitionSelect {
@@ -34,10 +34,22 @@ pub struct PartitionSelect {
     state: State,
     /// The document pushed last.
     last_id: Option<DocId>,
+    look: Look,
     /// The rows of a stream on their way out, in order.
     rows: VecDeque<OutRow>,
     finished: bool,
     last_taken: bool,
+}
+
+/// What has been computed of the document that was pushed last.
+#[derive(Debug, Default)]
+struct Look {
+    /// Whether the condition accepts it.
+    accepts: Option<bool>,
+    /// The projected items; of a statement that groups the keys, then the arguments of its aggregates.
+    values: Vec<Option<Value>>,
+    /// What its row is sorted by.
+    keys: Vec<Option<Value>>,
 }
 
 #[derive(Debug)]
@@ -67,8 +79,17 @@ impl PartitionSelect {
             _ if order_of(&bound).is_empty() => State::Stream { rows: 0 },
             _ => State::Sorted(BTreeSet::new()),
         };
-        let (held, meter, rows) = (Held::new(limits), Meter::default(), VecDeque::new());
-        Self { bound, held, meter, state, last_id: None, rows, finished: false, last_taken: false }
+        Self {
+            bound,
+            held: Held::new(limits),
+            meter: Meter::default(),
+            state,
+            last_id: None,
+            look: Look::default(),
+            rows: VecDeque::new(),
+            finished: false,
+            last_taken: false,
+        }
     }
 
     /// Its rows are the documents that a mutation is about.
@@ -100,26 +121,75 @@ impl PartitionSelect {
     ///
     /// `Execution` if the statement would hold more than its limit, or costs too much for one document.
     pub fn push(&mut self, row: &dyn Row) -> Result<(), DqlError> {
+        let is_in = self.push_within(row, Fuel::MAX)?;
+        assert!(is_in, "no document costs all the work there is");
+        Ok(())
+    }
+
+    /// As [`push`](Self::push), for about so much work. False if the document costs more: then the same one is to be
+    /// pushed again, and its evaluation goes on where it is.
+    ///
+    /// # Errors
+    ///
+    /// As for [`push`](Self::push).
+    pub fn push_within(&mut self, row: &dyn Row, fuel: Fuel) -> Result<bool, DqlError> {
         assert!(!self.finished, "no document comes after the last");
-        let in_order = self.last_id.as_ref().is_none_or(|last| last < row.doc_id());
-        assert!(in_order, "documents come in the order of their ids");
-        self.last_id = Some(row.doc_id().clone());
-        if self.is_full() {
-            return Ok(());
+        if self.meter.is_paused() {
+            assert_eq!(self.last_id.as_ref(), Some(row.doc_id()), "what is begun comes first");
+        } else {
+            let in_order = self.last_id.as_ref().is_none_or(|last| last < row.doc_id());
+            assert!(in_order, "documents come in the order of their ids");
+            self.last_id = Some(row.doc_id().clone());
+            if self.is_full() {
+                return Ok(true);
+            }
+            self.meter.begin();
+            self.look = Look::default();
         }
-        self.meter.begin();
-        let accepts =
-            self.bound.accepts(&Env { meter: Some(&self.meter), ..self.bound.env_of(row) });
+        self.meter.run_for(fuel);
+        let is_computed = self.compute(row);
         self.meter.check()?;
-        if !accepts {
-            return Ok(());
+        if is_computed && self.look.accepts == Some(true) {
+            self.take_in(row)?;
         }
+        Ok(is_computed)
+    }
+
+    /// Computes what the statement asks of a document; false once that is paused.
+    fn compute(&mut self, row: &dyn Row) -> bool {
+        let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
+        let Look { accepts, values, keys } = &mut self.look;
+        if accepts.is_none() {
+            let accepted = self.bound.accepts(&env);
+            if env.is_paused() {
+                return false;
+            }
+            *accepts = Some(accepted);
+        }
+        if *accepts != Some(true) {
+            return true;
+        }
+        if let StatementKind::Select(select) = self.bound.statement().kind() {
+            if let Some(grouping) = &select.grouping {
+                let arguments = grouping.aggregates.iter().map(|it| it.argument.as_ref());
+                return evaluate(values, grouping.keys.iter().map(Some).chain(arguments), &env);
+            }
+            if let Projection::Items(items) = &select.projection
+                && !evaluate(values, items.iter().map(Item::expr), &env)
+            {
+                return false;
+            }
+        }
+        let by = order_of(&self.bound).iter().map(|order| Some(&order.by));
+        evaluate(keys, by, &Env { items: values, ..env })
+    }
+
+    /// Takes in what was computed of a document.
+    fn take_in(&mut self, row: &dyn Row) -> Result<(), DqlError> {
         if matches!(self.state, State::Groups(_)) {
-            return self.push_into_group(row);
+            return self.take_into_group(row.doc_id());
         }
-        let out = self.out_row(row);
-        self.meter.check()?;
-        let Some(mut out) = out else { return Ok(()) };
+        let Some(mut out) = self.out_row(row) else { return Ok(()) };
         self.meter.add(out.json.len() as Fuel);
         self.held.add(out.size())?;
         match &mut self.state {
@@ -218,24 +288,19 @@ impl PartitionSelect {
     }
 
     /// The row that a document gives, unless it sorts behind all that are wanted.
-    fn out_row(&self, row: &dyn Row) -> Option<OutRow> {
-        let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
+    fn out_row(&mut self, row: &dyn Row) -> Option<OutRow> {
         let id = row.doc_id().clone();
-        let order = order_of(&self.bound);
+        let Look { values, keys, .. } = std::mem::take(&mut self.look);
+        let keys = sort_keys(order_of(&self.bound), keys);
         let StatementKind::Select(select) = self.bound.statement().kind() else {
-            let keys = sort_keys(order, &env);
             return Some(OutRow { keys, id, json: Vec::new(), distinct: None });
         };
-        let Projection::Items(items) = &select.projection else {
-            let keys = sort_keys(order, &env);
-            let wanted = self.is_wanted(&keys, &id);
-            return wanted.then(|| OutRow { keys, id, json: document_json(row), distinct: None });
-        };
-        let values = item_values(items, &env);
-        let keys = sort_keys(order, &Env { items: &values, ..env });
         if !self.is_wanted(&keys, &id) {
             return None;
         }
+        let Projection::Items(items) = &select.projection else {
+            return Some(OutRow { keys, id, json: document_json(row), distinct: None });
+        };
         let object = row_object(items, values, Some(row));
         let json = row_json(&object);
         let distinct = is_distinct(select.distinct, &select.projection).then(|| object.into());
@@ -253,16 +318,15 @@ impl PartitionSelect {
         }
     }
 
-    fn push_into_group(&mut self, row: &dyn Row) -> Result<(), DqlError> {
+    fn take_into_group(&mut self, id: &DocId) -> Result<(), DqlError> {
         let (State::Groups(groups), StatementKind::Select(select)) =
             (&mut self.state, self.bound.statement().kind())
         else {
             return Ok(());
         };
         let Some(grouping) = &select.grouping else { return Ok(()) };
-        let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
-        let id = row.doc_id();
-        let key: Vec<_> = grouping.keys.iter().map(|key| Sorted(eval(key, &env))).collect();
+        let mut values = std::mem::take(&mut self.look.values).into_iter();
+        let key: Vec<_> = values.by_ref().take(grouping.keys.len()).map(Sorted).collect();
         let (_, partials) = match groups.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => {
@@ -272,16 +336,18 @@ impl PartitionSelect {
                 place.insert((id.clone(), partials))
             }
         };
-        for (partial, aggregate) in partials.iter_mut().zip(&grouping.aggregates) {
+        for ((partial, aggregate), value) in
+            partials.iter_mut().zip(&grouping.aggregates).zip(values)
+        {
             let before = partial.below_bytes();
             match &aggregate.argument {
-                Some(argument) => partial.add(eval(argument, &env).as_ref(), id),
+                Some(_) => partial.add(value.as_ref(), id),
                 None => partial.add_row(),
             }
             self.held.remove(before);
             self.held.add(partial.below_bytes())?;
         }
-        self.meter.check()
+        Ok(())
     }
 }
 

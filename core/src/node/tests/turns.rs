@@ -60,6 +60,21 @@ fn a_turn_is_measured_in_work_and_not_in_rows() {
 }
 
 #[test]
+fn a_document_of_many_terms_keeps_the_thread_no_longer_than_a_turn() {
+    let mut server = server();
+    let columns: Vec<_> = (0..1_000).map(|n| format!("char_length(c) + {n} AS c{n}")).collect();
+    for text in [
+        format!("SELECT COUNT(*) AS n FROM wide WHERE {}", ["_id = -1"; 4_000].join(" OR ")),
+        format!("SELECT {} FROM wide", columns.join(", ")),
+        format!("UPDATE wide SET x = 1 WHERE NOT ({})", ["t != 'x'"; 100].join(" AND ")),
+    ] {
+        server.turns_of(&text);
+        let most = server.racks[0].work().moment_max;
+        assert!(most < 350_000, "{most} units of work at once: {}", &text[..60]);
+    }
+}
+
+#[test]
 fn rows_are_put_together_in_turns_too() {
     let mut server = server();
     for text in [
@@ -341,7 +356,8 @@ fn many_scans_that_come_at_once_hold_up_a_point_read_by_one_document() {
         }
     }
     let most = server.racks[0].work().moment_max;
-    assert!(most > 1_000_000 && most < 2_000_000, "{most} units between two looks");
+    // One condition over one text is not cut.
+    assert!(most > 500_000 && most < 1_000_000, "{most} units between two looks");
     server.settle();
     server.check();
 }

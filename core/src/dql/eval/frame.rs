@@ -1,0 +1,63 @@
+//! How far operators have come, while an evaluation runs and while it is paused.
+
+use std::borrow::Cow;
+
+use smallvec::SmallVec;
+
+use super::compare::Truth;
+use super::{Env, value_of};
+use crate::dql::ast::Expr;
+use crate::dql::functions::Argument;
+use crate::value::Value;
+
+/// How far one operator has come with its operands.
+#[derive(Default)]
+pub(super) struct Frame<'a> {
+    /// The operand that is next, for operators that keep no values.
+    pub(super) next: usize,
+    /// What the operands before it have come to.
+    pub(super) truth: Option<Truth>,
+    /// The values of the first operands.
+    pub(super) values: SmallVec<[Argument<'a>; 2]>,
+}
+
+impl<'a> Frame<'a> {
+    /// Evaluates operands, from the first on, but for those that have their values. `None` once that is paused.
+    pub(super) fn evaluate(
+        &mut self,
+        operands: impl IntoIterator<Item = &'a Expr>,
+        env: &Env<'a>,
+    ) -> Option<()> {
+        for operand in operands.into_iter().skip(self.values.len()) {
+            let value = value_of(operand, env);
+            if env.is_paused() {
+                return None;
+            }
+            self.values.push(value);
+        }
+        Some(())
+    }
+}
+
+/// A [`Frame`] that outlives what it was made of.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    next: usize,
+    truth: Option<Truth>,
+    values: Vec<Option<Value>>,
+}
+
+impl From<Frame<'_>> for Kept {
+    fn from(Frame { next, truth, values }: Frame<'_>) -> Self {
+        let values = values.into_iter().map(|value| value.map(Cow::into_owned)).collect();
+        Self { next, truth, values }
+    }
+}
+
+impl From<Option<Kept>> for Frame<'_> {
+    fn from(kept: Option<Kept>) -> Self {
+        let Some(Kept { next, truth, values }) = kept else { return Self::default() };
+        let values = values.into_iter().map(|value| value.map(Cow::Owned)).collect();
+        Self { next, truth, values }
+    }
+}
