@@ -148,7 +148,7 @@ impl Process {
                     worked = true;
                     match output {
                         RackOutput::Append(append) => {
-                            self.last_record = append.record.clone();
+                            self.last_record = append.record.bytes.clone();
                             self.journal.append(append, self.now);
                         }
                         RackOutput::Reply { reply: Reply::Done(outcome), .. } => {

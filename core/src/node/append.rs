@@ -25,8 +25,24 @@ pub struct Append {
     pub epoch: u32,
     /// It takes something away, or changes the catalog: a full disk has a reserve for that.
     pub frees: bool,
+    /// The transaction.
+    pub record: Record,
+}
+
+/// A record of the log as the nodes of a process see it.
+#[derive(Clone, Debug)]
+pub struct Record {
     /// The encoded transaction.
-    pub record: Bytes,
+    pub bytes: Bytes,
+    /// The same, where it was written by this process: what is large takes long to decode, and every thread would.
+    pub transaction: Option<Arc<Transaction>>,
+}
+
+impl From<Bytes> for Record {
+    /// A record that was read from the disk.
+    fn from(bytes: Bytes) -> Self {
+        Self { bytes, transaction: None }
+    }
 }
 
 /// Why a record did not enter the log.
@@ -118,7 +134,7 @@ pub(crate) enum Then {
 
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// What the record says, kept for its commit: it is not read back from its bytes.
+    /// What the record says: what it put ahead of the log falls back when it is refused.
     pub(crate) transaction: Arc<Transaction>,
     /// Whether the tips of its documents carry it, because this node authored them.
     pub(crate) has_tips: bool,
@@ -178,11 +194,6 @@ impl Appends {
         let later = self.waiting.extract_if(ticket.., |_, (sent, _)| *sent == epoch);
         ended.extend(later.map(|(_, (_, pending))| (pending, AppendRefused::Superseded)));
         ended
-    }
-
-    /// What the record at a position says, if it is one of ours that waits for its commit.
-    pub(crate) fn placed(&self, txn: Txn) -> Option<&Arc<Transaction>> {
-        self.placed.get(&txn).map(|pending| &pending.transaction)
     }
 
     /// Some operation of the record at a position did not take effect.

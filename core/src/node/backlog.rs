@@ -1,90 +1,90 @@
 //! Committed records come to the partitions of a thread, some at a time. A record of 50,000 documents keeps a
 //! partition busy for milliseconds, and the thread answers nobody meanwhile: so after each of them the thread looks at
 //! what else has happened. Partitions of one thread then stand at different positions for a while, as those of
-//! different threads always do; whoever reads at a position waits until his partition has reached it.
+//! different threads always do; whoever reads at a position waits until his partition has reached it, and that one is
+//! next.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
-use super::Input;
 use super::rack::Rack;
+use super::{Input, Node, NodeLimits, Part};
 use crate::ident::Txn;
-use crate::log::transaction::Transaction;
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 
-/// More operations than this do not wait: a thread that has fallen so far behind catches up before it does anything
-/// else, so that what waits has a bound.
-const WAITING_MAX: usize = 100_000;
-
-/// Inputs that wait for their partition's turn, in the order in which they came.
-#[derive(Debug, Default)]
+/// Inputs that wait for the turn of their node.
+#[derive(Debug)]
 pub(super) struct Backlog {
-    steps: VecDeque<Step>,
-    /// Operations that the waiting steps look at.
+    /// Of each node on the thread, in the order in which they came.
+    steps: Vec<VecDeque<Step>>,
+    /// How many have come.
+    count: u64,
+    /// Operations in the waiting steps.
     waiting: usize,
-    /// Operations that were looked at in this moment.
+    /// Operations in the steps that were taken in this moment.
     done: usize,
 }
 
 #[derive(Debug)]
 struct Step {
-    /// The node's place on the thread.
-    node: usize,
+    /// Its place in the order in which the steps of all nodes came.
+    place: u64,
     input: Input,
-    /// Operations that it looks at.
+    /// Operations that it applies.
     cost: usize,
 }
 
 impl Backlog {
+    pub(super) fn new(nodes: usize) -> Self {
+        let steps = (0..nodes).map(|_| VecDeque::new()).collect();
+        Self { steps, count: 0, waiting: 0, done: 0 }
+    }
+
     /// A new moment has begun.
     pub(super) fn begin_moment(&mut self) {
         self.done = 0;
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.iter().all(VecDeque::is_empty)
     }
 
     fn push(&mut self, node: usize, input: Input, cost: usize) {
+        self.count += 1;
         self.waiting += cost;
-        self.steps.push_back(Step { node, input, cost });
+        self.steps[node].push_back(Step { place: self.count, input, cost });
     }
 
-    /// The next step, if this moment has time for it or too much waits.
-    fn pop(&mut self, at_once: usize) -> Option<Step> {
-        if self.done >= at_once && self.waiting <= WAITING_MAX {
-            return None;
-        }
-        let step = self.steps.pop_front()?;
+    /// The next step and its node: of those for which somebody waits, else of all, the one that came first.
+    fn pop(&mut self, nodes: &[Node]) -> Option<(usize, Step)> {
+        let fronts = self.steps.iter().enumerate().filter_map(|(node, steps)| {
+            let place = steps.front()?.place;
+            Some((!nodes[node].has_readers_behind(), place, node))
+        });
+        let (_, _, node) = fronts.min()?;
+        let step = self.steps[node].pop_front().expect("it has a front");
         self.waiting -= step.cost;
         self.done += step.cost;
-        Some(step)
+        Some((node, step))
     }
 }
 
 impl Rack {
     /// Hands a node the records that concern it; it hears of every position.
-    pub(super) fn commit(
-        &mut self,
-        node: usize,
-        upto: Txn,
-        records: Vec<(Txn, Arc<Transaction>)>,
-        now: Now,
-    ) {
+    pub(super) fn commit(&mut self, node: usize, upto: Txn, records: Vec<Part>, now: Now) {
         let is_first = self.backlog.is_empty() || is_planted(Plant::BacklogOvertaken);
         if is_first && records.is_empty() && self.nodes[node].pass(upto, now) {
             return;
         }
-        let cost = records.iter().map(|(_, transaction)| transaction.ops.len()).sum();
+        let cost = records.iter().map(|part| part.ops.len()).sum();
         self.follow(node, Input::Committed { upto, records: records.into() }, cost, now);
     }
 
     /// Lets nodes take all that waits for them. A key that is revoked opens nothing any more once that is acknowledged,
     /// and one that is made opens what it should: no thread is long behind with them.
     pub(super) fn catch_up_at_once(&mut self, now: Now) {
-        while let Some(Step { node, input, .. }) = self.backlog.pop(usize::MAX) {
-            self.step(node, input, now);
+        while let Some((node, step)) = self.backlog.pop(&self.nodes) {
+            self.step(node, step.input, now);
         }
     }
 
@@ -99,9 +99,11 @@ impl Rack {
 
     /// Lets nodes take what waits for them, for as long as a moment may last.
     pub(super) fn catch_up(&mut self, now: Now) {
-        let at_once = self.config.node.limits.applied_at_once;
-        while let Some(Step { node, input, .. }) = self.backlog.pop(at_once) {
-            self.step(node, input, now);
+        let NodeLimits { applied_at_once, applied_later_max, .. } = self.config.node.limits;
+        while (self.backlog.done < applied_at_once || self.backlog.waiting > applied_later_max)
+            && let Some((node, step)) = self.backlog.pop(&self.nodes)
+        {
+            self.step(node, step.input, now);
         }
     }
 }

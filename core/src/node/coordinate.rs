@@ -4,7 +4,7 @@ use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use super::append::{AppendRefused, Pending, Then, Ticket};
+use super::append::{AppendRefused, Pending, Record, Then, Ticket};
 use super::message::{Body, CallId, Prepared};
 use super::mutation::Mutation;
 use super::request::{
@@ -490,23 +490,24 @@ impl Node {
         then: Then,
     ) -> Result<(), RequestError> {
         let is_evicting = transaction.ops.iter().any(|op| matches!(op, Op::Evict { .. }));
-        let record = match is_evicting && self.config.is_device {
+        let bytes = match is_evicting && self.config.is_device {
             // How often a device evicted is one number of the store, which each partition counts for itself.
             true => transaction.encode_for_everyone(),
             false => transaction.encode(),
         };
         let limit = self.config.limits.record_bytes_max;
-        if record.len() > limit {
+        if bytes.len() > limit {
             return Err(RequestError::new(
                 ErrorKind::TooLarge,
                 format!(
                     "the statement would write {} bytes in one transaction, the limit is {limit}: use LIMIT",
-                    record.len()
+                    bytes.len()
                 ),
             ));
         }
         let frees = transaction.frees();
         let transaction = Arc::new(transaction);
+        let record = Record { bytes, transaction: Some(transaction.clone()) };
         let ticket = self.appends.add(Pending { transaction, has_tips, is_void: false, then });
         self.outputs.push_back(Output::Append(Append {
             from: self.config.partition,

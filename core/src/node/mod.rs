@@ -40,7 +40,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use append::Appends;
-pub use append::{Append, AppendGate, AppendRefused, Ticket};
+pub use append::{Append, AppendGate, AppendRefused, Record, Ticket};
 use bytes::Bytes;
 use coordinate::Call;
 pub use epoch_record::EpochRecord;
@@ -76,6 +76,7 @@ use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::{BlockId, DocKey, Outcome as ApplyOutcome, Store, Tips};
 use crate::time::{Hlc, HlcClock, Instant, WallMs, is_far_ahead};
+use smallvec::SmallVec;
 
 /// What a node is told when it is made. Nothing of it changes while the process runs.
 #[derive(Clone, Debug)]
@@ -141,6 +142,9 @@ pub struct NodeLimits {
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
     /// applies what a record has for it in one go.
     pub applied_at_once: usize,
+    /// Operations of committed records that may wait to be applied on a thread. One that has fallen so far behind
+    /// catches up before it does anything else.
+    pub applied_later_max: usize,
 }
 
 impl Default for NodeLimits {
@@ -160,7 +164,38 @@ impl Default for NodeLimits {
             owed_max: crate::sync::Limits::PROTOCOL.owed_max,
             turn_fuel: 200_000,
             applied_at_once: 500,
+            applied_later_max: 100_000,
         }
+    }
+}
+
+/// One record as it concerns one node.
+#[derive(Clone, Debug)]
+pub struct Part {
+    /// Its position.
+    pub txn: Txn,
+    /// What it says.
+    pub transaction: Arc<Transaction>,
+    /// The operations on documents of this node, by their index in the transaction.
+    pub ops: SmallVec<[u32; 4]>,
+}
+
+impl Part {
+    /// The part of one partition out of so many.
+    #[must_use]
+    pub fn of(
+        txn: Txn,
+        transaction: Arc<Transaction>,
+        partition: PartitionId,
+        partitions: u16,
+    ) -> Self {
+        let owner = |op: &Op| {
+            let key = DocKey::of(transaction.app, op)?;
+            Some(Slot::of(key.app, &key.collection, &key.id).partition(partitions))
+        };
+        let ops = (0..).zip(&transaction.ops).filter(|(_, op)| owner(op) == Some(partition));
+        let ops = ops.map(|(index, _)| index).collect();
+        Self { txn, transaction, ops }
     }
 }
 
@@ -197,7 +232,7 @@ pub enum Input {
         /// The last position accounted for.
         upto: Txn,
         /// In log order.
-        records: Arc<[(Txn, Arc<Transaction>)]>,
+        records: Arc<[Part]>,
     },
     /// An append got its position, or was refused.
     Appended {
@@ -546,12 +581,13 @@ impl Node {
         self.sync_timeout(now);
     }
 
-    fn on_committed(&mut self, upto: Txn, records: &[(Txn, Arc<Transaction>)], now: Now) {
+    fn on_committed(&mut self, upto: Txn, records: &[Part], now: Now) {
         let mut touched = Vec::new();
         let (generation, evicted) = (self.catalog.generation(), self.sync.evictions());
-        for (txn, transaction) in records {
-            if self.apply(*txn, transaction) && touched.last() != Some(&transaction.app) {
-                touched.push(transaction.app);
+        for part in records {
+            let app = part.transaction.app;
+            if self.apply(part) && touched.last() != Some(&app) {
+                touched.push(app);
             }
         }
         self.store.advance(upto);
@@ -570,13 +606,11 @@ impl Node {
     }
 
     /// Applies what this partition owns; true when some document was touched.
-    fn apply(&mut self, txn: Txn, transaction: &Transaction) -> bool {
-        let (partition, partitions) = (self.config.partition, self.config.partitions);
-        let owns = |key: &DocKey| {
-            Slot::of(key.app, &key.collection, &key.id).partition(partitions) == partition
-        };
+    fn apply(&mut self, part: &Part) -> bool {
+        let Part { txn, transaction, ops } = part;
+        let txn = *txn;
         let ahead = |key: &DocKey| self.tips.made_by(key, transaction.id);
-        let applied = self.store.apply_ahead(txn, transaction, owns, ahead);
+        let applied = self.store.apply_ahead(txn, transaction, ops, ahead);
         self.note_clock(applied.newest_hlc);
         self.note_issued(transaction);
         self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
@@ -651,9 +685,9 @@ impl Node {
         }
     }
 
-    /// What the record at a position says, if this node sent it to the log and waits for its commit.
-    pub(crate) fn authored(&self, txn: Txn) -> Option<&Arc<Transaction>> {
-        self.appends.placed(txn)
+    /// Somebody waits until the log is applied further here.
+    pub(crate) fn has_readers_behind(&self) -> bool {
+        self.tasks.is_behind() || !self.waits.is_empty()
     }
 
     fn owner(&self, app: AppId, collection: &str, id: &DocId) -> PartitionId {

@@ -8,18 +8,19 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use super::append::{Append, AppendRefused, Ticket};
+use super::append::{Append, AppendRefused, Record, Ticket};
 use super::backlog::Backlog;
 use super::message::Message;
 use super::request::{Reply, Request, RequestId};
 use super::snapshot::SnapshotAsk;
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
-use super::{Input, Node, NodeConfig, Output};
+use super::{Input, Node, NodeConfig, Output, Part};
 use crate::auth::CatalogOp;
 use crate::dql::Fuel;
-use crate::ident::{AppId, PartitionId, Txn};
+use crate::ident::{AppId, PartitionId, Slot, Txn};
 use crate::log::transaction::{Concerns, Op, Transaction};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
@@ -70,8 +71,8 @@ pub enum RackInput {
     Committed {
         /// The position of the first record.
         first: Txn,
-        /// Encoded transactions, one position each.
-        records: Arc<[Bytes]>,
+        /// Transactions, one position each.
+        records: Arc<[Record]>,
         /// The last position accounted for.
         upto: Txn,
     },
@@ -252,7 +253,7 @@ impl Rack {
         assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
         let (spent, moment, work) = (0, Instant::default(), Work::default());
-        let backlog = Backlog::default();
+        let backlog = Backlog::new(nodes.len());
         Self { config, nodes, backlog, turn_next: 0, spent, moment, work, local, outputs }
     }
 
@@ -446,21 +447,22 @@ impl Rack {
         }
     }
 
-    /// Decodes each record that concerns this thread once, and hands it to the nodes it concerns; every node
-    /// hears of every position.
-    fn on_committed(&mut self, first: Txn, records: &[Bytes], upto: Txn, now: Now) {
-        let mut concerning: Vec<Vec<(Txn, Arc<Transaction>)>> = vec![Vec::new(); self.nodes.len()];
+    /// Hands each record that concerns this thread to the nodes it concerns, with the operations that are theirs; every
+    /// node hears of every position.
+    fn on_committed(&mut self, first: Txn, records: &[Record], upto: Txn, now: Now) {
+        let mut concerning: Vec<Vec<Part>> = vec![Vec::new(); self.nodes.len()];
         let mut changes_catalog = false;
         for (offset, record) in records.iter().enumerate() {
             let txn = Txn(first.0 + offset as u64);
-            match self.read_record(txn, record) {
+            match self.read_record(record) {
                 Ok(None) => {}
                 Ok(Some((concerns, transaction))) => {
                     let is_system = |op: &Op| matches!(op, Op::System(_));
                     changes_catalog |= transaction.ops.iter().any(is_system);
-                    for (node, list) in self.nodes.iter().zip(&mut concerning) {
+                    let owned = self.owned(&transaction).into_iter();
+                    for ((node, list), ops) in self.nodes.iter().zip(&mut concerning).zip(owned) {
                         if concerns.includes(node.partition()) {
-                            list.push((txn, transaction.clone()));
+                            list.push(Part { txn, transaction: transaction.clone(), ops });
                         }
                     }
                 }
@@ -479,19 +481,32 @@ impl Rack {
         }
     }
 
-    /// What a record says, if it concerns this thread. One that was written here need not be decoded.
-    fn read_record(
-        &self,
-        txn: Txn,
-        record: &Bytes,
-    ) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
+    /// The operations on documents of each node.
+    fn owned(&self, transaction: &Transaction) -> Vec<SmallVec<[u32; 4]>> {
+        let mut owned = vec![SmallVec::new(); self.nodes.len()];
+        for (index, op) in (0..).zip(&transaction.ops) {
+            if let Op::Merge { collection, id, .. } | Op::Evict { collection, id } = op {
+                let slot = Slot::of(transaction.app, collection, id);
+                let owner = slot.partition(self.config.node.partitions);
+                if owner.0 % self.config.threads == self.config.thread {
+                    owned[self.index_of(owner)].push(index);
+                }
+            }
+        }
+        owned
+    }
+
+    /// What a record says, if it concerns this thread. One that this process wrote need not be decoded.
+    fn read_record(&self, record: &Record) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
+        let Record { bytes: record, transaction: written } = record;
         let concerns = Transaction::concerns(record, self.config.node.partitions)
             .map_err(|error| error.to_string())?;
-        let mut concerned = self.nodes.iter().filter(|node| concerns.includes(node.partition()));
-        let Some(first) = concerned.next() else { return Ok(None) };
-        if let Some(kept) = first.authored(txn) {
-            debug_assert_eq!(Transaction::decode(record).as_ref(), Ok(&**kept), "what was encoded");
-            return Ok(Some((concerns, kept.clone())));
+        if !self.nodes.iter().any(|node| concerns.includes(node.partition())) {
+            return Ok(None);
+        }
+        if let Some(written) = written {
+            debug_assert_eq!(Transaction::decode(record).as_ref(), Ok(&**written), "as encoded");
+            return Ok(Some((concerns, written.clone())));
         }
         let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
         for op in &transaction.ops {

@@ -279,7 +279,7 @@ impl Process {
                 }
             }
             RackOutput::Append(append) => {
-                self.appended.push(append.record.clone());
+                self.appended.push(append.record.bytes.clone());
                 self.journal.append(append, self.now);
             }
             RackOutput::Message { thread, message } => {

@@ -43,16 +43,24 @@ impl Store {
         transaction: &Transaction,
         owns: impl Fn(&DocKey) -> bool,
     ) -> Applied {
-        self.apply_ahead(txn, transaction, owns, |_| None)
+        let owned = |op: &Op| DocKey::of(transaction.app, op).is_some_and(|key| owns(&key));
+        let ops = (0..).zip(&transaction.ops).filter(|(_, op)| owned(op));
+        self.apply_ahead(txn, transaction, &ops.map(|(index, _)| index).collect::<Vec<_>>(), |_| {
+            None
+        })
     }
 
-    /// As [`apply`](Self::apply), for a transaction that was authored on this store: `ahead` may know what its
-    /// delta makes of a document.
+    /// As [`apply`](Self::apply), with what is owned by its index in the transaction. `ahead` may know what a delta
+    /// makes of a document, of a transaction that was authored on this store.
+    ///
+    /// # Panics
+    ///
+    /// As [`apply`](Self::apply), and when the transaction has no operation on a document at an index.
     pub fn apply_ahead(
         &mut self,
         txn: Txn,
         transaction: &Transaction,
-        owns: impl Fn(&DocKey) -> bool,
+        ops: &[u32],
         ahead: impl Fn(&DocKey) -> Option<Arc<Document>>,
     ) -> Applied {
         assert!(txn > self.applied, "transactions are applied in log order");
@@ -62,27 +70,20 @@ impl Store {
             Origin::Http | Origin::System => None,
         };
         let mut applied = Applied::default();
-        for (index, op) in transaction.ops.iter().enumerate() {
-            let index = u32::try_from(index).expect("a transaction has fewer than 2^32 operations");
-            let outcome = match op {
+        for &index in ops {
+            let outcome = match &transaction.ops[index as usize] {
                 Op::Merge { collection, id, delta } => {
                     let key = key(transaction.app, collection, id);
-                    if !owns(&key) {
-                        continue;
-                    }
                     applied.newest_hlc = applied.newest_hlc.max(delta.highest());
                     let ahead = ahead(&key);
                     self.change(txn, index, &key, |entry| merge(entry, txn, delta, origin, ahead))
                 }
                 Op::Evict { collection, id } => {
                     let key = key(transaction.app, collection, id);
-                    if !owns(&key) {
-                        continue;
-                    }
                     self.evict(txn, index, &key);
                     Outcome::Applied
                 }
-                Op::Remote { .. } | Op::System(_) => continue,
+                Op::Remote { .. } | Op::System(_) => unreachable!("no partition owns it"),
             };
             applied.outcomes.push((index, outcome));
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::transaction::{Op, Transaction};
 use bigpeer_core::node::{
-    Credential, Execute, Input, Node, NodeConfig, NodeLimits, ObjectMode, Output, Reply, Request,
-    RequestId, SessionId, SessionInput, SnapshotAsk, SyncIdentity,
+    Credential, Execute, Input, Node, NodeConfig, NodeLimits, ObjectMode, Output, Part, Reply,
+    Request, RequestId, SessionId, SessionInput, SnapshotAsk, SyncIdentity,
 };
 use bigpeer_core::seam::Now;
 use bigpeer_core::sync::{BootRow, BootTable};
@@ -123,12 +123,13 @@ impl Process {
                 let txn = self.now.durable.next();
                 self.now.durable = txn;
                 self.now.oldest_read = txn;
-                let transaction =
-                    Transaction::decode(&append.record).expect("a node writes records");
+                let transaction = append.record.transaction.expect("a node wrote it");
+                let read = Transaction::decode(&append.record.bytes);
+                assert_eq!(read.as_ref(), Ok(&*transaction), "a record reads as it was written");
                 self.note_remotes(&transaction);
                 inputs.push_back(Input::Appended { ticket: append.ticket, result: Ok(txn) });
-                let records = Arc::from([(txn, Arc::new(transaction))]);
-                inputs.push_back(Input::Committed { upto: txn, records });
+                let part = Part::of(txn, transaction, PartitionId(0), 1);
+                inputs.push_back(Input::Committed { upto: txn, records: [part].into() });
             }
             Output::Message(message) => inputs.push_back(Input::Message(message)),
             Output::Frame { frame, .. } => self.frames.push_back(frame),

@@ -6,7 +6,7 @@ use bigpeer_core::disk::{DiskCommand, DiskDone, DiskOp};
 use bigpeer_core::ident::{PartitionId, Txn};
 use bigpeer_core::log::checkpoint::CHECKPOINT_DIR;
 use bigpeer_core::log::{Lack, LogConfig, LogError, LogFill, LogOpened};
-use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput, Rack};
+use bigpeer_core::node::{Append, CheckpointEvent, Journal, JournalOutput, Rack, Record};
 use bigpeer_core::seam::Now;
 use bytes::Bytes;
 
@@ -181,12 +181,12 @@ impl Shard {
     }
 
     /// The position is published before anyone can act on the records.
-    fn on_committed(&mut self, first: Txn, records: &Arc<[Bytes]>, upto: Txn) {
+    fn on_committed(&mut self, first: Txn, records: &Arc<[Record]>, upto: Txn) {
         self.shared.publish_durable(upto);
         let metrics = self.metrics();
         metrics.add(Metric::LogGroups, 1);
         metrics.add(Metric::LogRecords, records.len() as u64);
-        metrics.add(Metric::LogBytes, records.iter().map(|record| record.len() as u64).sum());
+        metrics.add(Metric::LogBytes, records.iter().map(|record| record.bytes.len() as u64).sum());
         for thread in 0..self.config.threads {
             self.post(thread, Mail::Committed { first, records: records.clone(), upto });
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bigpeer_connection::Response;
 use bigpeer_core::ident::{PartitionId, Txn};
-use bigpeer_core::node::{Append, AppendRefused, Message, SnapshotAsk, Ticket};
+use bigpeer_core::node::{Append, AppendRefused, Message, Record, SnapshotAsk, Ticket};
 use bytes::Bytes;
 
 use crate::api::AdminCall;
@@ -29,8 +29,8 @@ pub enum Mail {
     Committed {
         /// The position of the first.
         first: Txn,
-        /// Encoded transactions, one position each.
-        records: Arc<[Bytes]>,
+        /// Transactions, one position each.
+        records: Arc<[Record]>,
         /// The last position accounted for.
         upto: Txn,
     },

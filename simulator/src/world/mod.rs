@@ -349,7 +349,7 @@ impl World {
             }
             Event::Append { process, boot, thread, append } => {
                 if self.is_boot(process, boot) {
-                    self.trace.mix(2, now_ns, append.record.len() as u64);
+                    self.trace.mix(2, now_ns, append.record.bytes.len() as u64);
                     self.on_append(process, thread, append);
                 }
             }

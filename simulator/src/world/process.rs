@@ -411,7 +411,7 @@ impl World {
         thread: u16,
         append: bigpeer_core::node::Append,
     ) {
-        self.judge_record(id, &append.record);
+        self.judge_record(id, &append.record.bytes);
         let now = self.now_of(id);
         let running = self.processes[id].running.as_mut().expect("the boot was checked");
         if let Some(lane) = running.lanes.get_mut(&(thread, JOURNAL)) {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bigpeer_core::ident::{AppId, BootId, LogId, PartitionId, PeerKey, StoreId, Txn, Uuid};
 use bigpeer_core::log::transaction::Transaction;
 use bigpeer_core::node::{
-    Credential, Input, Node, NodeConfig, NodeLimits, Output, SessionId, SessionInput, SessionOpen,
-    SyncIdentity,
+    Credential, Input, Node, NodeConfig, NodeLimits, Output, Part, SessionId, SessionInput,
+    SessionOpen, SyncIdentity,
 };
 use bigpeer_core::seam::Now;
 use bigpeer_core::sync::{BootRow, BootTable};
@@ -59,11 +59,13 @@ impl Server {
                         let txn = self.now.durable.next();
                         self.now.durable = txn;
                         self.now.oldest_read = txn;
-                        let record =
-                            Transaction::decode(&append.record).expect("a node writes records");
+                        // As after a restart: what is written also reads back.
+                        let record = Transaction::decode(&append.record.bytes);
+                        let record = Arc::new(record.expect("a node writes records"));
                         inputs
                             .push_back(Input::Appended { ticket: append.ticket, result: Ok(txn) });
-                        let records = Arc::from([(txn, Arc::new(record))]);
+                        let part = Part::of(txn, record, PartitionId(0), 1);
+                        let records = [part].into();
                         inputs.push_back(Input::Committed { upto: txn, records });
                     }
                     Output::Message(message) => inputs.push_back(Input::Message(message)),

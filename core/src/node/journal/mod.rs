@@ -12,11 +12,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::append::{Append, AppendGate, AppendRefused, Ticket};
+use super::append::{Append, AppendGate, AppendRefused, Record, Ticket};
 use super::snapshot::SnapshotAsk;
 use crate::disk::{DiskCommand, DiskDone, DiskError, DiskOp, FileName};
 use crate::ident::{PartitionId, Txn};
 use crate::log::checkpoint::{CheckpointInfo, CheckpointReader, ReaderOutput, WriterOutput};
+use crate::log::transaction::Transaction;
 use crate::log::{
     Log, LogConfig, LogError, LogFill, LogOpened, LogOutput, LogRecord, Refusal, VOLUME_SHARE,
 };
@@ -43,8 +44,8 @@ pub enum JournalOutput {
     Committed {
         /// The position of the first record.
         first: Txn,
-        /// Encoded transactions.
-        records: Arc<[Bytes]>,
+        /// Transactions, one position each.
+        records: Arc<[Record]>,
         /// The last position accounted for.
         upto: Txn,
     },
@@ -134,16 +135,19 @@ pub struct Journal {
 #[derive(Debug, Default)]
 struct Batch {
     first: Txn,
-    records: Vec<Bytes>,
+    records: Vec<Record>,
     bytes: usize,
 }
 
-#[derive(Clone, Copy, Debug)]
+/// An append that is neither committed nor refused.
+#[derive(Debug)]
 struct Pending {
     from: PartitionId,
     ticket: Ticket,
     epoch: u32,
     placed: Option<Txn>,
+    /// What it says, for the nodes that it concerns.
+    transaction: Option<Arc<Transaction>>,
 }
 
 impl Journal {
@@ -210,8 +214,9 @@ impl Journal {
 
     /// Takes a record of a node.
     pub fn append(&mut self, append: Append, now: Now) {
-        let Append { from, ticket, epoch, frees, record } = append.clone();
-        if !self.gate.admits(&append) {
+        let is_admitted = self.gate.admits(&append);
+        let Append { from, ticket, epoch, frees, record: Record { bytes, transaction } } = append;
+        if !is_admitted {
             let result = Err(AppendRefused::Superseded);
             return self.outputs.push_back(JournalOutput::Appended { from, ticket, result });
         }
@@ -220,8 +225,9 @@ impl Journal {
             return self.outputs.push_back(JournalOutput::Appended { from, ticket, result });
         };
         self.ticket_next += 1;
-        self.pending.insert(self.ticket_next, Pending { from, ticket, epoch, placed: None });
-        let records = vec![LogRecord::critical(record)];
+        let pending = Pending { from, ticket, epoch, placed: None, transaction };
+        self.pending.insert(self.ticket_next, pending);
+        let records = vec![LogRecord::critical(bytes)];
         if frees {
             // A checkpoint may be smaller now than the one that did not help.
             self.checkpoints.note_relieved();
@@ -461,18 +467,12 @@ impl Journal {
     fn on_appended(&mut self, log_ticket: u64, first: Txn) {
         let Some(pending) = self.pending.get_mut(&log_ticket) else { return };
         pending.placed = Some(first);
-        let Pending { from, ticket, .. } = *pending;
+        let (from, ticket) = (pending.from, pending.ticket);
         self.outputs.push_back(JournalOutput::Appended { from, ticket, result: Ok(first) });
     }
 
     fn on_committed(&mut self, first: Txn, records: Vec<LogRecord>, now: Now) {
         let upto = Txn(first.0 + records.len() as u64 - 1);
-        // Tickets and positions rise together, so what is committed is in front.
-        while let Some(entry) = self.pending.first_entry()
-            && entry.get().placed.is_some_and(|txn| txn <= upto)
-        {
-            entry.remove();
-        }
         let bytes: usize = records.iter().map(|record| record.bytes().len()).sum();
         self.checkpoints.note_records(records.len(), bytes);
         self.committed = upto;
@@ -489,7 +489,10 @@ impl Journal {
         if self.batch.records.is_empty() {
             self.batch.first = first;
         }
-        self.batch.records.extend(records.into_iter().map(LogRecord::into_bytes));
+        for (offset, record) in records.into_iter().enumerate() {
+            let transaction = self.take_written(Txn(first.0 + offset as u64));
+            self.batch.records.push(Record { bytes: record.into_bytes(), transaction });
+        }
         self.batch.bytes += bytes;
         if !self.replayed
             && let Some(log) = &mut self.log
@@ -501,6 +504,20 @@ impl Journal {
         }
         self.note_replayed_upto(upto, now);
         self.begin_checkpoint_if_due(now);
+    }
+
+    /// What an append of this process wrote at a position. Tickets and positions rise together, so what is committed is
+    /// in front.
+    fn take_written(&mut self, txn: Txn) -> Option<Arc<Transaction>> {
+        while let Some(entry) = self.pending.first_entry()
+            && let Some(placed) = entry.get().placed.filter(|placed| *placed <= txn)
+        {
+            let written = entry.remove().transaction;
+            if placed == txn {
+                return written;
+            }
+        }
+        None
     }
 
     /// Hands out the durable records that were collected. One sync covers dozens of groups, and a replay reads

@@ -46,7 +46,7 @@ impl Process {
             ticket: Ticket(u64::MAX),
             epoch: 0,
             frees: false,
-            record: transaction.encode(),
+            record: transaction.encode().into(),
         };
         self.journal.append(append, self.now);
         self.settle();

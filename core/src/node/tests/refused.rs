@@ -60,10 +60,10 @@ impl Appending {
         self.input(append.from.0, Input::Appended { ticket: append.ticket, result: Ok(txn) });
         self.now.durable = txn;
         self.now.oldest_read = txn;
-        let transaction = Transaction::decode(&append.record).expect("our own record reads back");
-        let records: Arc<[_]> = Arc::from([(txn, Arc::new(transaction))]);
+        let transaction = append.record.transaction.as_ref().expect("a node wrote it");
         for at in 0..2 {
-            self.input(at, Input::Committed { upto: txn, records: records.clone() });
+            let part = Part::of(txn, transaction.clone(), PartitionId(at), 2);
+            self.input(at, Input::Committed { upto: txn, records: [part].into() });
         }
     }
 

@@ -40,7 +40,7 @@ fn a_full_disk_takes_nothing_that_was_sent_after_what_it_refused() {
         }
         let sizes = if round % 8 == 0 { [3_000, 16] } else { [200, 16] };
         for (place, size) in sizes.into_iter().enumerate() {
-            let record = Bytes::from(vec![7; size]);
+            let record = Bytes::from(vec![7; size]).into();
             let ticket = Ticket(round * 2 + place as u64);
             journal
                 .append(Append { from: PartitionId(1), ticket, epoch, frees: false, record }, now);
