@@ -3,16 +3,19 @@
 //! The encoding is the one that log, store and sync share, so that catch-up copies bytes. It begins with the
 //! slots it touches, so that a node can tell without decoding the rest whether a record concerns it.
 
+mod encode;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use smallvec::SmallVec;
 
-use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
+use crate::codec::{DecodeError, Reader, Table, Writer};
 use crate::document::Delta;
 use crate::ident::{AppId, DocId, PartitionId, PeerKey, Slot, TxnId, Uuid};
 use crate::time::WallMs;
 use crate::value::canonical::{self, IdError};
+pub use encode::Encoder;
 
 /// One transaction: all of it takes effect at one position of the log, or none.
 #[derive(Clone, Debug, PartialEq)]
@@ -161,51 +164,17 @@ impl Transaction {
     /// ```
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let slots = self.ops.iter().map(|op| op.slot(self.app)).collect();
-        self.encode_concerning(slots)
+        self.encode_by(Encoder::new())
     }
 
     /// Encodes the record so that every partition takes notice of it, whoever owns its documents.
     #[must_use]
     pub fn encode_for_everyone(&self) -> Bytes {
-        self.encode_concerning(None)
+        self.encode_by(Encoder::for_everyone())
     }
 
-    fn encode_concerning(&self, slots: Option<SmallVec<[Slot; 8]>>) -> Bytes {
-        let mut to = Writer::with_capacity(RECORD_BYTES_EXPECTED);
-        to.byte(VERSION);
-        encode_slots(slots, &mut to);
-        to.raw(&self.id.0.0);
-        to.raw(&self.app.0.0);
-        to.varint(self.wall.0);
-        match &self.origin {
-            Origin::Http => to.byte(0),
-            Origin::Peer { key, home } => {
-                to.byte(1);
-                to.raw(&key.0);
-                to.varint(u64::from(home.0));
-            }
-            Origin::System => to.byte(2),
-        }
-        let named = self.ops.iter().filter_map(Op::collection);
-        let mut collections: SmallVec<[&Arc<str>; 4]> = named.collect();
-        collections.sort_unstable();
-        collections.dedup();
-        to.varint(collections.len() as u64);
-        collections.iter().for_each(|name| to.bytes(name.as_bytes()));
-        let mut table = TableBuilder::default();
-        for op in &self.ops {
-            if let Op::Merge { delta, .. } = op {
-                delta.note_dots(&mut table);
-            }
-        }
-        let table = table.finish();
-        table.encode(&mut to);
-        to.varint(self.ops.len() as u64);
-        for op in &self.ops {
-            op.encode(&collections, &table, &mut to);
-        }
-        to.into_bytes().into()
+    fn encode_by(&self, mut encoder: Encoder) -> Bytes {
+        encoder.work(self, usize::MAX).expect("it has gone over all operations")
     }
 
     /// Which of so many partitions a record concerns, read from its front alone.
@@ -268,9 +237,9 @@ impl Op {
         }
     }
 
-    fn encode(&self, collections: &[&Arc<str>], table: &Table, to: &mut Writer) {
+    fn encode(&self, collections: &[Arc<str>], table: &Table, to: &mut Writer) {
         let place = self.collection().map(|name| {
-            collections.binary_search(&name).expect("the list has the collection of each operation")
+            collections.binary_search(name).expect("the list has the collection of each operation")
         });
         match (self, place) {
             (Self::Merge { id, delta, .. }, Some(place)) => {
@@ -359,9 +328,6 @@ fn decode_slots<'a>(
 
 const VERSION: u8 = 1;
 
-/// What most records fit in: a document of a dozen fields.
-const RECORD_BYTES_EXPECTED: usize = 512;
-
 /// How many items memory is reserved for before any of them has been read.
 const RESERVE_MAX: usize = 64;
 
@@ -401,6 +367,25 @@ mod tests {
     fn decoding_undoes_encoding() {
         let transaction = transaction();
         assert_eq!(Transaction::decode(&transaction.encode()), Ok(transaction));
+    }
+
+    #[test]
+    fn a_record_is_the_same_however_many_operations_are_written_at_once() {
+        let transaction = transaction();
+        for (whole, mut encoder) in [
+            (transaction.encode(), Encoder::new()),
+            (transaction.encode_for_everyone(), Encoder::for_everyone()),
+        ] {
+            let mut calls = 1;
+            let record = loop {
+                match encoder.work(&transaction, 1) {
+                    Some(record) => break record,
+                    None => calls += 1,
+                }
+            };
+            assert_eq!(record, whole);
+            assert!(calls > 2 * transaction.ops.len(), "{calls} calls");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The coordinator's side: requests of clients, from their text to their reply.
 
+use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::append::{AppendRefused, Pending, Record, Then, Ticket};
 use super::message::{Body, CallId, Prepared};
@@ -14,9 +16,9 @@ use super::scans::Seat;
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
 use crate::auth::{AuthError, CatalogError, CatalogOp, Permissions, SharedPermissions};
-use crate::dql::Bound;
-use crate::ident::{AppId, DocId, PartitionId, Txn, TxnId};
-use crate::log::transaction::{Op, Origin, Transaction};
+use crate::dql::{Bound, Fuel};
+use crate::ident::{AppId, DocId, PartitionId, Slot, Txn, TxnId};
+use crate::log::transaction::{Encoder, Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::DocKey;
@@ -52,13 +54,17 @@ pub(crate) struct MutateCall {
     pub(crate) mutation: Arc<Mutation>,
     /// All its documents, in the order of the answer.
     order: Vec<DocId>,
+    /// The documents up to here have been sorted out among their owners.
+    sorted: usize,
     /// What each owner is still to prepare, in rising order of partitions: locks are taken in one order, so
     /// that two statements never wait for each other.
-    ahead: VecDeque<(PartitionId, Vec<DocId>)>,
+    ahead: BTreeMap<PartitionId, Vec<DocId>>,
     prepared: Vec<PartitionId>,
     ops: Vec<Op>,
     mutated: Vec<DocId>,
     txn_id: TxnId,
+    /// The record that is being written, once all owners have prepared.
+    record: Option<(Transaction, Encoder)>,
 }
 
 impl Call {
@@ -323,43 +329,68 @@ impl Node {
         mutation: Mutation,
         ids: Vec<DocId>,
     ) {
-        let owner = |id| self.owner(mutation.app, &mutation.collection, id);
-        let ahead = match &ids[..] {
-            [id] => VecDeque::from([(owner(id), vec![id.clone()])]),
-            _ => {
-                let mut groups: BTreeMap<PartitionId, Vec<DocId>> = BTreeMap::new();
-                for id in &ids {
-                    groups.entry(owner(id)).or_default().push(id.clone());
-                }
-                groups.into_iter().collect()
-            }
-        };
         // The owners keep the deadline; a mutation that has been appended has none.
         let deadline = Instant { ns: u64::MAX };
-        let mutation = Arc::new(mutation);
         let work = Work::Mutate(Box::new(MutateCall {
-            mutation: mutation.clone(),
+            mutation: Arc::new(mutation),
             order: ids,
-            ahead,
+            sorted: 0,
+            ahead: BTreeMap::new(),
             prepared: Vec::new(),
             ops: Vec::new(),
             mutated: Vec::new(),
             txn_id: TxnId(self.rng.uuid()),
+            record: None,
         }));
         let call = self.add_call(request, query_type, deadline, work);
-        let Some(Call { work: Work::Mutate(begun), .. }) = self.calls.get_mut(&call) else {
+        self.sort_out(call);
+    }
+
+    /// Goes on with a call that has work of its own to do: for a turn, then others get theirs.
+    pub(crate) fn advance_call(&mut self, call: CallId) {
+        match self.calls.get(&call).map(|call| &call.work) {
+            Some(Work::Select(_)) => self.advance_select(call),
+            Some(Work::Mutate(mutate)) if mutate.record.is_some() => self.write_record(call),
+            Some(Work::Mutate(_)) => self.sort_out(call),
+            // It has ended meanwhile.
+            Some(Work::Wait { .. } | Work::Queued(_) | Work::Catalog) | None => {}
+        }
+    }
+
+    /// Sorts the documents of a mutation out among their owners, then asks these.
+    fn sort_out(&mut self, call: CallId) {
+        let (partitions, turn) = (self.config.partitions, self.config.limits.turn_fuel);
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
             return;
         };
-        match begun.ahead.len() {
+        let MutateCall { mutation, order, sorted, ahead, .. } = &mut **mutate;
+        let count = documents_of(turn).min(order.len() - *sorted);
+        for id in &order[*sorted..*sorted + count] {
+            let owner = Slot::of(mutation.app, &mutation.collection, id).partition(partitions);
+            ahead.entry(owner).or_default().push(id.clone());
+        }
+        *sorted += count;
+        let is_sorted = *sorted == order.len();
+        let (owners, mutation) = (ahead.len(), mutation.clone());
+        self.note_work(count as Fuel * COORDINATE);
+        match owners {
+            _ if !is_sorted => self.merging.push_back(call),
             0 => {
                 let at = self.last_now.durable;
                 self.finish_mutation(call, at, Vec::new());
             }
             1 => {
-                let (owner, ids) = begun.ahead.pop_front().expect("there is one owner");
+                let Some((owner, ids)) = self.next_owner(call) else { return };
                 self.send(owner, Body::Mutate { call, mutation, ids });
             }
             _ => self.prepare_next(call),
+        }
+    }
+
+    fn next_owner(&mut self, call: CallId) -> Option<(PartitionId, Vec<DocId>)> {
+        match self.calls.get_mut(&call).map(|call| &mut call.work) {
+            Some(Work::Mutate(mutate)) => mutate.ahead.pop_first(),
+            _ => None,
         }
     }
 
@@ -368,7 +399,7 @@ impl Node {
         let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
             return;
         };
-        if let Some((owner, ids)) = mutate.ahead.pop_front() {
+        if let Some((owner, ids)) = mutate.ahead.pop_first() {
             mutate.prepared.push(owner);
             let (txn_id, mutation) = (mutate.txn_id, mutate.mutation.clone());
             self.send(owner, Body::Prepare { call, txn_id, mutation, ids });
@@ -391,7 +422,31 @@ impl Node {
             let _ = self.append(half, false, Then::Finish { call: CallId(0) });
             transaction.ops = rest;
         }
-        if let Err(error) = self.append(transaction, false, Then::Finish { call }) {
+        let encoder = self.encoder(&transaction);
+        if let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) {
+            mutate.record = Some((transaction, encoder));
+            self.write_record(call);
+        }
+    }
+
+    /// Writes the record of a mutation that all owners have prepared, then appends it. They hold its documents until
+    /// it is committed.
+    fn write_record(&mut self, call: CallId) {
+        let turn = self.config.limits.turn_fuel;
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
+        let (transaction, encoder) = mutate.record.as_mut().expect("it is being written");
+        let count = documents_of(turn);
+        let written = encoder.work(transaction, count);
+        let work = count.min(2 * transaction.ops.len()) as Fuel * COORDINATE;
+        let record = mutate.record.take_if(|_| written.is_some());
+        self.note_work(work);
+        let (Some((transaction, _)), Some(bytes)) = (record, written) else {
+            return self.merging.push_back(call);
+        };
+        let then = Then::Finish { call };
+        if let Err(error) = self.append_encoded(transaction, bytes, false, then) {
             self.abandon(call);
             self.fail_call(call, error);
         }
@@ -489,12 +544,27 @@ impl Node {
         has_tips: bool,
         then: Then,
     ) -> Result<(), RequestError> {
+        let encoded = self.encoder(&transaction).work(&transaction, usize::MAX);
+        let bytes = encoded.expect("it has gone over all operations");
+        self.append_encoded(transaction, bytes, has_tips, then)
+    }
+
+    fn encoder(&self, transaction: &Transaction) -> Encoder {
         let is_evicting = transaction.ops.iter().any(|op| matches!(op, Op::Evict { .. }));
-        let bytes = match is_evicting && self.config.is_device {
+        match is_evicting && self.config.is_device {
             // How often a device evicted is one number of the store, which each partition counts for itself.
-            true => transaction.encode_for_everyone(),
-            false => transaction.encode(),
-        };
+            true => Encoder::for_everyone(),
+            false => Encoder::new(),
+        }
+    }
+
+    fn append_encoded(
+        &mut self,
+        transaction: Transaction,
+        bytes: Bytes,
+        has_tips: bool,
+        then: Then,
+    ) -> Result<(), RequestError> {
         let limit = self.config.limits.record_bytes_max;
         if bytes.len() > limit {
             return Err(RequestError::new(
@@ -604,6 +674,14 @@ impl Node {
             self.send(from, Body::Mutated { call, result: Err(error) });
         }
     }
+}
+
+/// What going over one document of a mutation costs its coordinator.
+const COORDINATE: Fuel = 200;
+
+/// Of how many documents that is a turn's work.
+fn documents_of(turn: Fuel) -> usize {
+    usize::try_from((turn / COORDINATE).max(1)).unwrap_or(usize::MAX)
 }
 
 /// Those of `order` that were written, in that order: no id stands in either twice.

@@ -345,7 +345,8 @@ pub struct Node {
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
-    /// Reads whose rows are being put together here, each of which waits for its turn.
+    /// Calls with work of their own that wait for their turn: reads whose rows are being put together here, mutations
+    /// that are being sorted out among owners or written.
     merging: VecDeque<CallId>,
     appends: Appends,
     sync: SyncHost,

@@ -134,10 +134,11 @@ impl Node {
         }
     }
 
-    /// Gives one task that has had its turn another, or one read whose rows are being put together.
+    /// Gives one task that has had its turn another, or one call with work of its own: a read whose rows are being put
+    /// together, a mutation whose record is being written.
     pub(crate) fn run_yielded(&mut self, now: Now) {
         if let Some(call) = self.merging.pop_front() {
-            self.advance_select(call);
+            self.advance_call(call);
         } else if let Some(id) = self.tasks.yielded.pop_front() {
             self.run_task(id, now);
         }

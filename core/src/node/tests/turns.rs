@@ -1,5 +1,6 @@
 //! Statements take turns by what they cost, whatever that is made of.
 
+use super::coordinate::Work;
 use super::*;
 use crate::value::canonical::encode_id;
 
@@ -72,6 +73,41 @@ fn a_document_of_many_terms_keeps_the_thread_no_longer_than_a_turn() {
         let most = server.racks[0].work().moment_max;
         assert!(most < 350_000, "{most} units of work at once: {}", &text[..60]);
     }
+}
+
+#[test]
+fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
+    let mut server = server();
+    let update = Process::statement("UPDATE c SET x = 1", "{}");
+    let request = server.submit(0, Request::Execute(update));
+    let mut turns = 0;
+    while server.replies.get(&request).is_none_or(|(_, outcome)| outcome.is_none()) {
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+        while let Some(output) = server.journal.poll_output() {
+            server.on_journal(output);
+        }
+        while let Some((_, input)) = server.mail.pop_front() {
+            server.racks[0].handle_input(input, server.now);
+        }
+        let home = &server.racks[0].nodes()[0];
+        let is_mutation =
+            |call| matches!(home.calls.get(call).map(|it| &it.work), Some(Work::Mutate(_)));
+        turns += usize::from(home.merging.iter().any(is_mutation));
+        server.step_disk();
+        server.now.mono.ns += 1_000_000;
+        server.journal.handle_timeout(server.now);
+        server.racks[0].handle_input(RackInput::Time, server.now);
+    }
+    // Two thousand documents are gone over once to find their owners, and twice to write them.
+    assert!(turns >= 4, "{turns} turns");
+    let count = server.execute("SELECT COUNT(*) AS n FROM c WHERE x = 1", "{}").0;
+    assert_eq!(
+        count.as_array().expect("rows")[0].as_object().expect("a row").get("n"),
+        Some(&Value::Int(2_000))
+    );
+    server.check();
 }
 
 #[test]
@@ -179,9 +215,7 @@ fn a_key_with_many_scans_waits_for_itself() {
         })
         .collect();
     let running = |server: &Process| {
-        server.racks[0].nodes()[0]
-            .calls
-            .count(|call| matches!(&call.work, coordinate::Work::Select(_)))
+        server.racks[0].nodes()[0].calls.count(|call| matches!(&call.work, Work::Select(_)))
     };
     assert_eq!(running(&server), NodeLimits::default().scans_of_key_max);
     // Of those that wait some are given up; the others come to their turn all the same.
@@ -288,7 +322,7 @@ fn clients_that_do_not_read_keep_no_other_of_their_key_waiting() {
             assert!(turns < 100_000, "somebody is given nothing");
         }
         let at_work = server.racks[0].nodes()[0].calls.count(|call| match &call.work {
-            coordinate::Work::Select(select) => select.has_seat(),
+            Work::Select(select) => select.has_seat(),
             _ => false,
         });
         assert!(at_work <= max, "{at_work} at once");
@@ -318,7 +352,7 @@ fn what_a_key_makes_the_server_hold_for_clients_that_do_not_read_has_a_bound() {
         }
     }
     let seated = server.racks[0].nodes()[0].calls.count(|call| match &call.work {
-        coordinate::Work::Select(select) => select.has_seat(),
+        Work::Select(select) => select.has_seat(),
         _ => false,
     });
     assert_eq!(seated, max, "what has gathered its rows keeps its seat");
