@@ -10,6 +10,7 @@ pub(crate) enum Seen {
     Kill,
     EndInOrder,
     TailCut,
+    ReadUnmended,
     SealFound,
     SegmentSwitch,
     CheckpointMade,

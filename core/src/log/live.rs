@@ -86,6 +86,7 @@ impl Live {
             log_id: found.log.id,
             boots: writer.boots().clone(),
             durable: found.last,
+            proven: found.proven,
             next: writer.next(),
             created: found.created,
             seal_seen: found.seal_seen,
@@ -231,6 +232,7 @@ impl Live {
             disk_full: matches!(self.space, Space::Denied { .. })
                 || self.lack() == Some(Lack::Space),
             read_only: self.lack() == Some(Lack::Leave) || self.shelf.is_read_only(),
+            is_unmended: self.mend.is_some(),
             reserve_bytes: self.shelf.reserve_bytes(),
             sync_time: self.writer.cadence().last_time(),
         }

@@ -61,6 +61,9 @@ pub struct LogOpened {
     pub boots: BootTable,
     /// The last durable position: replay ends here. Zero in an empty log.
     pub durable: Txn,
+    /// The last position that the log itself states to have been on the disk. What lies above it may be in the memory
+    /// of the kernel alone until it is written once more: see [`LogFill::is_unmended`].
+    pub proven: Txn,
     /// The position that the next record will take.
     pub next: Txn,
     /// True when the directory held no log and one was made.
@@ -258,6 +261,9 @@ pub struct LogFill {
     pub disk_full: bool,
     /// True while the volume takes no writes at all.
     pub read_only: bool,
+    /// True until what the start found is mended: its end, which no header states to be durable, is written once more
+    /// and synced. Nothing is appended before.
+    pub is_unmended: bool,
     /// Space that a new segment for usual records leaves free on the volume, in bytes.
     pub reserve_bytes: u64,
     /// How long the last sync took.

@@ -211,6 +211,27 @@ mod tests {
     }
 
     #[test]
+    fn a_position_that_was_told_before_the_end_of_the_log_was_mended_is_of_another_history() {
+        let table = |firsts: &[(u8, u64)]| {
+            let mut boots = crate::log::BootTable::default();
+            for &(number, first) in firsts {
+                boots.push(crate::log::BootEntry { boot: boot(number), first: Txn(first) });
+            }
+            BootTable::new(LogId::default(), &boots)
+        };
+        // Boot 2 reads up to 60 what boot 1 wrote, and loses 56 to 60 with its own table: boot 3 writes them anew.
+        let (told_by, asked) = (table(&[(1, 1), (2, 61)]), table(&[(1, 1), (3, 56)]));
+        let position = told_by.position(Txn(60));
+        let cursor = Cursor { position, interest: InterestHash::default() };
+        assert_eq!(
+            asked.judge(Some(&cursor), cursor.interest, Txn(100)),
+            Err(Unknown::OtherHistory)
+        );
+        assert!(!asked.has_reached(position));
+        assert!(asked.has_reached(told_by.position(Txn(55))), "what was not lost is there");
+    }
+
+    #[test]
     fn a_cursor_within_its_boot_is_replayed_from() {
         assert_eq!(judge(7, 60), Ok(Txn(60)));
         assert_eq!(judge(8, 60), Ok(Txn(60)));

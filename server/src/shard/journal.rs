@@ -96,8 +96,8 @@ pub(super) struct LogOwner {
     target: Txn,
     /// How far each thread has come, until all have reached the target.
     applied: Option<Vec<Txn>>,
-    /// The last word of the log about space.
-    lack: Option<Lack>,
+    /// The last word of the log about what its volume lacks.
+    state: Option<ReadOnly>,
 }
 
 const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that make room, DELETE and EVICT; \
@@ -106,15 +106,52 @@ const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that
 const VOLUME_READ_ONLY: &str = "the volume of the data directory is read-only: reads go on; mount it writable, and \
     writes are taken again by themselves";
 
-/// The lack of the log that keeps it from writing at present.
-fn lack_of(fill: &LogFill) -> Option<Lack> {
-    if fill.read_only { Some(Lack::Leave) } else { fill.disk_full.then_some(Lack::Space) }
+/// A start found an end of the log that was perhaps never synced, and can neither write it once more nor hide what was
+/// acknowledged before.
+const DISK_FULL_AT_START: &str = "the disk is full, and the end of the log could not be written once more at the start: \
+    reads go on, but the newest writes that they show are not yet known to be on the disk, and a failure of power may \
+    take them; free space on the volume, and writes are taken again by themselves";
+
+const VOLUME_READ_ONLY_AT_START: &str = "the volume of the data directory is read-only, and the end of the log could \
+    not be written once more at the start: reads go on, but the newest writes that they show are not yet known to be \
+    on the disk, and a failure of power may take them; mount it writable, and writes are taken again by themselves";
+
+/// The state of a log that takes no writes at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct ReadOnly {
+    lack: Lack,
+    /// What the start found is not mended.
+    is_unmended: bool,
+}
+
+impl ReadOnly {
+    fn of(fill: &LogFill) -> Option<Self> {
+        let space = fill.disk_full.then_some(Lack::Space);
+        let lack = if fill.read_only { Some(Lack::Leave) } else { space };
+        lack.map(|lack| Self { lack, is_unmended: fill.is_unmended })
+    }
+
+    const fn code(self) -> &'static str {
+        match self.lack {
+            Lack::Space => "disk_full",
+            Lack::Leave => "read_only_volume",
+        }
+    }
+
+    const fn text(self) -> &'static str {
+        match (self.lack, self.is_unmended) {
+            (Lack::Space, false) => DISK_FULL,
+            (Lack::Space, true) => DISK_FULL_AT_START,
+            (Lack::Leave, false) => VOLUME_READ_ONLY,
+            (Lack::Leave, true) => VOLUME_READ_ONLY_AT_START,
+        }
+    }
 }
 
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
         let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self { journal: log.journal, target: log.opened.durable, applied, lack: None }
+        Self { journal: log.journal, target: log.opened.durable, applied, state: None }
     }
 }
 
@@ -230,18 +267,15 @@ impl Shard {
     /// Says when the log begins to refuse writes for what its volume lacks, and when it no longer does.
     pub(super) fn report_space(&mut self) {
         let Some(log) = &mut self.log else { return };
-        let lack = lack_of(&log.journal.fill());
-        if std::mem::replace(&mut log.lack, lack) == lack {
+        let state = ReadOnly::of(&log.journal.fill());
+        if std::mem::replace(&mut log.state, state) == state {
             return;
         }
-        let (code, text) = match lack {
-            Some(Lack::Space) => ("disk_full", DISK_FULL),
-            Some(Lack::Leave) => ("read_only_volume", VOLUME_READ_ONLY),
-            None => {
-                logging::info("the volume takes writes again", &[]);
-                return self.shared.set_read_only(None);
-            }
+        let Some(state) = state else {
+            logging::info("the volume takes writes again", &[]);
+            return self.shared.set_read_only(None);
         };
+        let (code, text) = (state.code(), state.text());
         logging::warn("read-only", &[("code", code), ("cause", text)]);
         let reason = Reason { code, since: self.now.wall, text: text.to_owned() };
         self.shared.set_read_only(Some(reason));

@@ -348,6 +348,30 @@ fn a_failed_log_is_reported_dead_after_a_minute_and_the_process_ends_when_told()
 }
 
 #[test]
+fn a_start_that_cannot_mend_the_end_of_its_log_says_that_the_newest_writes_may_be_lost() {
+    let mut server = Server::start(VirtualDisk::new(&[3; 32]), 1, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    let insert = "{\"statement\":\"INSERT INTO cars DOCUMENTS ({'_id': 1})\"}";
+    assert!(server.execute(client, &first, insert).starts_with("HTTP/1.1 200 "));
+    let mut disk = server.disk;
+    disk.kill();
+    disk.fail_next(CommandKind::Sync, DiskError::Full);
+    let mut server = Server::start(disk, 1, 2);
+    let client = server.connect(0, Door::Data);
+    let ready = server.health(client, "ready");
+    assert!(ready.starts_with("HTTP/1.1 200 ") && ready.contains("\"disk_full\""), "{ready}");
+    assert!(ready.contains("the newest writes that they show are not yet known"), "{ready}");
+    let select = "{\"statement\":\"SELECT * FROM cars\"}";
+    let answer = server.execute(client, &first, select);
+    assert!(answer.contains("{\"_id\":1}"), "it is read all the same: {answer}");
+    server.now.ns += 2_000_000_000;
+    assert!(server.execute(client, &first, insert).contains("Conflict"), "it is mended");
+    let ready = server.health(client, "ready");
+    assert!(ready.ends_with("{\"status\":\"ready\"}"), "{ready}");
+}
+
+#[test]
 fn a_full_disk_is_said_and_left_when_there_is_space() {
     let mut server = Server::start(VirtualDisk::new(&[3; 32]), 2, 1);
     let first = server.first.take().expect("the first start");

@@ -214,9 +214,14 @@ impl Ledger {
         }
     }
 
-    /// Transactions that were served never go back.
-    pub(crate) fn note_txn(&mut self, seen_before: u64, txn: u64) -> Result<(), Failure> {
-        self.newest_txn = self.newest_txn.max(txn);
+    /// Transactions that were served never go back, as far as the server has `promised` to keep them.
+    pub(crate) fn note_txn(
+        &mut self,
+        seen_before: u64,
+        txn: u64,
+        promised: u64,
+    ) -> Result<(), Failure> {
+        self.newest_txn = self.newest_txn.max(txn.min(promised));
         if txn < seen_before {
             let text = format!("transaction {txn} was served after {seen_before}");
             return Err(Failure::new("transaction order", text));

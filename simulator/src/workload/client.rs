@@ -155,7 +155,8 @@ impl World {
         self.judge_answer(&format!("client {index}"), SERVER_SITE, &asked, &answer);
         if let Some(txn) = answer.txn {
             self.clients[index].last_txn = self.clients[index].last_txn.max(txn);
-            if let Err(failure) = self.ledger.note_txn(asked.newest_txn, txn) {
+            let promised = self.processes[SERVER].durable_mark.0;
+            if let Err(failure) = self.ledger.note_txn(asked.newest_txn, txn, promised) {
                 self.fail(failure);
             }
         }

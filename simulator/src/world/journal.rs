@@ -31,7 +31,11 @@ impl World {
         let now = self.now_of(id);
         let running = self.processes[id].running.as_mut().expect("the boot was checked");
         running.journal.handle_disk(done, now);
+        let may_be_mended = running.proven.is_some();
         self.drain_journal(id);
+        if may_be_mended {
+            self.note_durable(id);
+        }
     }
 
     fn note_disk_error(&mut self, error: Option<&DiskError>, is_read: bool) {
@@ -79,8 +83,7 @@ impl World {
                 let threads = self.threads(id);
                 let running = self.processes[id].running.as_mut().expect("its journal speaks");
                 running.durable = upto;
-                let mark = &mut self.processes[id].durable_mark;
-                *mark = upto.max(*mark);
+                self.note_durable(id);
                 for thread in 0..threads {
                     let records = records.clone();
                     self.mail(id, JOURNAL, thread, RackInput::Committed { first, records, upto });
@@ -105,6 +108,22 @@ impl World {
             JournalOutput::Failed(error) => self.on_log_failed(id, &error),
             JournalOutput::Sealed { is_whole } => self.on_sealed(id, is_whole),
         }
+    }
+
+    /// What was called durable must be there after every failure. Only what a start reads back is promised up to where
+    /// the log states itself to have been on the disk, until the rest is written once more: until then a full volume
+    /// shows its readers what the next failure of power may take.
+    fn note_durable(&mut self, id: ProcessId) {
+        let process = &mut self.processes[id];
+        let Some(running) = &mut process.running else { return };
+        if running.proven.is_some() && !running.journal.fill().is_unmended {
+            running.proven = None;
+        }
+        let promised = running.proven.map_or(running.durable, |proven| proven.min(running.durable));
+        if promised < running.durable && running.is_ready {
+            self.coverage.saw(Seen::ReadUnmended);
+        }
+        process.durable_mark = process.durable_mark.max(promised);
     }
 
     fn on_checkpoint(&mut self, id: ProcessId, event: &CheckpointEvent) {
@@ -141,6 +160,7 @@ impl World {
         let epoch = self.epoch_of(id, opened);
         let process = &mut self.processes[id];
         let running = process.running.as_mut().expect("its journal speaks");
+        running.proven = Some(opened.proven);
         let node = NodeConfig {
             partition: PartitionId(0),
             partitions: process.partitions,

@@ -74,6 +74,8 @@ pub(crate) struct Running {
     pub(crate) racks: Vec<Rack>,
     pub(crate) journal: Journal,
     pub(super) durable: Txn,
+    /// While what this start found is not mended: the last position that the log states to have been on the disk.
+    pub(super) proven: Option<Txn>,
     /// The log is replayed: requests and connections are taken.
     pub(crate) is_ready: bool,
     /// The log has failed: the process will be started again.
@@ -131,6 +133,7 @@ impl World {
             racks: Vec::new(),
             journal,
             durable: Txn(0),
+            proven: Some(Txn(0)),
             is_ready: false,
             has_failed: false,
             wakes: BTreeMap::new(),

@@ -65,6 +65,8 @@ pub(crate) struct Recovered {
     pub(crate) boots: BootTable,
     pub(crate) next: Txn,
     pub(crate) last: Txn,
+    /// The last position that the log itself states to be durable.
+    pub(crate) proven: Txn,
     pub(crate) replay: Option<ReplayStart>,
     pub(crate) created: bool,
     pub(crate) seal_seen: bool,
@@ -104,6 +106,8 @@ pub(crate) struct Recovery {
     end: (u64, u64),
     /// Up to here the newest segment states itself to be durable.
     proven_bytes: u64,
+    /// Up to here the log states itself to be durable.
+    proven: Txn,
     /// Ranges to overwrite: segment, from, to.
     cuts: Vec<(u64, u64, u64)>,
     cut: Option<TailCut>,
@@ -149,6 +153,7 @@ impl Recovery {
             last_kind: None,
             end: (0, 0),
             proven_bytes: 0,
+            proven: Txn(0),
             cuts: Vec::new(),
             cut: None,
         }
@@ -316,6 +321,7 @@ impl Recovery {
 
     fn walk_from(&mut self, number: u64, io: &mut Io) -> Outcome {
         let header = &self.headers[&number];
+        self.proven = header.previous_last;
         self.walk = Some(Walk {
             log: header.log,
             boots: None,
@@ -355,6 +361,7 @@ impl Recovery {
                     }
                     self.last_kind = Some(group.header.kind);
                     self.proven_bytes = self.proven_bytes.max(group.header.durable_offset_bytes);
+                    self.proven = self.proven.max(group.header.durable_end);
                     if group.header.kind == GroupKind::SegmentEnd {
                         let end_bytes = reader.offset_bytes();
                         return self.on_segment_end(number, end_bytes, io);
@@ -421,6 +428,7 @@ impl Recovery {
             boots: walk.boots.map(Arc::unwrap_or_clone).unwrap_or_default(),
             next: walk.next,
             last: walk.last,
+            proven: self.proven.min(walk.last),
             replay: self.replay.take(),
             created: false,
             seal_seen: self.last_kind == Some(GroupKind::Seal),
