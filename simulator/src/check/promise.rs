@@ -3,7 +3,8 @@
 use bigpeer_core::ident::Dot;
 
 use super::{Documents, Failure, text_of};
-use crate::workload::device::{Device, Interest};
+use crate::profile::Rights;
+use crate::workload::device::Interest;
 
 /// The documents of both sides when a device asked whether they agree: by the time it hears yes, each has that of the
 /// other.
@@ -25,7 +26,7 @@ impl Promise {
     pub(crate) fn judge(
         &self,
         number: usize,
-        device: &Device,
+        rights: &Rights,
         site: u64,
         local: &Documents,
         server: &Documents,
@@ -33,7 +34,7 @@ impl Promise {
         let lie = |text: String| Err(Failure::new("synced", format!("device {number}: {text}")));
         for ((collection, id), before) in &self.local.documents {
             let text = text_of(id);
-            if !device.rights.must_write(collection, &text) || collection.as_ref() == "misc" {
+            if !rights.must_write(collection, &text) || collection.as_ref() == "misc" {
                 continue;
             }
             let there = server.documents.get(&(collection.clone(), id.clone()));
@@ -45,15 +46,18 @@ impl Promise {
         }
         for ((collection, id), before) in &self.server.documents {
             let text = text_of(id);
-            if !device.rights.must_read(collection, &text) || collection.as_ref() == "misc" {
+            if !rights.must_read(collection, &text) || collection.as_ref() == "misc" {
                 continue;
             }
             let key = (collection.clone(), id.clone());
             let (here, there) = (local.documents.get(&key), server.documents.get(&key));
             let is_owed = if before.is_visible() {
+                // It may have left before it was deleted: then nobody is told of its end who never had it.
+                let is_owed_deleted = !self.interest.goes_by_content();
                 self.interest.asks_for(collection, &text, before)
-                    && there.is_some_and(|there| {
-                        !there.is_visible() || self.interest.asks_for(collection, &text, there)
+                    && there.is_some_and(|there| match there.is_visible() {
+                        true => self.interest.asks_for(collection, &text, there),
+                        false => is_owed_deleted,
                     })
             } else {
                 // What was made again since may have left instead.
@@ -68,5 +72,58 @@ impl Promise {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bigpeer_core::document::{Document, Edit, Path};
+    use bigpeer_core::ident::Actor;
+    use bigpeer_core::time::Hlc;
+    use bigpeer_core::value::Value;
+
+    use super::*;
+    use crate::profile::Profile;
+
+    fn edit(former: &Document, hlc: u64, act: impl FnOnce(&mut Edit)) -> Document {
+        let mut edit = Edit::new(former, Dot { hlc: Hlc(hlc), actor: Actor([1; 16]) });
+        act(&mut edit);
+        edit.finish_with_document().expect("it writes something").1
+    }
+
+    /// Whether the answer is taken for a lie when the device still holds nothing of a document of group 0.
+    fn is_lie(interest: Interest, is_deleted: bool) -> bool {
+        let group = Path::from_steps(["grp"]).expect("one short step is a path");
+        let asked = edit(&Document::new(), 10, |edit| {
+            edit.insert();
+            edit.set_register(&group, Value::from(0_u64)).expect("the path is not the root");
+        });
+        let deleted = edit(&asked, 20, |edit| edit.delete(false));
+        let holds = |document: &Document| Documents::with("d1", Arc::new(document.clone()));
+        let promise = Promise {
+            local: Documents::default(),
+            server: holds(&asked),
+            interest,
+            round: None,
+            is_partial: false,
+            is_void: false,
+        };
+        let rights = Rights::new(Profile::Everything);
+        let there = holds(if is_deleted { &deleted } else { &asked });
+        promise.judge(1, &rights, 7, &Documents::default(), &there).is_err()
+    }
+
+    #[test]
+    fn what_was_there_when_it_was_asked_is_here() {
+        assert!(is_lie(Interest::Everything, false) && is_lie(Interest::Group(0), false));
+        assert!(!is_lie(Interest::Group(1), false), "nobody has asked for it");
+    }
+
+    #[test]
+    fn what_was_deleted_since_may_have_left_first_where_content_decides() {
+        assert!(is_lie(Interest::Everything, true) && is_lie(Interest::Prefix("d"), true));
+        assert!(!is_lie(Interest::Group(0), true) && !is_lie(Interest::Below(1), true));
     }
 }

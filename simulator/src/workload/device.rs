@@ -47,6 +47,11 @@ impl Interest {
         }
     }
 
+    /// True when a document of `cars` can leave by being edited.
+    pub(crate) const fn goes_by_content(&self) -> bool {
+        matches!(self, Self::Group(_) | Self::Below(_))
+    }
+
     /// True when documents of a collection are asked for.
     pub(crate) fn has_collection(&self, collection: &str) -> bool {
         collection == "misc" || (collection == CARS && *self != Self::Nothing)

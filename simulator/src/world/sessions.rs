@@ -167,7 +167,7 @@ impl World {
         }
         let (local, server) = (self.documents(device), self.documents(SERVER));
         let site = self.processes[device].peer_key.site();
-        let judged = promise.judge(device, &self.devices[device - 1], site, &local, &server);
+        let judged = promise.judge(device, &self.devices[device - 1].rights, site, &local, &server);
         if let Err(failure) = judged {
             return self.fail(failure);
         }
