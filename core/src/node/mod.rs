@@ -492,6 +492,11 @@ impl Node {
         self.worked = self.worked.saturating_add(fuel);
     }
 
+    /// Something that may be short was left when a moment's work was done.
+    pub(crate) fn has_ready(&self) -> bool {
+        self.tasks.has_ready()
+    }
+
     /// True while a statement waits for its turn.
     pub(crate) fn has_runnable(&self) -> bool {
         self.tasks.has_runnable() || !self.merging.is_empty()

@@ -368,7 +368,13 @@ impl Rack {
         self.spent = 0;
         self.backlog.begin_moment();
         self.catch_up(now);
-        let end = self.config.node.limits.turn_fuel;
+        // What the last moment left goes first: it may be done at once, and each turn of a long one makes it wait.
+        for index in (self.turn_next..count).chain(0..self.turn_next) {
+            if self.nodes[index].has_ready() {
+                self.step(index, Input::Timers, now);
+            }
+        }
+        let end = self.spent.saturating_add(self.config.node.limits.turn_fuel);
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
             let runs = node.has_runnable() && self.spent < end;

@@ -48,10 +48,19 @@ pub(crate) struct TaskId {
     pub(crate) call: CallId,
 }
 
+/// A task and what is known of its length.
+#[derive(Debug)]
+struct Entry {
+    task: Task,
+    /// It looks through a collection, or has had a turn that it did not come to its end in: it always waits for its
+    /// turn. What keeps coming back would else take the time of those that are done as soon as they have come.
+    is_long: bool,
+}
+
 /// The tasks of one node, each in at most one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
-    tasks: Map<TaskId, Task>,
+    tasks: Map<TaskId, Entry>,
     ready: VecDeque<TaskId>,
     yielded: VecDeque<TaskId>,
     blocked: BTreeMap<BlockId, Vec<TaskId>>,
@@ -64,8 +73,16 @@ impl Tasks {
     /// come at once would else keep the thread for the sum of their first rows.
     pub(crate) fn start(&mut self, id: TaskId, task: Task) {
         let is_long = matches!(&task, Task::Select(task) if task.is_scan());
-        self.tasks.insert(id, task);
-        if is_long { self.yielded.push_back(id) } else { self.ready.push_back(id) }
+        self.tasks.insert(id, Entry { task, is_long });
+        self.wake([id]);
+    }
+
+    /// What they waited for is there.
+    fn wake(&mut self, ids: impl IntoIterator<Item = TaskId>) {
+        for id in ids {
+            let is_long = self.tasks.get(&id).is_some_and(|entry| entry.is_long);
+            if is_long { self.yielded.push_back(id) } else { self.ready.push_back(id) }
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -76,32 +93,40 @@ impl Tasks {
         !self.yielded.is_empty() || !self.ready.is_empty()
     }
 
+    /// Some task that is not known to be long waits for nothing.
+    pub(crate) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
     /// True when some task waits for the log to be applied further.
     pub(crate) fn is_behind(&self) -> bool {
         !self.behind.is_empty()
     }
 
     pub(crate) fn wake_block(&mut self, block: BlockId) {
-        self.ready.extend(self.blocked.remove(&block).unwrap_or_default());
+        let waiting = self.blocked.remove(&block);
+        self.wake(waiting.into_iter().flatten());
     }
 
     pub(crate) fn wake_applied(&mut self, applied: Txn) {
         while let Some(entry) = self.behind.first_entry().filter(|entry| *entry.key() <= applied) {
-            self.ready.extend(entry.remove());
+            let waiting = entry.remove();
+            self.wake(waiting);
         }
     }
 
     /// A lock was released: everyone who waits for one tries again, in the order they came.
     pub(crate) fn wake_unlocked(&mut self) {
-        self.ready.append(&mut self.locked);
+        let waiting = std::mem::take(&mut self.locked);
+        self.wake(waiting);
     }
 
     pub(crate) fn want_more(&mut self, from: PartitionId, call: CallId) {
         let id = TaskId { from, call };
-        if let Some(Task::Select(task)) = self.tasks.get_mut(&id)
+        if let Some(Entry { task: Task::Select(task), .. }) = self.tasks.get_mut(&id)
             && task.grant()
         {
-            self.ready.push_back(id);
+            self.wake([id]);
         }
     }
 
@@ -110,16 +135,19 @@ impl Tasks {
         self.tasks.remove(&TaskId { from, call });
     }
 
-    fn suspend(&mut self, id: TaskId, task: Task, progress: &Progress) {
+    fn suspend(&mut self, id: TaskId, mut entry: Entry, progress: &Progress) {
         match progress {
             Progress::Done => return,
             Progress::Blocked(block) => self.blocked.entry(*block).or_default().push(id),
-            Progress::Yield => self.yielded.push_back(id),
+            Progress::Yield => {
+                entry.is_long = true;
+                self.yielded.push_back(id);
+            }
             Progress::Locked => self.locked.push_back(id),
             Progress::Behind(txn) => self.behind.entry(*txn).or_default().push(id),
             Progress::Credit => {}
         }
-        self.tasks.insert(id, task);
+        self.tasks.insert(id, entry);
     }
 }
 
@@ -145,16 +173,16 @@ impl Node {
     }
 
     fn run_task(&mut self, id: TaskId, now: Now) {
-        let Some(mut task) = self.tasks.tasks.remove(&id) else { return };
+        let Some(mut entry) = self.tasks.tasks.remove(&id) else { return };
         self.note_work(RESUME);
-        let progress = match &mut task {
+        let progress = match &mut entry.task {
             Task::Select(task) => self.resume_select(id, task),
             Task::Mutate(task) => self.resume_mutate(task, now),
         };
         if let Progress::Blocked(block) = progress {
             self.outputs.push_back(Output::FetchBlock(block));
         }
-        self.tasks.suspend(id, task, &progress);
+        self.tasks.suspend(id, entry, &progress);
     }
 }
 

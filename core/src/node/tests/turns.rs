@@ -76,6 +76,14 @@ fn a_document_of_many_terms_keeps_the_thread_no_longer_than_a_turn() {
 }
 
 #[test]
+fn a_scan_whose_rows_are_taken_goes_on_when_it_is_its_turn() {
+    let mut server = server();
+    let turns = server.turns_of("SELECT * FROM c");
+    let most = server.racks[0].work().moment_max;
+    assert!(most < 450_000, "{most} units at once, of {turns} turns");
+}
+
+#[test]
 fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
     let mut server = server();
     let update = Process::statement("UPDATE c SET x = 1", "{}");
