@@ -39,6 +39,7 @@ pub enum Metric {
     CheckpointFailures,
     CheckpointLastSeconds,
     DiskReserveBytes,
+    ClockParkedItems,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ enum Kind {
 }
 
 /// In the order of [`Metric`].
-const TABLE: [(Metric, &str, Kind, &str); 26] = {
+const TABLE: [(Metric, &str, Kind, &str); 27] = {
     use Kind::{Counter, Gauge, Greatest};
     use Metric::*;
     [
@@ -104,6 +105,12 @@ const TABLE: [(Metric, &str, Kind, &str); 26] = {
             "disk_reserve_bytes",
             Gauge,
             "What a new segment of the log leaves free: below it the log takes only what makes room.",
+        ),
+        (
+            ClockParkedItems,
+            "clock_parked_items",
+            Gauge,
+            "Documents that peers refuse until their clocks have come as far.",
         ),
     ]
 };

@@ -25,6 +25,7 @@ mod narrow;
 mod path;
 mod read;
 mod recall;
+mod restamp;
 #[cfg(test)]
 mod tests;
 mod tombstone;

@@ -6,6 +6,7 @@ mod exhaustive;
 mod laws;
 mod narrow;
 mod recall;
+mod restamp;
 mod schedules;
 mod wire;
 

@@ -628,6 +628,7 @@ impl Node {
                 Then::Catalog { to, call } => {
                     self.send(to, Body::Mutated { call, result: Ok((txn, Vec::new())) });
                 }
+                Then::Nothing => {}
                 Then::Session(append) => self.session_appended(append, Ok(txn)),
             }
         }
@@ -649,6 +650,7 @@ impl Node {
                 self.abandon(call);
                 self.fail_call(call, error);
             }
+            Then::Nothing => {}
             Then::Session(append) => self.session_appended(append, Err(error)),
         }
     }

@@ -324,6 +324,12 @@ impl Rack {
         self.nodes.iter().map(Node::newest_clock).max().unwrap_or_default()
     }
 
+    /// Documents that remotes have refused for their clock: see [`Node::parked_count`].
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.nodes.iter().map(Node::parked_count).sum()
+    }
+
     /// The work that statements have been to this thread.
     #[must_use]
     pub const fn work(&self) -> Work {

@@ -173,6 +173,9 @@ pub(crate) struct Hosted {
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     /// The bits of the remote's Hello; none before it.
     features: u64,
+    /// What the remote lets us read, as it says it; none for everything, once it has begun to send.
+    granted: Option<Bytes>,
+    is_started: bool,
     was_ready: bool,
     was_restricted: bool,
     /// A new epoch was taken because of what it found.
@@ -368,8 +371,11 @@ impl Node {
 
     fn on_session_event(&mut self, id: SessionId, event: SessionEvent, now: Now) {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
-        if let SessionEvent::Connected(hello) = &event {
-            hosted.features = hello.features;
+        match &event {
+            SessionEvent::Connected(hello) => hosted.features = hello.features,
+            SessionEvent::Granted { read } => hosted.granted = Some(read.clone()),
+            SessionEvent::Started => hosted.is_started = true,
+            _ => {}
         }
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,

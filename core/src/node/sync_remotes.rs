@@ -16,7 +16,8 @@ use super::sync_host::SessionId;
 use super::sync_wire::{RecordChange, encode_record};
 use crate::ident::{AppId, PartitionId, PeerKey};
 use crate::plant::{Plant, is_planted};
-use crate::sync::{DocKey as SyncKey, Owed, RemoteRecord, add_unlisted};
+use crate::store::DocKey;
+use crate::sync::{DocKey as SyncKey, Owed, RejectReason, RemoteRecord, add_unlisted};
 
 /// Remotes whose slot lies in one partition.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Remotes {
     /// Of each app in the order of their last change: the longest unseen first.
     by_age: BTreeMap<AppId, BTreeMap<u64, PeerKey>>,
     age_last: u64,
+    /// Documents that are refused for their clock, by all of them.
+    parked_count: usize,
     present: BTreeMap<(AppId, PeerKey), Presence>,
 }
 
@@ -33,6 +36,8 @@ struct Kept {
     /// Without `owed`.
     record: RemoteRecord,
     owed: BTreeMap<SyncKey, Owed>,
+    /// How many of these are refused for their clock.
+    parked_count: usize,
     age: u64,
 }
 
@@ -70,20 +75,36 @@ impl Remotes {
         let kept = self.kept.entry((app, peer)).or_default();
         let by_age = self.by_age.entry(app).or_default();
         by_age.remove(&std::mem::replace(&mut kept.age, age));
+        let parked_before = kept.parked_count;
         for change in changes {
             kept.apply(change, owed_max);
         }
+        self.parked_count = self.parked_count + kept.parked_count - parked_before;
         by_age.insert(age, peer);
         if by_age.len() > count_max
             && let Some((_, oldest)) = by_age.pop_first()
+            && let Some(forgotten) = self.kept.remove(&(app, oldest))
         {
-            self.kept.remove(&(app, oldest));
+            self.parked_count -= forgotten.parked_count;
         }
     }
 
     /// How many remotes something is kept about.
     pub(crate) fn count(&self) -> usize {
         self.kept.len()
+    }
+
+    /// Whether a remote has refused a document for its clock, and nothing is kept about any other remote of the app.
+    pub(crate) fn is_parked_at_the_only(&self, key: &DocKey, peer: PeerKey) -> bool {
+        let of_app = self.by_age.get(&key.app).map_or(0, BTreeMap::len);
+        let sync_key = SyncKey { collection: key.collection.as_ref().into(), id: key.id.clone() };
+        let owed = self.kept.get(&(key.app, peer)).and_then(|kept| kept.owed.get(&sync_key));
+        of_app == 1 && owed.is_some_and(|owed| owed.reason == RejectReason::ClockSkew)
+    }
+
+    /// How many documents are refused for their clock.
+    pub(crate) const fn parked_count(&self) -> usize {
+        self.parked_count
     }
 
     /// Walks what is too slow for the hot path.
@@ -94,6 +115,8 @@ impl Remotes {
     pub(crate) fn check_invariants(&self) {
         let aged: usize = self.by_age.values().map(BTreeMap::len).sum();
         assert_eq!(self.kept.len(), aged, "each remote has one age");
+        let parked: usize = self.kept.values().map(Kept::count_parked).sum();
+        assert_eq!(self.parked_count, parked, "the count of parked documents is kept");
     }
 
     /// What is kept about a remote; the default record when nothing is.
@@ -156,6 +179,7 @@ impl Kept {
                 self.record = *whole;
                 let owed = std::mem::take(&mut self.record.owed);
                 self.owed = owed.into_iter().map(|owed| (owed.key.clone(), owed)).collect();
+                self.parked_count = self.count_parked();
             }
             RecordChange::Store(store) => {
                 if record.store.replace(store) != Some(store) {
@@ -175,19 +199,32 @@ impl Kept {
             RecordChange::Seen(actor, hlc) => record.seen = Some((actor, hlc)),
             RecordChange::Owed(owed) => {
                 if self.owed.len() < owed_max || self.owed.contains_key(&owed.key) {
-                    self.owed.insert(owed.key.clone(), owed);
+                    self.parked_count += parked(&owed);
+                    let former = self.owed.insert(owed.key.clone(), owed);
+                    self.parked_count -= former.as_ref().map_or(0, parked);
                 } else {
                     add_unlisted(&mut record.unlisted, owed.refused_under());
                 }
             }
-            RecordChange::NotOwed(key) => drop(self.owed.remove(&key)),
+            RecordChange::NotOwed(key) => {
+                self.parked_count -= self.owed.remove(&key).as_ref().map_or(0, parked);
+            }
             RecordChange::Unlisted(unlisted) => record.unlisted = unlisted,
         }
+    }
+
+    fn count_parked(&self) -> usize {
+        self.owed.values().map(parked).sum()
     }
 
     fn to_record(&self) -> RemoteRecord {
         RemoteRecord { owed: self.owed.values().cloned().collect(), ..self.record.clone() }
     }
+}
+
+/// 1 for a document that is refused for its clock, else 0.
+fn parked(owed: &Owed) -> usize {
+    usize::from(owed.reason == RejectReason::ClockSkew)
 }
 
 impl Node {

@@ -13,6 +13,7 @@ mod owed;
 mod permission;
 mod refused;
 mod remotes;
+mod restamp;
 mod review;
 mod statements;
 mod sync;

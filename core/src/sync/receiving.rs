@@ -115,6 +115,7 @@ impl Receiving {
             former.stop(link);
         }
         self.round = Some(start);
+        link.event(SessionEvent::Started);
         if start.unknown.is_some() {
             self.offer_held(start.round, link);
         }

@@ -385,6 +385,7 @@ impl Shard {
         let metrics = self.metrics();
         if let Some(rack) = &self.rack {
             metrics.set(Metric::RackLoad, rack.load() as u64);
+            metrics.set(Metric::ClockParkedItems, rack.parked_count() as u64);
             metrics.set(Metric::StatementWork, rack.work().total);
             metrics.set(Metric::StatementWorkAtOnce, rack.work().moment_max);
         }

@@ -60,8 +60,13 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// What one commit does.
+pub(super) fn step_ops() -> impl Strategy<Value = Vec<Op>> {
+    prop::collection::vec(op(), 1..4)
+}
+
 pub(super) fn step(trims: bool) -> impl Strategy<Value = Step> {
-    let ops = prop::collection::vec(op(), 1..4);
+    let ops = step_ops();
     let commit = (0_usize..3, 0_u64..3, ops, prop::option::of(0_usize..3))
         .prop_map(|(who, ahead, ops, meanwhile)| Step::Commit { who, ahead, ops, meanwhile });
     let send = (0_usize..3, 0_usize..3).prop_map(|(from, to)| Step::Send { from, to });
@@ -73,7 +78,7 @@ pub(super) fn step(trims: bool) -> impl Strategy<Value = Step> {
 }
 
 impl Op {
-    fn run(&self, edit: &mut Edit) {
+    pub(super) fn run(&self, edit: &mut Edit) {
         let at = |index: &usize| path(PATHS[*index]);
         match self {
             Self::Assign(index, what) => set(edit, PATHS[*index], VALUES[*what]),
