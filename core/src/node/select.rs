@@ -127,6 +127,11 @@ impl SelectTask {
         matches!(self.place, Place::Scan(_))
     }
 
+    /// It has looked at all its documents.
+    pub(crate) fn is_at_end(&self) -> bool {
+        matches!(self.place, Place::End)
+    }
+
     /// More may be sent; true when the task was waiting for it.
     pub(crate) fn grant(&mut self) -> bool {
         !std::mem::replace(&mut self.has_credit, true)

@@ -126,7 +126,8 @@ impl Tasks {
         if let Some(Entry { task: Task::Select(task), .. }) = self.tasks.get_mut(&id)
             && task.grant()
         {
-            self.wake([id]);
+            // To hand on what is gathered costs little, and a merge asks for many such parts one after the other.
+            if task.is_at_end() { self.ready.push_back(id) } else { self.wake([id]) }
         }
     }
 
