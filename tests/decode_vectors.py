@@ -252,6 +252,8 @@ class Reader:
             return {"reached": self.position()}
         if tag == 12:
             return {"reached_on": self.varint()}
+        if tag == 13:
+            return {"shared": self.varint()}
         raise AssertionError(f"change {tag} of a remote record")
 
     def position(self):
@@ -285,6 +287,8 @@ class Reader:
             said["unlisted"] = self.varint()
         if flags & 32:
             said["reached"] = self.position()
+        if flags & 64:
+            said["shared"] = self.varint()
         said["ours"] = self.list(self.varint)
         said["owed"] = self.list(self.owed)
         return said

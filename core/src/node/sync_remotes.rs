@@ -196,6 +196,7 @@ impl Kept {
                     reached.txn = txn;
                 }
             }
+            RecordChange::Shared(txn) => record.shared = Some(txn),
             RecordChange::Seen(actor, hlc) => record.seen = Some((actor, hlc)),
             RecordChange::Owed(owed) => {
                 if self.owed.len() < owed_max || self.owed.contains_key(&owed.key) {

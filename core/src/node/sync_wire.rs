@@ -40,7 +40,7 @@ pub(crate) fn decode_vector(bytes: &[u8]) -> Result<Vector, DecodeError> {
     Ok(vector)
 }
 
-/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen, 16 unlisted, 32 reached), the members that are there, our
+/// `version (1), flags (1 store, 2 cursor, 4 theirs, 8 seen, 16 unlisted, 32 reached, 64 shared), the members that are there, our
 /// nonces, owed`.
 pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     let mut to = Writer::new();
@@ -52,7 +52,8 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
             | flag(record.theirs.is_some(), THEIRS)
             | flag(record.seen.is_some(), SEEN)
             | flag(record.unlisted.is_some(), UNLISTED)
-            | flag(record.reached.is_some(), REACHED),
+            | flag(record.reached.is_some(), REACHED)
+            | flag(record.shared.is_some(), SHARED),
     );
     if let Some(store) = record.store {
         to.raw(&store.0.0);
@@ -72,6 +73,9 @@ pub(crate) fn encode_record(record: &RemoteRecord) -> Bytes {
     }
     if let Some(reached) = record.reached {
         write_position(&mut to, reached);
+    }
+    if let Some(shared) = record.shared {
+        to.varint(shared.0);
     }
     to.varint(record.ours.len() as u64);
     record.ours.iter().for_each(|nonce| to.varint(nonce.0));
@@ -162,6 +166,8 @@ pub(crate) enum RecordChange {
     Reached(Position),
     /// As before, in the same boot of the same log.
     ReachedOn(Txn),
+    /// Another store had the remote's key up to this position of our log.
+    Shared(Txn),
 }
 
 /// Version 2: `version (1)`, then to the end of each change a tag (1) and its content.
@@ -216,6 +222,10 @@ pub(crate) fn encode_changes(changes: &[RecordChange]) -> Bytes {
                 to.byte(12);
                 to.varint(txn.0);
             }
+            RecordChange::Shared(txn) => {
+                to.byte(13);
+                to.varint(txn.0);
+            }
         }
     }
     to.into_bytes().into()
@@ -243,6 +253,7 @@ pub(crate) fn decode_changes(bytes: &[u8]) -> Result<Vec<RecordChange>, DecodeEr
             10 => RecordChange::Unlisted(None),
             11 => RecordChange::Reached(read_position(&mut from)?),
             12 => RecordChange::ReachedOn(Txn(from.varint("position")?)),
+            13 => RecordChange::Shared(Txn(from.varint("position")?)),
             _ => return Err(from.invalid("remote record")),
         });
     }
@@ -272,6 +283,9 @@ pub(crate) fn decode_record(bytes: &[u8]) -> Result<RemoteRecord, DecodeError> {
     if flags & REACHED != 0 {
         record.reached = Some(read_position(&mut from)?);
     }
+    if flags & SHARED != 0 {
+        record.shared = Some(Txn(from.varint("shared")?));
+    }
     record.ours = read_nonces(&mut from)?;
     for _ in 0..from.count("owed", 4)? {
         record.owed.push(read_owed(&mut from)?);
@@ -298,6 +312,7 @@ const THEIRS: u8 = 4;
 const SEEN: u8 = 8;
 const UNLISTED: u8 = 16;
 const REACHED: u8 = 32;
+const SHARED: u8 = 64;
 
 #[cfg(test)]
 mod tests {
@@ -316,6 +331,7 @@ mod tests {
             store: Some(StoreId(Uuid([1; 16]))),
             cursor: Some(Cursor { position, interest: InterestHash([4; 16]) }),
             reached: Some(Position { txn: Txn(78), ..position }),
+            shared: Some(Txn(79)),
             ours: vec![Nonce(5), Nonce(6)],
             theirs: Some(Nonce(7)),
             seen: Some((Actor::new(1, 2, 3), Hlc(8))),
@@ -347,12 +363,13 @@ mod tests {
             RecordChange::Unlisted(None),
             RecordChange::Reached(Position { txn: Txn(9), ..Position::default() }),
             RecordChange::ReachedOn(Txn(10)),
+            RecordChange::Shared(Txn(11)),
         ];
         assert_eq!(decode_changes(&encode_changes(&changes)), Ok(changes));
         let whole = RemoteRecord { theirs: Some(Nonce(7)), ..RemoteRecord::default() };
         let read = decode_changes(&encode_record(&whole));
         assert_eq!(read, Ok(vec![RecordChange::Whole(Box::new(whole))]));
-        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 13]).is_err());
+        assert!(decode_changes(&[3]).is_err() && decode_changes(&[2, 14]).is_err());
     }
 
     #[test]

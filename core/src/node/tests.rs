@@ -60,6 +60,8 @@ struct Options {
     threads: u16,
     partitions: u16,
     seed: u8,
+    /// None for one of the seed.
+    store: Option<u8>,
     cold: bool,
     device: bool,
     boot: u8,
@@ -77,6 +79,7 @@ impl Default for Options {
             threads: 1,
             partitions: 4,
             seed: 1,
+            store: None,
             cold: false,
             device: false,
             boot: 1,
@@ -170,7 +173,7 @@ impl Process {
             pretend_cold: options.cold,
             limits: options.limits,
             identity: Arc::new(SyncIdentity {
-                store: StoreId(Uuid([options.seed; 16])),
+                store: StoreId(Uuid([options.store.unwrap_or(options.seed); 16])),
                 boots,
                 peer_key,
                 name: "test".into(),

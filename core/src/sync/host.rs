@@ -196,6 +196,9 @@ pub struct RemoteRecord {
     /// How far the remote's log had come when we last took something of it, or relied on its having taken something
     /// of ours. A remote whose log does not hold this position has lost what it told us.
     pub reached: Option<Position>,
+    /// Another store had the remote's key up to this position of our log. What that one wrote counts as the remote's
+    /// own, so a cursor below it may pass over things that this store has never seen.
+    pub shared: Option<Txn>,
     /// The greatest clock value seen of the remote's last actor.
     pub seen: Option<(Actor, Hlc)>,
     /// What the remote refused.

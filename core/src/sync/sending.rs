@@ -66,6 +66,8 @@ pub(crate) struct Sending {
     is_held: bool,
     /// One of the stores was rolled back or cloned: no cursor of the remote counts in this session.
     is_diverged: bool,
+    /// No cursor of the remote below this position counts.
+    shared: Txn,
     round: u64,
     phase: Phase,
     queue: VecDeque<Queued>,
@@ -111,6 +113,7 @@ impl Sending {
             rounds_until: Instant::default(),
             is_held: false,
             is_diverged: false,
+            shared: Txn(0),
             round: 0,
             phase: Phase::Waiting,
             queue: VecDeque::new(),
@@ -144,6 +147,11 @@ impl Sending {
     /// The remote's store was rolled back or cloned: whatever it presents, offer everything.
     pub(crate) fn distrust_cursors(&mut self) {
         self.is_diverged = true;
+    }
+
+    /// Another store had the remote's key up to this position of our log.
+    pub(crate) fn distrust_below(&mut self, shared: Option<Txn>) {
+        self.shared = shared.unwrap_or_default();
     }
 
     /// The new epoch is taken.

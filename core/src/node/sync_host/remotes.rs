@@ -117,10 +117,16 @@ impl Node {
         let record = &mut hosted.record;
         let mut changes = Vec::new();
         if let Some(store) = nonces.store
-            && record.store.replace(store) != Some(store)
+            && let former = record.store.replace(store)
+            && former != Some(store)
         {
             record.seen = None;
             changes.push(RecordChange::Store(store));
+            // The other store's sessions are over, and what they appended is applied.
+            if former.is_some() && !is_planted(Plant::NonceIgnored) {
+                record.shared = Some(now.durable);
+                changes.push(RecordChange::Shared(now.durable));
+            }
         }
         if record.ours != nonces.ours {
             record.ours.clone_from(&nonces.ours);

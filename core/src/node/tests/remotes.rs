@@ -210,3 +210,45 @@ fn an_update_writes_what_it_changes_and_not_what_is_owed() {
     let with = bytes_of_an_update(&mut pair, 103);
     assert!(with <= without + 16, "{without} bytes with nothing owed, {with} with 1,000 documents");
 }
+
+/// A device whose directory was lost, another one that began anew under its peer key, and the directory found again.
+#[test]
+fn a_store_that_comes_back_gets_what_another_wrote_under_its_key() {
+    for is_interrupted in [false, true] {
+        let mut pair = Pair::new();
+        pair.connect(&["SELECT * FROM cars"]);
+        pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'n': 1})");
+        pair.probe();
+        pair.disconnect();
+        let fresh = Options {
+            partitions: 1,
+            seed: 7,
+            device: true,
+            boot: 9,
+            store: Some(99),
+            ..Options::default()
+        };
+        let lost = std::mem::replace(&mut pair.device, Process::new(&fresh));
+        pair.connect(&["SELECT * FROM cars"]);
+        pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 2})");
+        pair.device.local_rows("UPDATE cars SET n = 2 WHERE _id = 1");
+        pair.probe();
+        pair.disconnect();
+        pair.device = lost;
+        if is_interrupted {
+            // The server has written who it is, and has sent nothing yet.
+            pair.open("dev", &["SELECT * FROM cars"]);
+            pair.exchange_until(|frame| frame[0] == 0x83);
+            pair.disconnect();
+        }
+        pair.connect(&["SELECT * FROM cars"]);
+        pair.probe();
+        let rows = pair.server.rows("SELECT * FROM cars ORDER BY _id");
+        assert_eq!(rows, r#"[{"_id":1,"n":2},{"_id":2}]"#);
+        assert_eq!(
+            pair.device.local_rows("SELECT * FROM cars ORDER BY _id"),
+            rows,
+            "{is_interrupted}"
+        );
+    }
+}

@@ -55,7 +55,8 @@ impl Sending {
             // What the remote refused and we could not name is among all that we hold.
             Err(Unknown::OtherInterest)
         } else {
-            table.judge(subs.cursor.as_ref(), interest, durable)
+            let judged = table.judge(subs.cursor.as_ref(), interest, durable);
+            judged.and_then(|at| if at < self.shared { Err(Unknown::StaleNonce) } else { Ok(at) })
         };
         let (round, version, unknown) = (self.round, subs.version, judged.err());
         if let Some(read) = self.readable.text.clone() {

@@ -9,6 +9,10 @@
 //! nonces. Then positions tell: each side keeps how far the other's log had come when it last took something of it,
 //! and says so in its Subs. A position that our log does not hold was lost here.
 //!
+//! A store that comes back after another one had its key finds neither: its nonces and positions are as they were. But
+//! what the other wrote counts as its own, and would be passed over. So each side keeps the store that it met last, and
+//! how far its own log had come when that was another: no cursor below counts (`distrust_below`).
+//!
 //! From either proof on our own cursor is forgotten, since it passes over what we sent ourselves and have lost. A
 //! device takes a new epoch before it sends anything. We say that we are stale: the other side offers us everything.
 //! Proof is never taken away before its listener has written that it is stale:
@@ -140,6 +144,7 @@ impl Session {
             return;
         }
         self.sending.load_owed(record.owed.clone(), record.unlisted);
+        self.sending.distrust_below(record.shared);
         self.handshake.load_record(record);
         if self.is_beginning() {
             let (peer, ours) = (self.config.remote, self.handshake.nonces());
@@ -253,6 +258,10 @@ impl Session {
         else {
             return;
         };
+        let former = handshake.record.as_ref().and_then(|record| record.store);
+        if former.is_some_and(|former| former != hello.store) && !is_planted(Plant::NonceIgnored) {
+            self.sending.distrust_cursors();
+        }
         let kept = hello.kept.filter(|(store, _)| *store == self.config.local.store);
         // A server that keeps nothing about the remote has nothing of it that it could have lost, and has taken a new
         // epoch at its start: see `SaveRemote`. What it once had and lost, the positions that the remote keeps tell.
