@@ -84,6 +84,11 @@ impl Meter {
         self.kept.borrow_mut().push(operator);
     }
 
+    /// About how much memory the operators that are kept take.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.kept.borrow().iter().map(Kept::size).sum()
+    }
+
     /// The operator that is under way at the node that is entered; `None` if that node begins.
     pub(super) fn take_up(&self) -> Option<Kept> {
         if self.is_paused.get() { None } else { self.kept.borrow_mut().pop() }

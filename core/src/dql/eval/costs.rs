@@ -2,7 +2,8 @@
 
 use super::super::testing::{bind, error, matching, query, rows};
 use super::super::{
-    COLUMNS_MAX, DqlError, ErrorKind, Limits, NAMES_MAX, PartitionSelect, TERMS_MAX,
+    COLUMNS_MAX, DqlError, EVALUATION_FUEL_MAX, ErrorKind, Limits, NAMES_MAX, PartitionSelect,
+    TERMS_MAX,
 };
 
 /// Why a statement is refused over one document with a text of `text_bytes`.
@@ -169,4 +170,46 @@ fn a_document_of_many_terms_is_left_after_any_of_them() {
         (pauses, most) = (pauses + 1, most.max(select.take_spent()));
     }
     assert!(pauses > 40 && most < 11_000, "{pauses} pauses, at most {most} between two");
+}
+
+#[test]
+fn an_argument_costs_what_it_weighs_each_time_that_it_is_named() {
+    let argument = format!(r#"{{"p":[{}]}}"#, vec!["1"; 10_000].join(","));
+    let spent = |expr: &str| {
+        let bound = bind(&format!("SELECT {expr} AS x FROM c"), &argument).expect("well-formed");
+        let mut select = PartitionSelect::new(bound, Limits::default());
+        let row = &rows(&[r#"{"_id":1,"n":1}"#])[0];
+        let mut spent = 0;
+        let ended = loop {
+            match select.push_within(row, 10_000) {
+                Ok(true) => break Ok(()),
+                Ok(false) => spent += select.take_spent(),
+                Err(error) => break Err(error.kind()),
+            }
+        };
+        (ended, spent + select.take_spent())
+    };
+    // It is refused before it is named a hundred times: a pause copies each of them, before anybody looks at what is
+    // being made.
+    let (ended, cost) = spent(&format!("[n{}]", ", :p".repeat(1_000)));
+    assert_eq!(ended, Err(ErrorKind::Execution));
+    assert!((EVALUATION_FUEL_MAX..2 * EVALUATION_FUEL_MAX).contains(&cost), "{cost}");
+    assert_eq!(spent(&format!("coalesce(n{})", ", :p".repeat(1_000))).0, Err(ErrorKind::Execution));
+}
+
+#[test]
+fn what_a_paused_document_keeps_counts_as_held() {
+    let bound =
+        bind("SELECT array_length([t, t, t, t, n]) AS x FROM c", "{}").expect("well-formed");
+    let mut select = PartitionSelect::new(bound, Limits { held_bytes_max: 10_000 });
+    let document = format!(r#"{{"_id":1,"n":1,"t":"{}"}}"#, "a".repeat(4_000));
+    let row = &rows(&[&document])[0];
+    let ended = loop {
+        match select.push_within(row, 1) {
+            Ok(false) => {}
+            ended => break ended,
+        }
+    };
+    let refused = ended.expect_err("three copies of the text are too many").to_string();
+    assert!(refused.contains("holds more than 10000 bytes"), "{refused}");
 }

@@ -6,6 +6,7 @@ use smallvec::SmallVec;
 
 use super::compare::Truth;
 use super::{Env, value_of};
+use crate::dql::aggregate::size_of_value;
 use crate::dql::ast::Expr;
 use crate::dql::functions::Argument;
 use crate::value::Value;
@@ -45,6 +46,13 @@ pub(crate) struct Kept {
     next: usize,
     truth: Option<Truth>,
     values: Vec<Option<Value>>,
+}
+
+impl Kept {
+    /// About how much memory it takes.
+    pub(crate) fn size(&self) -> usize {
+        size_of::<Self>() + self.values.iter().flatten().map(size_of_value).sum::<usize>()
+    }
 }
 
 impl From<Frame<'_>> for Kept {

@@ -94,11 +94,11 @@ pub(crate) fn value_of<'a>(expr: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Valu
     }
     match &expr.kind {
         ExprKind::Literal(value) => Some(Cow::Borrowed(value)),
-        ExprKind::Parameter(index) => env.parameters.get(*index as usize).map(Cow::Borrowed),
+        ExprKind::Parameter(index) => given(env.parameters.get(*index as usize)?, env),
         ExprKind::Path(path) => field(path, env),
         ExprKind::Slot(slot, index) => slot_value(*slot, *index, env),
         ExprKind::Ready(place, inner) => match env.ready.get(*place as usize) {
-            Some(Ready::Value(value)) => value.as_ref().map(Cow::Borrowed),
+            Some(Ready::Value(value)) => given(value.as_ref()?, env),
             _ => operator(&inner.kind, Frame::from(kept), env),
         },
         kind => operator(kind, Frame::from(kept), env),
@@ -156,7 +156,13 @@ fn slot_value<'a>(slot: Slot, index: u32, env: &Env<'a>) -> Option<Cow<'a, Value
         Slot::Aggregate => env.aggregates,
         Slot::Item => env.items,
     };
-    values.get(index as usize)?.as_ref().map(Cow::Borrowed)
+    given(values.get(index as usize)?.as_ref()?, env)
+}
+
+/// A value that lies ready may be named any number of times, and each time be copied: into what is made of it, or for
+/// a pause.
+fn given<'a>(value: &'a Value, env: &Env<'a>) -> Option<Cow<'a, Value>> {
+    env.charge(Weight::of(value).fuel() / 4).then_some(Cow::Borrowed(value))
 }
 
 fn member<'a>(base: &'a Expr, name: &str, env: &Env<'a>) -> Option<Cow<'a, Value>> {

@@ -50,6 +50,15 @@ struct Look {
     values: Vec<Option<Value>>,
     /// What its row is sorted by.
     keys: Vec<Option<Value>>,
+    /// How many bytes of it, and of what the meter keeps, are counted while it waits for its next turn.
+    counted: usize,
+}
+
+impl Look {
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        self.values.iter().chain(&self.keys).flatten().map(size_of_value).sum()
+    }
 }
 
 #[derive(Debug)]
@@ -146,10 +155,14 @@ impl PartitionSelect {
             self.meter.begin();
             self.look = Look::default();
         }
+        self.held.remove(std::mem::take(&mut self.look.counted));
         self.meter.run_for(fuel);
         let is_computed = self.compute(row);
         self.meter.check()?;
-        if is_computed && self.look.accepts == Some(true) {
+        if !is_computed {
+            self.look.counted = self.look.size() + self.meter.kept_bytes();
+            self.held.add(self.look.counted)?;
+        } else if self.look.accepts == Some(true) {
             self.take_in(row)?;
         }
         Ok(is_computed)
@@ -158,7 +171,7 @@ impl PartitionSelect {
     /// Computes what the statement asks of a document; false once that is paused.
     fn compute(&mut self, row: &dyn Row) -> bool {
         let env = Env { meter: Some(&self.meter), ..self.bound.env_of(row) };
-        let Look { accepts, values, keys } = &mut self.look;
+        let Look { accepts, values, keys, .. } = &mut self.look;
         if accepts.is_none() {
             let accepted = self.bound.accepts(&env);
             if env.is_paused() {
@@ -282,9 +295,9 @@ impl PartitionSelect {
         }
     }
 
-    /// Before the end only streams have rows, and then all that is held is rows.
+    /// Before the end only streams have rows, and then all that is held is rows, but for a document that is paused.
     fn rows_bytes_reach(&self, bytes: usize) -> bool {
-        matches!(self.state, State::Stream { .. }) && self.held.bytes >= bytes
+        matches!(self.state, State::Stream { .. }) && self.held.bytes - self.look.counted >= bytes
     }
 
     /// The row that a document gives, unless it sorts behind all that are wanted.
