@@ -92,9 +92,10 @@ impl Delta {
                 base.lower(Dot { hlc: Hlc(0), ..dot });
             }
         }
+        let mut given: Vec<Actor> = self.raised.iter().map(|dot| dot.actor).collect();
+        given.sort_unstable();
         let is_settled = |actor: Actor| {
-            let is_given = self.raised.iter().any(|dot| dot.actor == actor);
-            is_given || is_own(actor) || listed.get(actor) > Hlc(0)
+            given.binary_search(&actor).is_ok() || is_own(actor) || listed.get(actor) > Hlc(0)
         };
         let mut undone = memory.raised.iter();
         while base.digest() != *digest && !is_planted(Plant::BaseMismatchBelieved) {
@@ -103,6 +104,7 @@ impl Delta {
                 return None;
             }
         }
+        base.forget_empty();
         Some(base)
     }
 

@@ -95,7 +95,8 @@ impl Vector {
         Some(former)
     }
 
-    /// Takes back what the actor of `dot` did after it, or all of it at clock zero. False, and nothing is changed, if
+    /// Takes back what the actor of `dot` did after it, or all of it at clock zero: then its entry stands empty until
+    /// [`forget_empty`](Self::forget_empty), so that many are taken back in one pass. False, and nothing is changed, if
     /// the actor has not come so far.
     pub(super) fn lower(&mut self, dot: Dot) -> bool {
         let Ok(index) = self.position(dot.actor) else { return dot.hlc == Hlc(0) };
@@ -103,14 +104,15 @@ impl Vector {
         if former < dot.hlc {
             return false;
         }
-        self.digest.0 = self.digest.0.wrapping_sub(Digest::of(dot.actor, former));
-        if dot.hlc == Hlc(0) {
-            self.entries.remove(index);
-        } else {
-            self.entries[index].1 = dot.hlc;
-            self.digest.0 = self.digest.0.wrapping_add(Digest::of(dot.actor, dot.hlc));
-        }
+        self.entries[index].1 = dot.hlc;
+        let counted = |hlc| if hlc > Hlc(0) { Digest::of(dot.actor, hlc) } else { 0 };
+        self.digest.0 = self.digest.0.wrapping_sub(counted(former)).wrapping_add(counted(dot.hlc));
         true
+    }
+
+    /// Ends a pass of [`lower`](Self::lower).
+    pub(super) fn forget_empty(&mut self) {
+        self.entries.retain(|(_, hlc)| *hlc > Hlc(0));
     }
 
     /// Incorporates all that `other` has seen.
@@ -219,6 +221,9 @@ mod tests {
         vector.raise(dot(2, 12));
         vector.raise(dot(3, 1));
         assert!(vector.lower(dot(3, 0)) && vector.lower(dot(2, 8)) && vector.lower(dot(4, 0)));
+        assert!(vector.lower(dot(3, 0)) && !vector.lower(dot(3, 1)), "it stands empty");
+        assert_eq!(vector.digest(), before.digest());
+        vector.forget_empty();
         assert_eq!(vector, before);
         assert!(!vector.lower(dot(1, 10)) && !vector.lower(dot(4, 1)));
         assert_eq!(vector, before, "refused, nothing is changed");

@@ -132,15 +132,15 @@ impl Judge<'_> {
             return ControlFlow::Continue(Ruling::Answer(Outcome::Evicted));
         }
         let size_before = document.size_bytes();
-        // Where the base is not recalled, applying says so.
-        delta.recall_base(&self.memory(key, document.vector()));
+        if !delta.recall_base(&self.memory(key, document.vector())) {
+            return answer(need_base(&document));
+        }
         // The log need not list all that the base has seen, if it is just what is here.
         delta.shorten_base(&document);
         match document.apply(&delta) {
             Ok(_) => {}
             Err(ApplyError::NeedBase | ApplyError::BaseMismatch) => {
-                let vector = (!document.is_blank()).then(|| encode_vector(document.vector()));
-                return answer(Outcome::NeedBase { vector });
+                return answer(need_base(&document));
             }
             Err(_) => return reject(RejectReason::Malformed),
         }
@@ -209,6 +209,12 @@ impl RemoteFilter {
             || self.permissions.write.is_everything()
             || self.permissions.write.covers(&key.collection, &key.id)
     }
+}
+
+/// The answer to a delta whose base is not what we hold: what we hold.
+fn need_base(document: &Document) -> Outcome {
+    let vector = (!document.is_blank()).then(|| encode_vector(document.vector()));
+    Outcome::NeedBase { vector }
 }
 
 /// The ruling as a peer may hear it that may not read the document: taken, whatever it was taken into.

@@ -1,12 +1,14 @@
 //! Applying transactions: total, deterministic, idempotent. Everything was validated before the append, except
 //! the base check, which only log order can decide.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use super::{ChangeCursor, Collection, DocKey, Entry, Store};
 use crate::document::{ApplyError, Delta, Document, Vector};
-use crate::ident::{AppId, PeerKey, Txn};
+use crate::ident::{Actor, AppId, PeerKey, Txn};
 use crate::log::transaction::{Op, Origin, Transaction};
+use crate::time::Hlc;
 
 /// What became of one operation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +29,7 @@ pub struct Applied {
     /// The operations that this partition owns, by their index in the transaction.
     pub outcomes: Vec<(u32, Outcome)>,
     /// The greatest clock value seen in what was merged.
-    pub newest_hlc: crate::time::Hlc,
+    pub newest_hlc: Hlc,
 }
 
 impl Store {
@@ -191,10 +193,19 @@ fn is_covered(vector: &Vector, delta: &Delta) -> bool {
     let Some(base) = delta.base() else {
         return delta.sender_digest().is_none_or(|seen| seen == vector.digest());
     };
+    let by_actor = OnceCell::new();
+    let sort = || {
+        let mut raised: Vec<(Actor, Hlc)> =
+            delta.raised().iter().map(|dot| (dot.actor, dot.hlc)).collect();
+        raised.sort_unstable();
+        raised
+    };
     vector.iter().all(|dot| {
-        let raised =
-            || delta.raised().iter().any(|seen| seen.actor == dot.actor && seen.hlc >= dot.hlc);
-        base.seen(dot) || raised()
+        base.seen(dot) || {
+            let raised = by_actor.get_or_init(sort);
+            let place = raised.partition_point(|seen| *seen < (dot.actor, dot.hlc));
+            raised.get(place).is_some_and(|(actor, _)| *actor == dot.actor)
+        }
     })
 }
 
