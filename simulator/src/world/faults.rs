@@ -177,9 +177,10 @@ impl World {
         self.devices[device - 1].backup = Some(Backup { disk, log, guard, kernel, at_ns, durable });
     }
 
-    /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; or as an image of
-    /// the machine and its memory, which nothing on the device shows. Then it writes nothing before a session has told it: what it wrote as the
-    /// former actor would not be authored again.
+    /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; as an image of the
+    /// disk, which its kernel shows; or as an image of the machine and its memory, which nothing on the device shows.
+    /// Then it writes nothing before a session has told it: what it wrote as the former actor would not be authored
+    /// again.
     fn restore(&mut self, device: ProcessId) {
         let backup = self.devices[device - 1].backup.clone();
         let Some(Backup { disk, log, guard, kernel, at_ns, durable }) = backup else { return };
@@ -191,12 +192,12 @@ impl World {
         self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
         self.processes[device].disk = disk;
         self.processes[device].log = log;
-        let is_kept = is_image || is_planted(Plant::GuardHoldsForCopies);
-        self.processes[device].guard = guard.filter(|_| is_kept);
-        if is_kept {
-            self.processes[device].kernel = kernel;
-        }
-        self.devices[device - 1].waits_for_session = is_image;
+        let has_memory = is_image && self.faults.one_in(2);
+        let is_copy_taken = is_planted(Plant::GuardHoldsForCopies);
+        self.processes[device].guard = guard.filter(|_| is_image || is_copy_taken);
+        self.processes[device].kernel =
+            if has_memory || is_copy_taken { kernel } else { self.next_kernel() };
+        self.devices[device - 1].waits_for_session = has_memory;
         self.processes[device].durable_mark = durable;
         let now_ns = self.clock.now_ns();
         self.processes[device].set_faults(FaultOdds::default(), now_ns);
@@ -227,8 +228,8 @@ impl World {
         clone.space = space;
         clone.disk = disk;
         clone.log = log;
-        clone.guard = guard.filter(|_| is_planted(Plant::GuardHoldsForCopies));
-        if clone.guard.is_some() {
+        clone.guard = guard;
+        if is_planted(Plant::GuardHoldsForCopies) {
             clone.kernel = kernel;
         }
         clone.durable_mark = durable;
