@@ -415,11 +415,12 @@ mod tests {
             cut in any::<prop::sample::Index>(),
         ) {
             let mut record = transaction().encode().to_vec();
-            let place = at.index(record.len());
+            let (place, end) = (at.index(record.len()), cut.index(record.len()));
+            prop_assert!(Transaction::decode(&record[..end]).is_err());
             record[place] ^= flip;
             drop(Transaction::decode(&record));
-            record.truncate(cut.index(record.len()));
-            prop_assert!(Transaction::decode(&record).is_err());
+            // May be whole again: the flip may have made a count as small as the cut has left.
+            drop(Transaction::decode(&record[..end]));
         }
     }
 }
