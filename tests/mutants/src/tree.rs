@@ -1,7 +1,8 @@
 //! The copy of the workspace with all drawn mutants in it, and its build.
 //!
-//! The copy lies in `target/mutants` and is written only where it differs, so that a second run builds little. It is
-//! built beside the planted bugs, with which it shares what others have written.
+//! The copy lies in `target/mutants` and is written only where it differs, so that a second run builds little. What
+//! others have written is not built again: the unit tests share it with those of the workspace, the simulator with
+//! that of the planted bugs.
 //! A change that does not compile (a value moved twice, a type that has no `-`) is taken out, and another is drawn.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,8 +29,15 @@ pub fn is(number: usize) -> bool {
 }
 "#;
 
-/// A number that runs below zero is found where it happens.
+/// A number that runs below zero is found where it happens. Unit tests are built quickly rather than made fast:
+/// most mutants are found by the few that lie nearest.
 const PROFILES: &str = r#"
+[profile.dev.package.bigpeer-core]
+opt-level = 1
+
+[profile.dev.package.bigpeer-connection]
+opt-level = 1
+
 [profile.release.package.bigpeer-core]
 overflow-checks = true
 debug-assertions = true
@@ -45,7 +53,6 @@ const CRATES: [(&str, &str); 2] =
 
 pub(crate) struct Tree {
     root: PathBuf,
-    target: PathBuf,
     /// Everything that git knows of, from the root.
     files: Vec<PathBuf>,
     workspace: PathBuf,
@@ -61,7 +68,6 @@ impl Tree {
     /// Copies the workspace, as far as git knows of it.
     pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
         let root = workspace.join("target/mutants");
-        let target = workspace.join("target/planted");
         let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(workspace).output();
         let listed = listed.map_err(|error| format!("git ls-files: {error}"))?;
         let text = String::from_utf8(listed.stdout).map_err(|_| "a file's name is no text")?;
@@ -70,7 +76,7 @@ impl Tree {
         if files.is_empty() {
             return Err("git lists no files: the copy is made of what git knows".into());
         }
-        let tree = Self { root, target, files, workspace: workspace.to_owned() };
+        let tree = Self { root, files, workspace: workspace.to_owned() };
         for file in &tree.files {
             let mut bytes = read(&tree.workspace.join(file))?;
             if file == Path::new("Cargo.toml") {
@@ -163,7 +169,8 @@ impl Tree {
 
     /// Builds the simulator with all mutants in it.
     pub(crate) fn simulator(&self) -> Result<PathBuf, String> {
-        let built = self.run_cargo(&["build", "-p", "bigpeer-simulator"])?;
+        let words = ["build", "--release", "-p", "bigpeer-simulator"];
+        let built = self.run_cargo(&words, "target/planted")?;
         let program = built.iter().rev().find_map(|message| message["executable"].as_str());
         program.map(PathBuf::from).ok_or_else(|| FAILED_BUILD.into())
     }
@@ -178,15 +185,15 @@ impl Tree {
         for (_, name) in CRATES {
             all.extend(["-p", name]);
         }
-        self.run_cargo(&all)
+        self.run_cargo(&all, "target")
     }
 
     /// Runs cargo, and reads it message by message. Link-time optimization is off: it would only make the build longer.
-    fn run_cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
+    fn run_cargo(&self, words: &[&str], target: &str) -> Result<Vec<Value>, String> {
         let output = Command::new("cargo")
             .args(words)
-            .args(["--release", "--locked", "--message-format=json"])
-            .env("CARGO_TARGET_DIR", &self.target)
+            .args(["--locked", "--message-format=json"])
+            .env("CARGO_TARGET_DIR", self.workspace.join(target))
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .current_dir(&self.root)
