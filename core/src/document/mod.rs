@@ -25,7 +25,6 @@ mod narrow;
 mod path;
 mod read;
 mod recall;
-mod restamp;
 #[cfg(test)]
 mod tests;
 mod tombstone;

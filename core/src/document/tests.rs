@@ -6,7 +6,6 @@ mod exhaustive;
 mod laws;
 mod narrow;
 mod recall;
-mod restamp;
 mod schedules;
 mod wire;
 

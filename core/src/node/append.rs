@@ -128,8 +128,6 @@ pub(crate) enum Then {
     Finish { call: CallId },
     /// Tell the coordinator of a catalog change.
     Catalog { to: PartitionId, call: CallId },
-    /// Nobody waits for it.
-    Nothing,
     /// Tell a session of this node.
     Session(super::sync_host::SessionAppend),
 }

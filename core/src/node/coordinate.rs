@@ -628,7 +628,6 @@ impl Node {
                 Then::Catalog { to, call } => {
                     self.send(to, Body::Mutated { call, result: Ok((txn, Vec::new())) });
                 }
-                Then::Nothing => {}
                 Then::Session(append) => self.session_appended(append, Ok(txn)),
             }
         }
@@ -650,7 +649,6 @@ impl Node {
                 self.abandon(call);
                 self.fail_call(call, error);
             }
-            Then::Nothing => {}
             Then::Session(append) => self.session_appended(append, Err(error)),
         }
     }

@@ -19,7 +19,6 @@ mod mutate;
 mod mutation;
 mod rack;
 mod request;
-mod restamp;
 mod row;
 mod scans;
 mod select;
@@ -70,7 +69,7 @@ use crate::auth::{Catalog, CatalogOp};
 use crate::document::Document;
 use crate::dql::Fuel;
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
-use crate::log::transaction::{Op, Origin, Transaction};
+use crate::log::transaction::{Op, Transaction};
 use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
@@ -674,12 +673,10 @@ impl Node {
             return;
         }
         let actor = self.actor();
-        let is_ours = !matches!(transaction.origin, Origin::Peer { .. });
         for op in &transaction.ops {
-            let Op::Merge { delta, .. } = op else { continue };
-            // What was written anew for its clock has no one author.
-            let raised = delta.raised().iter().copied().filter(|_| is_ours);
-            for author in delta.author().into_iter().chain(raised).filter(|it| it.actor == actor) {
+            if let Op::Merge { delta, .. } = op
+                && let Some(author) = delta.author().filter(|author| author.actor == actor)
+            {
                 self.issued = self.issued.max(author.hlc);
                 self.note_clock(author.hlc);
             }

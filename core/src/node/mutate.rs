@@ -235,7 +235,7 @@ impl Node {
 
     /// Once the wall clock is back from a time far ahead, a new actor begins where it is now: everything that the
     /// former one would still issue, peers would refuse for its clock.
-    pub(crate) fn leave_wrong_time(&mut self, now: Now) {
+    fn leave_wrong_time(&mut self, now: Now) {
         if is_far_ahead(self.clock.last(), now.wall) && !is_planted(Plant::ClockNotRestored) {
             self.renew_epoch();
             self.issued = Hlc::default();

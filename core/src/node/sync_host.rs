@@ -173,9 +173,6 @@ pub(crate) struct Hosted {
     pub(crate) scans: BTreeMap<CommandId, Scan>,
     /// The bits of the remote's Hello; none before it.
     features: u64,
-    /// What the remote lets us read, as it says it; none for everything, once it has begun to send.
-    granted: Option<Bytes>,
-    is_started: bool,
     was_ready: bool,
     was_restricted: bool,
     /// A new epoch was taken because of what it found.
@@ -304,6 +301,12 @@ impl SyncHost {
 }
 
 impl Node {
+    /// Documents that remotes have refused for their clock, each as often as there are such remotes.
+    #[must_use]
+    pub fn parked_count(&self) -> usize {
+        self.sync.remotes.parked_count()
+    }
+
     pub(crate) fn on_session(&mut self, id: SessionId, input: SessionInput, now: Now) {
         match input {
             SessionInput::Open(open) => self.open_session(id, open, now),
@@ -371,11 +374,8 @@ impl Node {
 
     fn on_session_event(&mut self, id: SessionId, event: SessionEvent, now: Now) {
         let Some(hosted) = self.sync.sessions.get_mut(&id) else { return };
-        match &event {
-            SessionEvent::Connected(hello) => hosted.features = hello.features,
-            SessionEvent::Granted { read } => hosted.granted = Some(read.clone()),
-            SessionEvent::Started => hosted.is_started = true,
-            _ => {}
+        if let SessionEvent::Connected(hello) = &event {
+            hosted.features = hello.features;
         }
         let report = match event {
             SessionEvent::Synced { .. } => SessionReport::Synced,

@@ -16,7 +16,6 @@ use super::sync_host::SessionId;
 use super::sync_wire::{RecordChange, encode_record};
 use crate::ident::{AppId, PartitionId, PeerKey};
 use crate::plant::{Plant, is_planted};
-use crate::store::DocKey;
 use crate::sync::{DocKey as SyncKey, Owed, RejectReason, RemoteRecord, add_unlisted};
 
 /// Remotes whose slot lies in one partition.
@@ -92,14 +91,6 @@ impl Remotes {
     /// How many remotes something is kept about.
     pub(crate) fn count(&self) -> usize {
         self.kept.len()
-    }
-
-    /// Whether a remote has refused a document for its clock, and nothing is kept about any other remote of the app.
-    pub(crate) fn is_parked_at_the_only(&self, key: &DocKey, peer: PeerKey) -> bool {
-        let of_app = self.by_age.get(&key.app).map_or(0, BTreeMap::len);
-        let sync_key = SyncKey { collection: key.collection.as_ref().into(), id: key.id.clone() };
-        let owed = self.kept.get(&(key.app, peer)).and_then(|kept| kept.owed.get(&sync_key));
-        of_app == 1 && owed.is_some_and(|owed| owed.reason == RejectReason::ClockSkew)
     }
 
     /// How many documents are refused for their clock.

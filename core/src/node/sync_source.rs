@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::Node;
 use super::message::Body;
-use super::restamp::Parked;
 use super::row::StoredRow;
 use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_judge::{Judge, Ruling};
@@ -235,7 +234,7 @@ impl Node {
 
     /// The first deltas that are wanted: as many as the credit allows, and one in any case.
     fn diffs(
-        &mut self,
+        &self,
         app: AppId,
         filter: &RemoteFilter,
         wanted: Vec<(usize, Wanted)>,
@@ -243,46 +242,27 @@ impl Node {
     ) -> Vec<(usize, Option<ItemBody>)> {
         let mut bytes = 0;
         let mut diffs = Vec::new();
-        let mut anew = Vec::new();
         for (place, wanted) in wanted {
             if bytes >= credit_bytes && !diffs.is_empty() {
                 break;
             }
-            let anew_before = anew.len();
-            let body = self.diff(app, filter, &wanted, &mut anew);
+            let body = self.diff(app, filter, &wanted);
             bytes += body.as_ref().map_or(0, body_size_bytes);
-            bytes += anew[anew_before..].iter().map(|(_, it)| it.size_bytes()).sum::<usize>();
             diffs.push((place, body));
         }
-        self.append_restamped(app, anew);
         diffs
     }
 
-    /// `anew` takes a document that is written anew instead of being sent.
-    fn diff(
-        &mut self,
-        app: AppId,
-        filter: &RemoteFilter,
-        wanted: &Wanted,
-        anew: &mut Vec<(DocKey, Arc<Document>)>,
-    ) -> Option<ItemBody> {
+    fn diff(&self, app: AppId, filter: &RemoteFilter, wanted: &Wanted) -> Option<ItemBody> {
         let key = store_key(app, &wanted.key);
         if !filter.may_read(&key) {
             return None;
         }
         let Some(Held::Document(document)) = self.store.held(&key) else { return None };
-        let base = wanted.base.as_ref().and_then(|bytes| decode_vector(bytes).ok());
-        match self.parked(&key, &document, filter, wanted, base.as_ref()) {
-            Parked::AsItIs => {}
-            Parked::Question(body) => return Some(body),
-            Parked::Anew(document) => {
-                anew.push((key, document));
-                return None;
-            }
-        }
         if document.is_deleted() {
             return Some(tombstone_body(&document));
         }
+        let base = wanted.base.as_ref().and_then(|bytes| decode_vector(bytes).ok());
         Some(delta_body(&document, base.as_ref()))
     }
 
@@ -347,13 +327,6 @@ fn news_body(document: &Document, base: Option<&Vector>, filter: &RemoteFilter) 
     let mut delta = document.diff(base);
     delta.shorten_base_for(|actor| actor.site() == filter.peer.site());
     ItemBody::Delta { base: Some(wire_digest(base)), bytes: delta.to_bytes().into() }
-}
-
-/// A delta that brings nothing, over a base that nobody has who lacks any of the document: it asks for the vector there.
-pub(super) fn question_body(document: &Document) -> ItemBody {
-    let mut delta = document.diff(document.vector());
-    delta.name_base_by_digest(|_| false);
-    ItemBody::Delta { base: Some(digest(document)), bytes: delta.to_bytes().into() }
 }
 
 fn tombstone_body(document: &Document) -> ItemBody {

@@ -13,7 +13,6 @@ mod owed;
 mod permission;
 mod refused;
 mod remotes;
-mod restamp;
 mod review;
 mod statements;
 mod sync;

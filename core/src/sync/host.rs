@@ -110,8 +110,6 @@ pub struct Wanted {
     pub key: DocKey,
     /// The other side's encoded vector; none asks for the full state.
     pub base: Option<Bytes>,
-    /// The other side has just answered about this document: without a vector, that it has none.
-    pub is_answer: bool,
 }
 
 /// Why a receiver refuses a document.

@@ -57,8 +57,6 @@ pub enum SessionEvent {
         /// What it lets us read, as JSON: see [`Access::to_value`](crate::auth::Access::to_value).
         read: Bytes,
     },
-    /// The remote begins to send: what it lets us read was said before, if it is not everything.
-    Started,
     /// What `probe` asked for holds: we have everything that the remote had applied when it received the probe,
     /// and the remote has everything that was durable here when we asked.
     Synced {

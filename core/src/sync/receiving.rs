@@ -115,7 +115,6 @@ impl Receiving {
             former.stop(link);
         }
         self.round = Some(start);
-        link.event(SessionEvent::Started);
         if start.unknown.is_some() {
             self.offer_held(start.round, link);
         }

@@ -132,9 +132,7 @@ impl Offering {
         for (index, base) in need.items {
             let key = keys.get(index as usize).ok_or(malformed("index"))?.clone();
             if self.part == Part::Provide {
-                // Without a vector, it may be one that was too long to be told.
-                let is_answer = base.is_some();
-                wanted.push_back(Wanted { key, base, is_answer });
+                wanted.push_back(Wanted { key, base });
             }
         }
         if need.last {

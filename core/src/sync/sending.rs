@@ -454,10 +454,8 @@ impl Sending {
             match outcome {
                 Outcome::Accepted => {}
                 Outcome::NeedBase { vector } => {
-                    // Later answers are answered in full, whatever they say.
-                    let is_answer = flight.attempt == 0;
-                    let base = vector.filter(|_| is_answer);
-                    flight.wanted.push_back(Wanted { key, base, is_answer });
+                    let base = vector.filter(|_| flight.attempt == 0);
+                    flight.wanted.push_back(Wanted { key, base });
                 }
                 Outcome::Rejected(reason) => {
                     rejected.add(&key, reason);

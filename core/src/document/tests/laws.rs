@@ -60,13 +60,8 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// What one commit does.
-pub(super) fn step_ops() -> impl Strategy<Value = Vec<Op>> {
-    prop::collection::vec(op(), 1..4)
-}
-
 pub(super) fn step(trims: bool) -> impl Strategy<Value = Step> {
-    let ops = step_ops();
+    let ops = prop::collection::vec(op(), 1..4);
     let commit = (0_usize..3, 0_u64..3, ops, prop::option::of(0_usize..3))
         .prop_map(|(who, ahead, ops, meanwhile)| Step::Commit { who, ahead, ops, meanwhile });
     let send = (0_usize..3, 0_usize..3).prop_map(|(from, to)| Step::Send { from, to });
@@ -78,7 +73,7 @@ pub(super) fn step(trims: bool) -> impl Strategy<Value = Step> {
 }
 
 impl Op {
-    pub(super) fn run(&self, edit: &mut Edit) {
+    fn run(&self, edit: &mut Edit) {
         let at = |index: &usize| path(PATHS[*index]);
         match self {
             Self::Assign(index, what) => set(edit, PATHS[*index], VALUES[*what]),

@@ -13,7 +13,7 @@ use crate::node::sync_ask::{Answer, Ask, CompiledInterest, RemoteFilter};
 use crate::node::sync_gather::Gather;
 use crate::node::{Node, Output};
 use crate::seam::Now;
-use crate::store::{DocKey, Held};
+use crate::store::Held;
 use crate::sync::{FEATURE_RECALLS_BASES, Interest, Subscription};
 use crate::time::Hlc;
 use crate::value::{Object, Value, json};
@@ -73,7 +73,9 @@ impl Node {
         let Ok(CompiledInterest::Queries(queries)) = self.our_interest() else { return };
         let Some(app) = self.session_app(id) else { return };
         let ours = Arc::new(CompiledInterest::Queries(queries));
-        let access = parsed_grant(read);
+        let granted = json::parse(read, json::Limits::default()).ok();
+        // A grant that we do not understand grants nothing that we could rely on.
+        let access = granted.and_then(|value| Access::from_value(&value).ok()).unwrap_or_default();
         let mut collections = ours.collections();
         collections.retain(|collection| !access.has_rule(collection));
         let access = Arc::new(access);
@@ -83,15 +85,6 @@ impl Node {
             let ask = Ask::Unreadable { ours: ours.clone(), access: access.clone() };
             self.ask(PartitionId(partition), gather, app, now.durable, ask);
         }
-    }
-
-    /// Whether the remote would let us read a document, so that "I have none" means what it says.
-    pub(crate) fn would_be_readable(&self, key: &DocKey, filter: &RemoteFilter) -> bool {
-        let mut hosted = self.sync.sessions.values().filter(|hosted| hosted.peer == filter.peer);
-        hosted.next_back().is_some_and(|hosted| {
-            let access = hosted.granted.as_deref().map(parsed_grant);
-            hosted.is_started && access.is_none_or(|it| it.covers(&key.collection, &key.id))
-        })
     }
 
     /// The first document of each collection that is of others, asked for, and not readable, names it.
@@ -148,12 +141,6 @@ impl CompiledInterest {
             }
         }
     }
-}
-
-/// A grant that we do not understand grants nothing that we could rely on.
-fn parsed_grant(read: &[u8]) -> Access {
-    let granted = json::parse(read, json::Limits::default()).ok();
-    granted.and_then(|value| Access::from_value(&value).ok()).unwrap_or_default()
 }
 
 /// Parses one subscription.

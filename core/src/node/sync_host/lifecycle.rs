@@ -45,8 +45,6 @@ impl Node {
             watches: BTreeMap::new(),
             scans: BTreeMap::new(),
             features: 0,
-            granted: None,
-            is_started: false,
             was_ready: false,
             was_restricted: false,
             is_renewed: false,

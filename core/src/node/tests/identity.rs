@@ -11,13 +11,13 @@ use crate::time::Hlc;
 const ALL_CARS: &str = "SELECT * FROM cars";
 
 /// A device that goes on with its epoch.
-pub(super) fn device() -> Options {
+fn device() -> Options {
     Options { partitions: 1, seed: 7, device: true, epoch: Some(5 << 32), ..Options::default() }
 }
 
 impl Process {
     /// The same process after a kill, or another one on a copy of its disk. It goes on with the epoch it had last.
-    pub(super) fn started_again(&self, options: &Options, boot: u8) -> Self {
+    fn started_again(&self, options: &Options, boot: u8) -> Self {
         let mut disk = self.disk.clone();
         disk.kill();
         let epoch = self.epochs.last().map_or(options.epoch, |(epoch, _)| Some(*epoch));

@@ -103,7 +103,7 @@ fn pair_with(read: &str, write: &str, options: &Options) -> Pair {
     pair
 }
 
-pub(super) fn permissions(text: &str) -> Arc<Permissions> {
+fn permissions(text: &str) -> Arc<Permissions> {
     let value = json::parse(text.as_bytes(), json::Limits::default()).expect("it is JSON");
     Arc::new(Permissions::from_value(&value).expect("they can be used"))
 }
@@ -436,7 +436,7 @@ impl Pair {
 }
 
 /// Lets time pass on both sides, with a sign of life in between.
-pub(super) fn pass_seconds(pair: &mut Pair, seconds: u64) {
+fn pass_seconds(pair: &mut Pair, seconds: u64) {
     for _ in 0..seconds / 15 {
         for process in [&mut pair.server, &mut pair.device] {
             process.now.mono.ns += 15_000_000_000;
@@ -450,11 +450,13 @@ pub(super) fn pass_seconds(pair: &mut Pair, seconds: u64) {
 fn what_came_before_its_time_is_offered_again_and_taken_when_that_has_come() {
     let mut pair = pair_with(EVERYTHING, EVERYTHING, &Options::default());
     pair.device.now.wall.0 += 20 * 60_000;
-    // As long as the device's clock stays ahead, it sees no reason to write that anew.
     pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'early'})");
+    pair.device.now.wall.0 -= 20 * 60_000;
     pair.open("secret", &[ALL_CARS]);
     pair.exchange();
     assert_eq!(rejected_by_id(&pair.device).len(), 1, "{:?}", pair.device.reports);
+    let parked = |pair: &Pair| pair.device.racks.iter().map(Rack::parked_count).collect::<Vec<_>>();
+    assert_eq!(parked(&pair), [1]);
     pass_seconds(&mut pair, 14 * 60);
     assert_eq!(pair.server.rows(ALL_CARS), "[]");
     let asked = pair.device.reports.len();
@@ -462,6 +464,7 @@ fn what_came_before_its_time_is_offered_again_and_taken_when_that_has_come() {
     pass_seconds(&mut pair, 5 * 60);
     assert_eq!(pair.server.rows(ALL_CARS), r#"[{"_id":"early"}]"#);
     pair.probe();
+    assert_eq!(parked(&pair), [0]);
     assert!(pair.device.closed.is_empty() && pair.server.closed.is_empty());
 }
 

@@ -8,7 +8,7 @@ use crate::plant::{Plant, is_planted};
 use crate::sync::cursor::{BootTable, Unknown};
 use crate::sync::error::ProtocolError;
 use crate::sync::frame::{Frame, Start, Subs};
-use crate::sync::host::{DocKey, HostCommand, Part, Wanted};
+use crate::sync::host::{HostCommand, Part, Wanted};
 use crate::sync::link::Link;
 use crate::sync::reconcile::Offering;
 use crate::sync::subscription::{InterestScope, interest_hash};
@@ -91,7 +91,7 @@ impl Sending {
     pub(super) fn want_owed(&mut self) {
         let permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
         let again = self.owed.due(permission);
-        self.wanted.extend(again.map(|key| offered_again(key.clone())));
+        self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
     }
 
     /// The remote refused something for its clock, and takes it when its time has come.
@@ -106,7 +106,7 @@ impl Sending {
             self.is_restarting = true;
         } else if self.wanted.is_empty() && self.diff.is_none() {
             let again = self.owed.parked();
-            self.wanted.extend(again.map(|key| offered_again(key.clone())));
+            self.wanted.extend(again.map(|key| Wanted { key: key.clone(), base: None }));
         }
     }
 
@@ -122,8 +122,4 @@ impl Sending {
             self.diff = Some(issue_diff(wanted, credit_bytes, link));
         }
     }
-}
-
-fn offered_again(key: DocKey) -> Wanted {
-    Wanted { key, base: None, is_answer: false }
 }
