@@ -34,7 +34,7 @@ const WORK_AT_ONCE_MAX: u64 = 1_000_000 + 200_000 + 2 * 8_500_000;
 /// The statuses with which poison may end: it is answered, refused for what it costs or holds, or has had its time.
 const ENDS: [u16; 4] = [200, 400, 408, 413];
 
-/// What stands for the status of an answer that was cut.
+/// The status that stands for an answer that was cut.
 const CUT: u16 = 0;
 
 /// How long a statement may take.

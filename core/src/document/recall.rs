@@ -22,10 +22,10 @@ use crate::ident::{Actor, Dot};
 use crate::plant::{Plant, is_planted};
 use crate::time::Hlc;
 
-/// What a receiver knows about a document, to recall a base from.
+/// The knowledge of a receiver about one document, to recall a base from.
 #[derive(Clone, Debug)]
 pub struct Memory<'a> {
-    /// What it has seen.
+    /// Everything that it has seen of the document.
     pub vector: &'a Vector,
     /// The site under which it writes itself; none if nobody does.
     pub site: Option<u64>,

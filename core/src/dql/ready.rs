@@ -276,7 +276,7 @@ fn for_each_root_in(kind: &StatementKind, visit: &mut dyn FnMut(&Expr)) {
 }
 
 impl Item {
-    /// What it computes.
+    /// The expression that it computes.
     pub(super) fn expr(&self) -> Option<&Expr> {
         match self {
             Self::Named(_, expr) => Some(expr),

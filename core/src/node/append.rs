@@ -25,7 +25,7 @@ pub struct Append {
     pub epoch: u32,
     /// It takes something away, or changes the catalog: a full disk has a reserve for that.
     pub frees: bool,
-    /// The transaction.
+    /// The transaction, to be logged.
     pub record: Record,
 }
 
@@ -134,7 +134,7 @@ pub(crate) enum Then {
 
 #[derive(Debug)]
 pub(crate) struct Pending {
-    /// What the record says: what it put ahead of the log falls back when it is refused.
+    /// The content of the record: what it put ahead of the log falls back when it is refused.
     pub(crate) transaction: Arc<Transaction>,
     /// Whether the tips of its documents carry it, because this node authored them.
     pub(crate) has_tips: bool,

@@ -676,7 +676,7 @@ impl Node {
     }
 }
 
-/// What going over one document of a mutation costs its coordinator.
+/// The cost of going over one document of a mutation at its coordinator.
 const COORDINATE: Fuel = 200;
 
 /// Of how many documents that is a turn's work.

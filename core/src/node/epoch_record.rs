@@ -17,7 +17,7 @@ use crate::plant::{Plant, is_planted};
 /// author as one actor. Of all that a start can look at, the boot of the kernel alone shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochRecord {
-    /// The epoch.
+    /// The epoch that the store authors under.
     pub epoch: u64,
     /// The boot of the log in which this was written.
     pub boot: BootId,

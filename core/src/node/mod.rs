@@ -172,9 +172,9 @@ impl Default for NodeLimits {
 /// One record as it concerns one node.
 #[derive(Clone, Debug)]
 pub struct Part {
-    /// Its position.
+    /// The position of the record in the log.
     pub txn: Txn,
-    /// What it says.
+    /// The content of the record.
     pub transaction: Arc<Transaction>,
     /// The operations on documents of this node, by their index in the transaction.
     pub ops: SmallVec<[u32; 4]>,

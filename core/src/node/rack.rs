@@ -508,7 +508,7 @@ impl Rack {
         owned
     }
 
-    /// What a record says, if it concerns this thread. One that this process wrote need not be decoded.
+    /// The content of a record, if it concerns this thread. One that this process wrote need not be decoded.
     fn read_record(&self, record: &Record) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
         let Record { bytes: record, transaction: written } = record;
         let concerns = Transaction::concerns(record, self.config.node.partitions)

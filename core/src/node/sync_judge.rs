@@ -176,7 +176,7 @@ impl Judge<'_> {
         delta.is_known_to(vector).then_some(known)
     }
 
-    /// What we know of a document of which `vector` was seen here.
+    /// Our knowledge of a document of which `vector` was seen here.
     fn memory<'a>(&self, key: &DocKey, vector: &'a Vector) -> Memory<'a> {
         let site = Some(self.issued.actor.site());
         Memory { vector, site, raised: self.store.raised_recently(key) }

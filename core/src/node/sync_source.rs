@@ -318,7 +318,7 @@ fn delta_body(document: &Document, base: Option<&Vector>) -> ItemBody {
     ItemBody::Delta { base: base.map(wire_digest), bytes: delta.to_bytes().into() }
 }
 
-/// What a remote hears of a document of which it had seen `base` at its cursor. If it has not seen exactly that, it asks
+/// The news to a remote about a document of which it had seen `base` at its cursor. If it has not seen exactly that, it asks
 /// for the delta with a base that is listed.
 fn news_body(document: &Document, base: Option<&Vector>, filter: &RemoteFilter) -> ItemBody {
     let Some(base) = base.filter(|base| !base.is_empty() && filter.recalls_bases) else {

@@ -77,7 +77,7 @@ impl Tasks {
         self.wake([id]);
     }
 
-    /// What they waited for is there.
+    /// The tasks go on: what they waited for is there.
     fn wake(&mut self, ids: impl IntoIterator<Item = TaskId>) {
         for id in ids {
             let is_long = self.tasks.get(&id).is_some_and(|entry| entry.is_long);

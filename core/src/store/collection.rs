@@ -143,7 +143,7 @@ impl Entry {
         Some(document.vector().iter().map(put_back).filter(|dot| dot.hlc > Hlc(0)).collect())
     }
 
-    /// What recent changes raised in the vector, oldest first.
+    /// The entries that recent changes raised in the vector, oldest first.
     pub(crate) fn raises(&self) -> &[Raise] {
         &self.raises
     }

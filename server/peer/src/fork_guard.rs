@@ -62,7 +62,7 @@ const KERNEL_BOOT: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug)]
 pub(crate) struct ForkGuard {
     dir: PathBuf,
-    /// What the record says, or would say if it could be written.
+    /// The content of the record, or of the one that could not be written.
     record: EpochRecord,
     /// The record names the present epoch.
     is_kept: bool,

@@ -120,7 +120,7 @@ const VOLUME_READ_ONLY_AT_START: &str = "the volume of the data directory is rea
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ReadOnly {
     lack: Lack,
-    /// What the start found is not mended.
+    /// The end of the log that the start found is not mended.
     is_unmended: bool,
 }
 

@@ -110,7 +110,7 @@ impl World {
         }
     }
 
-    /// What was called durable must be there after every failure. Only what a start reads back is promised up to where
+    /// Everything called durable must be there after every failure. Only what a start reads back is promised up to where
     /// the log states itself to have been on the disk, until the rest is written once more: until then a full volume
     /// shows its readers what the next failure of power may take.
     fn note_durable(&mut self, id: ProcessId) {

@@ -82,7 +82,7 @@ proptest! {
         check(&steps, &tries, false)?;
     }
 
-    /// Who lies about the base changes nothing, whatever it lists.
+    /// A lie about the base changes nothing, whatever it lists.
     #[test]
     fn a_digest_of_nothing_is_refused(
         steps in prop::collection::vec(step(false), 1..15),

@@ -16,7 +16,7 @@ use crate::value::Value;
 pub(super) struct Frame<'a> {
     /// The operand that is next, for operators that keep no values.
     pub(super) next: usize,
-    /// What the operands before it have come to.
+    /// The result of the operands before it.
     pub(super) truth: Option<Truth>,
     /// The values of the first operands.
     pub(super) values: SmallVec<[Argument<'a>; 2]>,

@@ -405,7 +405,7 @@ fn in_array<'a>(
     owned(result.value())
 }
 
-/// What looking at one item of an array costs.
+/// The cost of looking at one item of an array.
 const ITEM: Fuel = 16;
 
 fn is_like<'a>(like: &'a Like, at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {

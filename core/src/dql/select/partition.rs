@@ -24,8 +24,8 @@ const PART_BYTES: usize = 16 << 10;
 /// of UPDATE, DELETE and EVICT, whose rows are mere ids.
 ///
 /// Call [`push`](Self::push) or [`push_within`](Self::push_within) with each document, in ascending order of ids,
-/// until there are no more or [`is_full`](Self::is_full); then [`finish`](Self::finish). Call [`take_output`](Self::take_output) at any time,
-/// and after `finish` until the part that is marked as the last.
+/// until there are no more or [`is_full`](Self::is_full); then [`finish`](Self::finish). Call
+/// [`take_output`](Self::take_output) at any time, and after `finish` until the part that is marked as the last.
 #[derive(Debug)]
 pub struct PartitionSelect {
     bound: Bound,
@@ -41,14 +41,14 @@ pub struct PartitionSelect {
     last_taken: bool,
 }
 
-/// What has been computed of the document that was pushed last.
+/// Everything computed of the document that was pushed last.
 #[derive(Debug, Default)]
 struct Look {
     /// Whether the condition accepts it.
     accepts: Option<bool>,
     /// The projected items; of a statement that groups the keys, then the arguments of its aggregates.
     values: Vec<Option<Value>>,
-    /// What its row is sorted by.
+    /// The values that its row is sorted by.
     keys: Vec<Option<Value>>,
     /// How many bytes of it, and of what the meter keeps, are counted while it waits for its next turn.
     counted: usize,

@@ -125,5 +125,5 @@ impl Default for Encoder {
     }
 }
 
-/// What most records fit in: a document of a dozen fields.
+/// The room that most records fit in: a document of a dozen fields.
 const RECORD_BYTES_EXPECTED: usize = 512;

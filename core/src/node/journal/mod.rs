@@ -146,7 +146,7 @@ struct Pending {
     ticket: Ticket,
     epoch: u32,
     placed: Option<Txn>,
-    /// What it says, for the nodes that it concerns.
+    /// Its content, for the nodes that it concerns.
     transaction: Option<Arc<Transaction>>,
 }
 
@@ -506,8 +506,8 @@ impl Journal {
         self.begin_checkpoint_if_due(now);
     }
 
-    /// What an append of this process wrote at a position. Tickets and positions rise together, so what is committed is
-    /// in front.
+    /// The transaction that an append of this process wrote at a position. Tickets and positions rise together, so what
+    /// is committed is in front.
     fn take_written(&mut self, txn: Txn) -> Option<Arc<Transaction>> {
         while let Some(entry) = self.pending.first_entry()
             && let Some(placed) = entry.get().placed.filter(|placed| *placed <= txn)

@@ -47,7 +47,7 @@ fn merged_bytes(process: &Process, after: usize) -> usize {
     merges.map(Bytes::len).sum()
 }
 
-/// What an edit of one field costs: chunks and their bytes on the wire, bytes in the log of the server, of the device.
+/// The costs of an edit of one field: chunks and their bytes on the wire, bytes in the log of the server, of the device.
 fn cost(pair: &mut Pair, is_by_device: bool, n: u64) -> [usize; 4] {
     let before = [pair.server.appended.len(), pair.device.appended.len()];
     pair.chunks = [(0, 0); 2];
