@@ -116,8 +116,12 @@ fn operator<'a>(kind: &'a ExprKind, mut frame: Frame<'a>, env: &Env<'a>) -> Opti
         ExprKind::Unary(UnaryOp::Not, operand) => owned((!truth_of(operand, env)).value()),
         ExprKind::Unary(op, operand) => sign(*op, operand, env),
         ExprKind::Binary(op, left, right) => binary(*op, left, right, at, env),
-        ExprKind::And(operands) => owned(conjunction(operands, at, env).value()),
-        ExprKind::Or(operands) => owned(disjunction(operands, at, env).value()),
+        ExprKind::And(operands) => {
+            owned(junction(operands, Truth::False, Truth::and, at, env).value())
+        }
+        ExprKind::Or(operands) => {
+            owned(junction(operands, Truth::True, Truth::or, at, env).value())
+        }
         ExprKind::Between(operands) => between(operands, at, env),
         ExprKind::InList(left, list, ready) => match members(*ready, env) {
             Some(members) => in_members(left, members.as_ref(), env),
@@ -280,32 +284,23 @@ fn comparison(left: &Value, right: &Value) -> Fuel {
     }
 }
 
-fn conjunction<'a>(operands: &'a [Expr], at: &mut Frame<'a>, env: &Env<'a>) -> Truth {
-    let mut result = at.truth.unwrap_or(Truth::True);
-    while result != Truth::False
+/// Joins the truths of operands from left to right, until one of them settles the whole.
+fn junction<'a>(
+    operands: &'a [Expr],
+    settles: Truth,
+    join: fn(Truth, Truth) -> Truth,
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
+) -> Truth {
+    let mut result = at.truth.unwrap_or(!settles);
+    while result != settles
         && let Some(operand) = operands.get(at.next)
     {
         let truth = truth_of(operand, env);
         if env.is_paused() {
             break;
         }
-        result = result.and(truth);
-        at.next += 1;
-    }
-    at.truth = Some(result);
-    result
-}
-
-fn disjunction<'a>(operands: &'a [Expr], at: &mut Frame<'a>, env: &Env<'a>) -> Truth {
-    let mut result = at.truth.unwrap_or(Truth::False);
-    while result != Truth::True
-        && let Some(operand) = operands.get(at.next)
-    {
-        let truth = truth_of(operand, env);
-        if env.is_paused() {
-            break;
-        }
-        result = result.or(truth);
+        result = join(result, truth);
         at.next += 1;
     }
     at.truth = Some(result);
