@@ -128,8 +128,13 @@ impl ShardThread {
     pub fn finish_turn(&mut self, mut service: impl FnMut(&mut Shard, ConnId)) -> bool {
         self.is_in_turn = false;
         let mut is_running = self.carry_out(&mut service);
-        self.shard.run_on();
+        let has_run_on = self.shard.run_on();
         is_running &= self.carry_out(&mut service);
+        if has_run_on {
+            // A thread with a long statement never sleeps, and would keep its processor for a slice of the kernel's,
+            // some milliseconds. Whoever waits for it (a client on this machine, another thread) goes first.
+            std::thread::yield_now();
+        }
         self.shard.note_mail_waiting(self.mail_waiting);
         if !is_running {
             self.notify(Notice::Stopped);

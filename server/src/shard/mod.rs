@@ -252,12 +252,14 @@ impl Shard {
     }
 
     /// Gives a long statement its share of the turn, once all others have been answered: else every one of them
-    /// would wait for it twice.
-    pub fn run_on(&mut self) {
+    /// would wait for it twice. True when there was something that waited for its share.
+    pub fn run_on(&mut self) -> bool {
         let timeout = self.rack.as_ref().and_then(Rack::poll_timeout);
-        if timeout.is_some_and(|at| at <= self.now.mono) {
+        let is_due = timeout.is_some_and(|at| at <= self.now.mono);
+        if is_due {
             self.input(RackInput::Time);
         }
+        is_due
     }
 
     /// Acts on deadlines, and turns what the nodes and the log said into outputs.
