@@ -124,6 +124,11 @@ impl Meter {
         self.refusal.get().map_or(Ok(()), |error| Err(error.clone()))
     }
 
+    /// The work done since [`take_spent`](Self::take_spent) was last called.
+    pub(super) fn spent(&self) -> Fuel {
+        self.spent.get()
+    }
+
     /// The work done since this was last asked.
     pub(crate) fn take_spent(&self) -> Fuel {
         let spent = self.spent.take();

@@ -33,7 +33,7 @@
 //!     while let Some(part) = select.take_output() {
 //!         merge.push(index, part)?;
 //!         while merge.work(200_000)? {} // others may have their turn in between
-//!         result.extend(merge.take_rows(usize::MAX));
+//!         result.extend(merge.take_rows(usize::MAX, 1_000_000)); // as far as one turn goes
 //!     }
 //! }
 //! assert!(merge.is_done());

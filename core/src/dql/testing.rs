@@ -75,7 +75,7 @@ pub(super) fn run_within(
             merge.push(partition, part).expect("within limits");
         }
         while merge.work(100).expect("within limits") {}
-        results.append(&mut merge.take_rows(usize::MAX));
+        results.append(&mut merge.take_rows(usize::MAX, Fuel::MAX));
     }
     assert!(merge.is_done());
     let printed = |row: super::OutRow| {

@@ -345,9 +345,6 @@ pub struct Node {
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
-    /// Calls with work of their own that wait for their turn: reads whose rows are being put together here, mutations
-    /// that are being sorted out among owners or written.
-    merging: VecDeque<CallId>,
     appends: Appends,
     sync: SyncHost,
     statements: StatementCache,
@@ -396,7 +393,6 @@ impl Node {
             prepared: BTreeMap::new(),
             call_next: 0,
             tasks: Tasks::default(),
-            merging: VecDeque::new(),
             appends: Appends::default(),
             sync: SyncHost::new(rng.split()),
             statements: StatementCache::default(),
@@ -499,7 +495,7 @@ impl Node {
 
     /// True while a statement waits for its turn.
     pub(crate) fn has_runnable(&self) -> bool {
-        self.tasks.has_runnable() || !self.merging.is_empty()
+        self.tasks.has_runnable()
     }
 
     /// The next deadline, whether or not statements wait for their turn.

@@ -40,6 +40,8 @@ pub(crate) struct SelectCall {
     pub(crate) seat: Seat,
     /// Since when its client has had all that it may leave untaken: its clock stands still.
     paused_at: Option<Instant>,
+    /// It has work to do here, and waits for its turn.
+    awaits_turn: bool,
 }
 
 /// A read that is about to begin.
@@ -259,6 +261,7 @@ impl Node {
             purpose,
             seat: Seat::taken(asker),
             paused_at: None,
+            awaits_turn: false,
         };
         let work = Work::Select(Box::new(select));
         let call = self.add_call(request, query_type, deadline, work);
@@ -314,37 +317,68 @@ impl Node {
             Ok(part) => select.merge.push(place, *part).map_err(|error| dql_error(&error)),
             Err(error) => Err(error),
         };
+        let worked = select.merge.take_spent();
+        self.note_work(worked);
         match pushed {
-            Ok(()) => self.advance_select(call),
+            Ok(()) => self.go_on(call),
             Err(error) => self.fail_select(call, error),
         }
     }
 
-    /// Puts rows together, hands on what is ready, asks for more, ends the call when there is no more.
+    /// Goes on with a read for which something has come: at once while the moment has work left, else in its turn. Many
+    /// parts, or a client that takes all its rows, would keep the thread until the read is over.
+    fn go_on(&mut self, call: CallId) {
+        let has_work_left = self.spent < self.allowance;
+        match self.calls.get(&call).map(|call| &call.work) {
+            Some(Work::Select(select)) if select.awaits_turn => {}
+            Some(Work::Select(_)) if has_work_left => self.advance_select(call),
+            Some(Work::Select(_)) => self.await_turn_of(call),
+            _ => {}
+        }
+    }
+
+    fn await_turn_of(&mut self, call: CallId) {
+        if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) {
+            debug_assert!(!select.awaits_turn, "a read has one turn at a time");
+            select.awaits_turn = true;
+            self.tasks.await_turn(call);
+        }
+    }
+
+    /// Puts rows together, hands on what is ready, asks for more, ends the call when there is no more: a turn of it.
     pub(crate) fn advance_select(&mut self, call: CallId) {
         let turn = self.config.limits.turn_fuel;
         let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
             return;
         };
-        match select.merge.work(turn) {
+        select.awaits_turn = false;
+        let worked = select.merge.work(turn);
+        let spent = select.merge.take_spent();
+        self.note_work(spent);
+        match worked {
             Ok(false) => self.hand_on_rows(call),
-            Ok(true) => self.merging.push_back(call),
+            Ok(true) => self.await_turn_of(call),
             Err(error) => self.fail_select(call, dql_error(&error)),
         }
     }
 
     fn hand_on_rows(&mut self, call: CallId) {
-        let limit = self.config.limits.reply_bytes_max;
+        let (limit, turn) = (self.config.limits.reply_bytes_max, self.config.limits.turn_fuel);
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let request = entry.request;
         let Work::Select(select) = &mut entry.work else { return };
+        let room = match &select.purpose {
+            Purpose::Rows { untaken_bytes } => limit.saturating_sub(*untaken_bytes),
+            Purpose::Choose { .. } => u64::MAX,
+        };
+        if room == 0 || matches!(select.seat, Seat::Left(_)) {
+            return;
+        }
+        let rows = select.merge.take_rows(usize::try_from(room).unwrap_or(usize::MAX), turn);
+        let spent = select.merge.take_spent();
+        let mut is_paused = false;
         match &mut select.purpose {
             Purpose::Rows { untaken_bytes } => {
-                let room = limit.saturating_sub(*untaken_bytes);
-                if room == 0 || matches!(select.seat, Seat::Left(_)) {
-                    return;
-                }
-                let rows = select.merge.take_rows(usize::try_from(room).unwrap_or(usize::MAX));
                 if !rows.is_empty()
                     && let Some(request) = request
                 {
@@ -353,28 +387,32 @@ impl Node {
                     self.outputs
                         .push_back(Output::Reply { request, reply: Reply::Rows(joined.into()) });
                 }
-                if *untaken_bytes >= limit && !select.merge.is_done() {
-                    select.paused_at = Some(self.last_now.mono);
-                    self.deadlines.remove(&(entry.deadline, call));
-                    // One that has gathered its rows keeps them, and with them its seat: its key has memory for so many.
-                    if let Seat::Taken(asker) = select.seat
-                        && select.merge.is_streaming()
-                    {
-                        select.seat = Seat::Left(asker);
-                        self.scans.release(asker);
-                    }
-                    return;
-                }
+                is_paused = *untaken_bytes >= limit && !select.merge.is_done();
             }
-            Purpose::Choose { ids, .. } => {
-                let rows = select.merge.take_rows(usize::MAX);
-                ids.extend(rows.into_iter().map(|row| row.id));
+            Purpose::Choose { ids, .. } => ids.extend(rows.into_iter().map(|row| row.id)),
+        }
+        if is_paused {
+            select.paused_at = Some(self.last_now.mono);
+            self.deadlines.remove(&(entry.deadline, call));
+            // One that has gathered its rows keeps them, and with them its seat: its key has memory for so many.
+            if let Seat::Taken(asker) = select.seat
+                && select.merge.is_streaming()
+            {
+                select.seat = Seat::Left(asker);
+                self.scans.release(asker);
             }
+            return self.note_work(spent);
         }
-        if select.merge.is_done() {
-            return self.finish_select(call);
+        let is_done = select.merge.is_done();
+        self.note_work(spent);
+        if is_done {
+            self.finish_select(call);
+        } else if spent >= turn {
+            // To take these rows out was a turn's work, and more may be ready.
+            self.await_turn_of(call);
+        } else {
+            self.ask_for_more(call);
         }
-        self.ask_for_more(call);
     }
 
     fn ask_for_more(&mut self, call: CallId) {
@@ -462,7 +500,7 @@ impl Node {
                 select.seat = Seat::Taken(asker);
             }
         }
-        self.advance_select(call);
+        self.go_on(call);
     }
 
     pub(crate) fn start_select(
@@ -499,7 +537,9 @@ impl Node {
         }
         loop {
             if let Some(part) = task.has_credit.then(|| task.machine.take_output()).flatten() {
-                let last = part.last;
+                let (last, spent) = (part.last, task.machine.take_spent());
+                task.spent += spent;
+                self.note_work(spent);
                 task.has_credit = false;
                 let result = Ok(Box::new(part));
                 self.send(id.from, Body::Selected { call: id.call, result });

@@ -57,12 +57,21 @@ struct Entry {
     is_long: bool,
 }
 
+/// Whoever waits for a turn of the thread's time.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    Task(TaskId),
+    /// A call of this node with work of its own: a read whose rows are being put together, a mutation that is being
+    /// sorted out among owners or written.
+    Call(CallId),
+}
+
 /// The tasks of one node, each in at most one queue.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tasks: Map<TaskId, Entry>,
     ready: VecDeque<TaskId>,
-    yielded: VecDeque<TaskId>,
+    yielded: VecDeque<Waiting>,
     blocked: BTreeMap<BlockId, Vec<TaskId>>,
     behind: BTreeMap<Txn, Vec<TaskId>>,
     locked: VecDeque<TaskId>,
@@ -81,8 +90,26 @@ impl Tasks {
     fn wake(&mut self, ids: impl IntoIterator<Item = TaskId>) {
         for id in ids {
             let is_long = self.tasks.get(&id).is_some_and(|entry| entry.is_long);
-            if is_long { self.yielded.push_back(id) } else { self.ready.push_back(id) }
+            if is_long {
+                self.yielded.push_back(Waiting::Task(id));
+            } else {
+                self.ready.push_back(id);
+            }
         }
+    }
+
+    /// A call waits for its turn among the tasks that do.
+    pub(crate) fn await_turn(&mut self, call: CallId) {
+        self.yielded.push_back(Waiting::Call(call));
+    }
+
+    /// The calls that wait for their turn.
+    #[cfg(test)]
+    pub(crate) fn waiting_calls(&self) -> impl Iterator<Item = CallId> {
+        self.yielded.iter().filter_map(|waiting| match waiting {
+            Waiting::Call(call) => Some(*call),
+            Waiting::Task(_) => None,
+        })
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -142,7 +169,7 @@ impl Tasks {
             Progress::Blocked(block) => self.blocked.entry(*block).or_default().push(id),
             Progress::Yield => {
                 entry.is_long = true;
-                self.yielded.push_back(id);
+                self.yielded.push_back(Waiting::Task(id));
             }
             Progress::Locked => self.locked.push_back(id),
             Progress::Behind(txn) => self.behind.entry(*txn).or_default().push(id),
@@ -163,13 +190,12 @@ impl Node {
         }
     }
 
-    /// Gives one task that has had its turn another, or one call with work of its own: a read whose rows are being put
-    /// together, a mutation whose record is being written.
+    /// Gives one of those that wait for a turn theirs.
     pub(crate) fn run_yielded(&mut self, now: Now) {
-        if let Some(call) = self.merging.pop_front() {
-            self.advance_call(call);
-        } else if let Some(id) = self.tasks.yielded.pop_front() {
-            self.run_task(id, now);
+        match self.tasks.yielded.pop_front() {
+            Some(Waiting::Task(id)) => self.run_task(id, now),
+            Some(Waiting::Call(call)) => self.advance_call(call),
+            None => {}
         }
     }
 

@@ -4,7 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::partition::{
-    group_size, grouped_items, is_streaming, new_partials, order_of, size_of_key, size_of_partials,
+    TAKEN_OUT, group_size, grouped_items, is_streaming, new_partials, order_of, size_of_key,
+    size_of_partials,
 };
 use super::{
     Held, Limits, OutRow, PartGroup, PartOut, compare_keys, evaluate, is_distinct, row_json,
@@ -127,6 +128,8 @@ impl MergeSelect {
         let from = &mut self.parts[partition];
         assert!(!from.last, "no part comes after the last of its partition");
         from.last = part.last;
+        let each = if matches!(self.gathered, Gathered::Nothing) { QUEUED } else { GATHERED };
+        self.meter.add((part.rows.len() + part.groups.len()) as Fuel * each);
         if !matches!(self.gathered, Gathered::Distinct(_)) {
             self.held.add(part.rows.iter().map(OutRow::size).sum())?;
         }
@@ -171,23 +174,27 @@ impl MergeSelect {
         if !self.has_all() {
             return Ok(false);
         }
-        let mut spent = 0;
-        while spent < fuel && !self.gathered.is_empty() {
+        let end = self.meter.spent().saturating_add(fuel);
+        while self.meter.spent() < end && !self.gathered.is_empty() {
             self.make_row()?;
-            spent += GATHERED + self.meter.take_spent();
+            self.meter.add(GATHERED);
         }
         Ok(!self.gathered.is_empty())
     }
 
-    /// The next rows of the result, in order: as many as are ready, and no more when they have so many bytes.
-    pub fn take_rows(&mut self, bytes_max: usize) -> Vec<OutRow> {
+    /// The next rows of the result, in order: as many as are ready, no more when they have so many bytes, and no more
+    /// than so much work takes out.
+    pub fn take_rows(&mut self, bytes_max: usize, fuel: Fuel) -> Vec<OutRow> {
         let mut ready = Vec::new();
         let mut bytes = 0;
+        let end = self.meter.spent().saturating_add(fuel);
         while self.left > 0
             && bytes < bytes_max
+            && self.meter.spent() < end
             && let Some(row) = self.next_row()
         {
             self.held.remove(row.size());
+            self.meter.add(row.json.len() as Fuel / 4 + TAKEN_OUT);
             if self.offset > 0 {
                 self.offset -= 1;
             } else {
@@ -197,6 +204,11 @@ impl MergeSelect {
             }
         }
         ready
+    }
+
+    /// The work done since this was last asked.
+    pub fn take_spent(&self) -> Fuel {
+        self.meter.take_spent()
     }
 
     /// True when this partition has more to say and nothing of it waits here.
@@ -362,3 +374,6 @@ fn size_of_group(key: &[Sorted], partials: &[Partial]) -> usize {
 
 /// What taking up one value or group costs, beside its expressions.
 const GATHERED: Fuel = 500;
+
+/// What a row costs that only waits for its place among those of other partitions.
+const QUEUED: Fuel = 50;

@@ -260,7 +260,8 @@ impl PartitionSelect {
             part.groups.push(group);
         }
         self.held.remove(bytes);
-        self.meter.add(bytes as Fuel / 4);
+        let count = part.rows.len() + part.groups.len();
+        self.meter.add(bytes as Fuel / 4 + count as Fuel * TAKEN_OUT);
         part.last = self.finished && self.is_empty();
         self.last_taken = part.last;
         Some(part)
@@ -367,6 +368,9 @@ impl PartitionSelect {
 pub(super) fn new_partials(grouping: &Grouping) -> Vec<Partial> {
     grouping.aggregates.iter().map(Partial::new).collect()
 }
+
+/// What it costs to take a row or a group out of what is kept, beside its bytes.
+pub(super) const TAKEN_OUT: Fuel = 300;
 
 /// Whether each row goes out as it is found, and none has to be kept for those that come later.
 pub(super) fn is_streaming(bound: &Bound) -> bool {

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::super::testing::{bind, bound, query, query_with, row, rows, run};
 use super::*;
-use crate::dql::{Access, DqlError};
+use crate::dql::{Access, DqlError, Fuel};
 
 const CARS: [&str; 6] = [
     r#"{"_id":"a","color":"red","price":10,"sold":false}"#,
@@ -192,7 +192,7 @@ fn rows_leave_a_scan_before_its_end() {
     for part in parts {
         assert!(!merge.is_done());
         merge.push(0, part).expect("within limits");
-        let rows = merge.take_rows(usize::MAX);
+        let rows = merge.take_rows(usize::MAX, Fuel::MAX);
         assert!(!rows.is_empty());
         taken.extend(rows);
     }
@@ -250,7 +250,7 @@ fn duplicates_of_what_is_held_take_no_room() {
             }
         }
         while merge.work(100).expect("room") {}
-        assert_eq!(merge.take_rows(usize::MAX).len(), 20);
+        assert_eq!(merge.take_rows(usize::MAX, Fuel::MAX).len(), 20);
     }
 }
 
