@@ -9,6 +9,8 @@ use std::thread::JoinHandle;
 use bigpeer_connection::Response;
 use bigpeer_core::dql::{Bound, Statement};
 use bigpeer_core::node::{ErrorKind, Outcome, RequestError};
+use bigpeer_core::rng::{Rng, Seed};
+use bigpeer_core::value::Value;
 use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
 
@@ -28,9 +30,10 @@ pub enum Read {
     Failed(Box<Outcome>),
 }
 
-/// Parses the body of a statement, and binds the statement to its arguments.
+/// Parses the body of a statement, binds the statement to its arguments, and finds the documents of an INSERT. `rng`
+/// makes ids for those that have none.
 #[must_use]
-pub fn read(body: &[u8]) -> Read {
+pub fn read(body: &[u8], rng: &mut Rng) -> Read {
     let (text, mut args) = match api::statement(body) {
         Ok(read) => read,
         Err(response) => return Read::Refused(Box::new(response)),
@@ -44,7 +47,10 @@ pub fn read(body: &[u8]) -> Read {
         Err(error) => return failed("unknown", &error),
     };
     match Bound::taking(statement.clone(), &mut args) {
-        Ok(bound) => Read::Statement(Box::new(bound)),
+        Ok(mut bound) => {
+            bound.plan_insert(&mut || Value::from(rng.uuid().to_string()));
+            Read::Statement(Box::new(bound))
+        }
         Err(error) => failed(statement.query_type(), &error),
     }
 }
@@ -58,18 +64,19 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Starts the thread; `waker` wakes the owner when something was read.
+    /// Starts the thread; `waker` wakes the owner when something was read, and ids are drawn from `seed`.
     ///
     /// # Errors
     ///
     /// When it cannot be started.
-    pub fn start(thread: u16, waker: &Unparker) -> io::Result<Self> {
+    pub fn start(thread: u16, waker: &Unparker, seed: Seed) -> io::Result<Self> {
         let (bodies, inbox) = channel::<(u64, Bytes)>();
         let (done_in, done) = channel();
         let waker = waker.clone();
+        let mut rng = Rng::new(&seed, "read");
         let run = move || {
             for (request, body) in inbox {
-                if done_in.send((request, read(&body))).is_err() {
+                if done_in.send((request, read(&body, &mut rng))).is_err() {
                     return;
                 }
                 waker.unpark();
@@ -106,8 +113,10 @@ mod tests {
 
     #[test]
     fn what_is_wrong_with_a_body_is_said_as_everywhere_else() {
+        let mut rng = Rng::new(&[1; 32], "test");
+        let mut read = |body: &[u8]| read(body, &mut rng);
         assert!(matches!(read(b"[1]"), Read::Refused(response) if response.status == 400));
-        let failed = |body: &str| match read(body.as_bytes()) {
+        let mut failed = |body: &str| match read(body.as_bytes()) {
             Read::Failed(outcome) => (outcome.query_type, outcome.error.expect("it failed").kind),
             other => panic!("{other:?}"),
         };

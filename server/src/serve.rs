@@ -195,7 +195,7 @@ fn start(
         let config = ShardConfig { thread, ..template.clone() };
         // The first thread has the log.
         let disk = disk.take().map(|disk| DiskPool::start(disk, mail.waker())).transpose()?;
-        let reader = has_nodes.then(|| Reader::start(thread, mail.waker())).transpose()?;
+        let reader = has_nodes.then(|| Reader::start(thread, mail.waker(), seed())).transpose()?;
         let parts = Parts { config, rack, log: log.take(), mail, disk, reader, clock };
         threads.push(run_thread(parts, shared.clone(), notify.clone(), driver)?);
     }

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::access::Access;
-use super::ast::{Expr, Statement, Tail};
+use super::ast::{Expr, Statement, StatementKind, Tail};
 use super::error::{DqlError, ErrorKind};
 use super::eval::{Env, eval, is_true};
 use super::meter::Meter;
+use super::mutate::{self, Documents};
 use super::print;
 use super::ready::{self, Ready};
 use super::row::Row;
@@ -26,6 +27,8 @@ struct Shared {
     ready: Vec<Ready>,
     paging: Paging,
     access: Access,
+    /// The documents of an INSERT, or why there are none, when they were found before a node asked.
+    planned: Option<Result<Documents, DqlError>>,
 }
 
 /// How many of the matching rows a statement wants.
@@ -90,7 +93,21 @@ impl Bound {
         };
         let access = Access::of(&statement, &env);
         meter.check()?;
-        Ok(Self { shared: Arc::new(Shared { statement, parameters, ready, paging, access }) })
+        let planned = None;
+        let shared = Shared { statement, parameters, ready, paging, access, planned };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// Finds the documents of an INSERT ahead, for whoever has time for many of them; of another statement there is
+    /// nothing to find. What is wrong with them is said when they are asked for, to who may insert at all. `fresh_id`
+    /// makes an id for each that has none.
+    pub fn plan_insert(&mut self, fresh_id: &mut dyn FnMut() -> Value) {
+        let is_alone = Arc::get_mut(&mut self.shared).is_some();
+        if is_alone && matches!(self.statement().kind(), StatementKind::Insert(_)) {
+            let planned = mutate::find(self, fresh_id);
+            let shared = Arc::get_mut(&mut self.shared).expect("no clone of it was made meanwhile");
+            shared.planned = Some(planned);
+        }
     }
 
     pub(crate) fn shared_statement(&self) -> Arc<Statement> {
@@ -158,6 +175,14 @@ impl Bound {
     pub(super) fn take_parameter(&mut self, index: u32) -> Option<Value> {
         let shared = Arc::get_mut(&mut self.shared)?;
         Some(std::mem::replace(shared.parameters.get_mut(index as usize)?, Value::Null))
+    }
+
+    /// The documents that were found ahead; not copied when nobody else holds this.
+    pub(super) fn take_planned(&mut self) -> Option<Result<Documents, DqlError>> {
+        match Arc::get_mut(&mut self.shared) {
+            Some(shared) => shared.planned.take(),
+            None => self.shared.planned.clone(),
+        }
     }
 
     pub(crate) fn paging(&self) -> Paging {

@@ -85,7 +85,7 @@ pub use lexer::Span;
 pub use like::PATTERN_CHARACTERS_MAX;
 pub(crate) use meter::Meter;
 pub use meter::{EVALUATION_FUEL_MAX, Fuel, VALUE_BYTES_MAX};
-pub use mutate::{FieldOp, Insert, InsertDocument, ObjectMode, Update};
+pub use mutate::{Documents, FieldOp, Insert, ObjectMode, Update};
 pub use parser::{
     COLUMNS_MAX, DEPTH_MAX, NAMES_MAX, PATH_STEPS_MAX, STATEMENT_BYTES_MAX, TERMS_MAX,
 };

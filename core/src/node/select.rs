@@ -17,8 +17,8 @@ use crate::auth::SharedPermissions;
 use crate::document::Document;
 use crate::dql::ast::{Datasource, StatementKind};
 use crate::dql::{
-    Access, Bound, Fuel, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect, Statement,
-    Update,
+    Access, Bound, Documents, Fuel, Insert, Limits, MergeSelect, OutRow, PartOut, PartitionSelect,
+    Statement, Update,
 };
 use crate::ident::{AppId, DocId, PartitionId, Slot, Txn};
 use crate::plant::{Plant, is_planted};
@@ -223,12 +223,8 @@ impl Node {
     ) -> Result<(MutationKind, Vec<DocId>), RequestError> {
         let mut plan = Insert::new(bound, mode).expect("the statement is an INSERT");
         let mut rng = self.rng.split();
-        let documents = plan
-            .documents(&mut || Value::from(rng.uuid().to_string()))
-            .map_err(|e| dql_error(&e))?;
-        let ids = documents.iter().map(|document| document.id.clone()).collect();
-        let mut documents: Vec<_> = documents.into_iter().map(|d| (d.id, d.fields)).collect();
-        documents.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        let planned = plan.documents(&mut || Value::from(rng.uuid().to_string()));
+        let Documents { ids, fields: documents } = planned.map_err(|e| dql_error(&e))?;
         Ok((MutationKind::Insert { plan, documents }, ids))
     }
 

@@ -7,6 +7,7 @@ use bigpeer_core::disk_sim::{CommandKind, VirtualDisk};
 use bigpeer_core::ident::{BootId, LogId, PartitionId, PeerKey, StoreId, Uuid};
 use bigpeer_core::log::LogConfig;
 use bigpeer_core::node::{NodeConfig, NodeLimits, RackConfig, SyncIdentity};
+use bigpeer_core::rng::Rng;
 use bigpeer_core::sync::{BootRow, BootTable};
 
 mod admission;
@@ -130,7 +131,7 @@ impl Server {
         for (thread, request, body) in std::mem::take(&mut self.bodies) {
             let shard = &mut self.shards[thread];
             shard.begin_turn(self.now, WALL);
-            shard.handle_read(request, crate::reader::read(&body));
+            shard.handle_read(request, crate::reader::read(&body, &mut Rng::new(&[1; 32], "read")));
         }
     }
 

@@ -1,7 +1,5 @@
 //! The documents of an INSERT.
 
-use std::collections::BTreeSet;
-
 use super::{ObjectMode, check_depth};
 use crate::dql::ast::{self, Conflict, Expr, ExprKind, StatementKind, TypeDeclaration};
 use crate::dql::bind::Bound;
@@ -18,15 +16,13 @@ pub struct Insert {
     mode: ObjectMode,
 }
 
-/// One document to insert.
-#[derive(Clone, Debug, PartialEq)]
-pub struct InsertDocument {
-    /// Its identity.
-    pub id: DocId,
-    /// The same as a value, to be reported.
-    pub id_value: Value,
-    /// All its other fields.
-    pub fields: Object,
+/// The documents of an INSERT, no two of one identity.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Documents {
+    /// Their identities, in the order given.
+    pub ids: Vec<DocId>,
+    /// All their other fields, by ascending identity.
+    pub fields: Vec<(DocId, Object)>,
 }
 
 impl Insert {
@@ -36,7 +32,8 @@ impl Insert {
         matches!(bound.statement().kind(), StatementKind::Insert(_)).then_some(Self { bound, mode })
     }
 
-    /// The documents in the order given, once. `fresh_id` makes an id for each that has none.
+    /// The documents, once: those that were [planned](Bound::plan_insert), else they are found here. `fresh_id` makes
+    /// an id for each that has none.
     ///
     /// # Errors
     ///
@@ -45,20 +42,11 @@ impl Insert {
     pub fn documents(
         &mut self,
         fresh_id: &mut dyn FnMut() -> Value,
-    ) -> Result<Vec<InsertDocument>, DqlError> {
-        // Mostly one document, or an array of them, is all that is given, and then it is not copied.
-        if let [Expr { kind: ExprKind::Parameter(index), .. }] = self.statement().documents[..]
-            && let Some(value) = self.bound.take_parameter(index)
-        {
-            return documents_of([Some(value)], fresh_id);
+    ) -> Result<Documents, DqlError> {
+        if let Some(planned) = self.bound.take_planned() {
+            return planned;
         }
-        let meter = Meter::default();
-        meter.begin();
-        let env = Env { meter: Some(&meter), ..self.bound.env() };
-        let values: Vec<_> =
-            self.statement().documents.iter().map(|expr| eval(expr, &env)).collect();
-        meter.check()?;
-        documents_of(values, fresh_id)
+        find(&mut self.bound, fresh_id)
     }
 
     /// What happens when a live document has the id; means nothing for INITIAL documents.
@@ -93,40 +81,69 @@ impl Insert {
     }
 }
 
+/// The documents of a bound INSERT.
+pub(in crate::dql) fn find(
+    bound: &mut Bound,
+    fresh_id: &mut dyn FnMut() -> Value,
+) -> Result<Documents, DqlError> {
+    let statement = bound.shared_statement();
+    let StatementKind::Insert(insert) = statement.kind() else {
+        unreachable!("only an INSERT has documents");
+    };
+    // Mostly one document, or an array of them, is all that is given, and then it is not copied.
+    if let [Expr { kind: ExprKind::Parameter(index), .. }] = insert.documents[..]
+        && let Some(value) = bound.take_parameter(index)
+    {
+        return documents_of([Some(value)], fresh_id);
+    }
+    let meter = Meter::default();
+    meter.begin();
+    let env = Env { meter: Some(&meter), ..bound.env() };
+    let values: Vec<_> = insert.documents.iter().map(|expr| eval(expr, &env)).collect();
+    meter.check()?;
+    documents_of(values, fresh_id)
+}
+
 fn documents_of(
     values: impl IntoIterator<Item = Option<Value>>,
     fresh_id: &mut dyn FnMut() -> Value,
-) -> Result<Vec<InsertDocument>, DqlError> {
-    let mut documents = Vec::new();
+) -> Result<Documents, DqlError> {
+    let mut documents = Documents::default();
     for value in values {
         let values = match value {
             Some(Value::Array(values)) => values,
             Some(value) => vec![value],
             None => return Err(not_a_document("nothing")),
         };
-        documents.reserve(values.len());
+        documents.ids.reserve(values.len());
+        documents.fields.reserve(values.len());
         for value in values {
-            documents.push(document(value, fresh_id)?);
+            let (id, fields) = document(value, fresh_id)?;
+            documents.ids.push(id.clone());
+            documents.fields.push((id, fields));
         }
     }
-    let ids: BTreeSet<&DocId> = documents.iter().map(|document| &document.id).collect();
-    if ids.len() < documents.len() {
+    documents.fields.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    if documents.fields.windows(2).any(|pair| pair[0].0 == pair[1].0) {
         let message = "Expected unique document identifiers";
         return Err(DqlError::new(ErrorKind::Execution, message));
     }
     Ok(documents)
 }
 
-fn document(value: Value, fresh_id: &mut dyn FnMut() -> Value) -> Result<InsertDocument, DqlError> {
+fn document(
+    value: Value,
+    fresh_id: &mut dyn FnMut() -> Value,
+) -> Result<(DocId, Object), DqlError> {
     check_depth(&value, 0)?;
     let mut fields = match value {
         Value::Object(fields) => fields,
         other => return Err(not_a_document(other.type_name())),
     };
-    let id_value = fields.remove("_id").unwrap_or_else(fresh_id);
-    let id = canonical::encode_id(&id_value)
+    let id = fields.remove("_id").unwrap_or_else(fresh_id);
+    let id = canonical::encode_id(&id)
         .map_err(|error| DqlError::new(ErrorKind::DocumentId, error.to_string()))?;
-    Ok(InsertDocument { id, id_value, fields })
+    Ok((id, fields))
 }
 
 fn not_a_document(found: &str) -> DqlError {

@@ -3,7 +3,8 @@
 mod insert;
 mod update;
 
-pub use insert::{Insert, InsertDocument};
+pub(super) use insert::find;
+pub use insert::{Documents, Insert};
 pub use update::{FieldOp, Update};
 
 use super::ast::{DeclaredType, TypeDeclaration};

@@ -11,10 +11,12 @@ fn documents(statement: &str, arguments: &str) -> Result<Vec<String>, DqlError> 
         fresh += 1;
         Value::from(format!("fresh-{fresh}"))
     })?;
-    Ok(documents
-        .iter()
-        .map(|found| format!("{} {}", text(&found.id_value), text(&found.fields.clone().into())))
-        .collect())
+    let fields_of = |id| documents.fields.iter().find(|(have, _)| have == id).map(|(_, it)| it);
+    let shown = documents.ids.iter().map(|id| {
+        let fields = fields_of(id).expect("each has fields").clone();
+        format!("{} {}", text(&id.to_value()), text(&fields.into()))
+    });
+    Ok(shown.collect())
 }
 
 fn kind_of(statement: &str, arguments: &str) -> ErrorKind {
@@ -29,6 +31,33 @@ fn documents_come_as_objects_and_arrays_of_them() {
     );
     let expected = [r#""one" {"b":{"c":[1]}}"#, "2 {}", r#""fresh-1" {"x":5}"#, "3 {}"];
     assert_eq!(found, Ok(expected.map(str::to_owned).to_vec()));
+}
+
+#[test]
+fn documents_that_were_found_ahead_are_the_same() {
+    for (statement, arguments) in [
+        ("INSERT INTO c DOCUMENTS (:a), ({'_id': 1})", r#"{"a":[{"_id":2},{"x":1}]}"#),
+        ("INSERT INTO c DOCUMENTS (:a)", r#"{"a":[{"_id":2},{"_id":1}]}"#),
+        ("INSERT INTO c DOCUMENTS (:a)", r#"{"a":[{"_id":2},{"_id":2}]}"#),
+        ("INSERT INTO c DOCUMENTS (:a)", r#"{"a":7}"#),
+    ] {
+        let found = |is_ahead: bool| {
+            let mut bound = bind(statement, arguments).expect("it is bound");
+            if is_ahead {
+                bound.plan_insert(&mut || Value::from("fresh"));
+            }
+            // They are there also when somebody else holds the statement.
+            let _holder = is_ahead.then(|| bound.clone());
+            let mut insert = Insert::new(bound, ObjectMode::Map).expect("an insert");
+            insert.documents(&mut || {
+                assert!(!is_ahead, "no id is made twice");
+                Value::from("fresh")
+            })
+        };
+        assert_eq!(found(true), found(false), "{statement} with {arguments}");
+    }
+    let mut select = bind("SELECT * FROM c", "{}").expect("it is bound");
+    select.plan_insert(&mut || unreachable!("it has no documents"));
 }
 
 #[test]
