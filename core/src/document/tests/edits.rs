@@ -169,6 +169,17 @@ fn increments_of_one_commit_add_up_and_follow_a_restart() {
 }
 
 #[test]
+fn increments_that_begin_a_document_all_count() {
+    // Both were made before either was applied, as two lanes of one store make them.
+    let mut document = Document::new();
+    let begins = [(5, 1), (6, 2)].map(|(at, by)| {
+        prepare(&document, dot('A', at), |edit| edit.increment(&path("n"), by).expect("in range"))
+    });
+    begins.iter().for_each(|delta| document.apply(delta).map(drop).expect("its base is empty"));
+    assert_eq!(shown(&document), r#"{"n":3}"#);
+}
+
+#[test]
 fn an_empty_document_is_visible_once_inserted() {
     let (mut a, mut b) = two("{}");
     assert_eq!(shown(&b), "{}");

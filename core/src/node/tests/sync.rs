@@ -152,6 +152,22 @@ fn a_device_gets_what_it_subscribes_to_and_sends_what_it_wrote() {
 }
 
 #[test]
+fn a_session_that_ends_leaves_nothing_that_waits_for_a_touch() {
+    let mut pair = Pair::new();
+    let waiting = |server: &Process| -> usize {
+        server.racks.iter().flat_map(Rack::nodes).map(|node| node.sync.stirs.len()).sum()
+    };
+    for _ in 0..3 {
+        // The app is idle: no touch would clear what is left over.
+        pair.connect(&["SELECT * FROM cars WHERE o = 'Japan'"]);
+        pair.probe();
+        assert_eq!(waiting(&pair.server), 4, "each partition tells the one session");
+        pair.disconnect();
+        assert_eq!(waiting(&pair.server), 0);
+    }
+}
+
+#[test]
 fn both_sides_agree_after_a_time_without_connection() {
     let mut pair = Pair::new();
     for id in 0..20 {

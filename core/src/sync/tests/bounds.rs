@@ -98,6 +98,32 @@ fn only_the_last_part_of_a_large_group_carries_its_position() {
     assert_eq!(last.upto.map(|upto| upto.txn.0), Some(pair.host(SERVER).txn));
 }
 
+#[test]
+fn documents_that_come_again_in_full_come_in_updates_of_the_target_s_size() {
+    let mut pair = tiny(4);
+    // Twenty fields of 32 bytes each: an edit of one is small, the whole document is larger than the target.
+    let cars: Vec<_> = (0..20).map(|n| key("cars", n)).collect();
+    let server = pair.host(SERVER);
+    (0..20).for_each(|field| cars.iter().for_each(|car| server.write(car, field, 0)));
+    pair.sync();
+    pair.disconnect();
+    // The device loses them without a trace, so it has the base of no edit.
+    pair.host(DEVICE).docs.clear();
+    cars.iter().for_each(|car| pair.host(SERVER).write(car, 0, 1));
+    pair.record = Some(Vec::new());
+    pair.connect();
+    pair.run();
+    pair.assert_converged();
+    let frames = pair.record.take().expect("it was recorded");
+    let bytes = frames.iter().filter_map(|bytes| match frame_of(bytes) {
+        Frame::UpdBegin(begin) => Some(begin.payload_bytes),
+        _ => None,
+    });
+    let bytes: Vec<u64> = bytes.collect();
+    assert!(bytes.len() > cars.len(), "each of them comes by itself: {bytes:?}");
+    assert!(bytes.iter().all(|bytes| *bytes <= TINY.update_bytes_max as u64), "{bytes:?}");
+}
+
 fn frame_of(bytes: &[u8]) -> Frame {
     frame::decode(bytes).expect("it is ours").expect("its kind is known")
 }
