@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use crate::find::Site;
-use crate::tree::Tree;
+use crate::tree::{Tree, UnitTests};
 
 /// The end of a mutant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,10 +45,10 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    /// Builds what judges, and sees the unchanged code pass.
-    pub(crate) fn new(tree: &Tree, seeds: u64) -> Result<Self, String> {
+    /// Builds the simulator, and sees the unchanged code pass.
+    pub(crate) fn new(tree: &Tree, unit_tests: UnitTests, seeds: u64) -> Result<Self, String> {
         let mut tests = Vec::new();
-        for (sources, program) in tree.unit_tests()? {
+        for (sources, program) in unit_tests {
             let folder = tree.folder(sources);
             let began = Instant::now();
             let ended = run(&program, &[], &folder, 0, BASELINE_MAX)?;

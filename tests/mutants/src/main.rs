@@ -74,10 +74,10 @@ fn run(options: &Options) -> Result<bool, String> {
         mutants.iter().for_each(|(number, site)| println!("{number:>4} {site}"));
         return Ok(true);
     }
-    let tree = tree::Tree::new(&workspace)?;
-    tree.build(&sites, &mut mutants, &mut drawn)?;
+    let tree = tree::Tree::new(&workspace, options.count)?;
+    let unit_tests = tree.build(&sites, &mut mutants, &mut drawn)?;
     let known = known::Known::read(&workspace)?;
-    let judge = judge::Judge::new(&tree, options.seeds)?;
+    let judge = judge::Judge::new(&tree, unit_tests, options.seeds)?;
     let (mut found, mut healed, mut survivors) = (0, 0, Vec::new());
     for (number, site) in &mutants {
         if !options.only.is_empty() && !options.only.contains(number) {

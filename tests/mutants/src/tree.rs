@@ -1,8 +1,9 @@
 //! The copy of the workspace with all drawn mutants in it, and its build.
 //!
 //! The copy lies in `target/mutants` and is written only where it differs, so that a second run builds little. What
-//! others have written is not built again: the unit tests share it with those of the workspace, the simulator with
-//! that of the planted bugs.
+//! others have written is not built again: cargo finds it where `tests/run` has built the same selection of packages
+//! for its own unit tests and its own simulator. Cargo unites the features of all packages that are selected, so the
+//! copy has them all, but those that judge nothing with empty sources.
 //! A change that does not compile (a value moved twice, a type that has no `-`) is taken out, and another is drawn.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -29,15 +30,8 @@ pub fn is(number: usize) -> bool {
 }
 "#;
 
-/// A number that runs below zero is found where it happens. Unit tests are built quickly rather than made fast:
-/// most mutants are found by the few that lie nearest.
+/// A number that runs below zero is found where it happens.
 const PROFILES: &str = r#"
-[profile.dev.package.bigpeer-core]
-opt-level = 1
-
-[profile.dev.package.bigpeer-connection]
-opt-level = 1
-
 [profile.release.package.bigpeer-core]
 overflow-checks = true
 debug-assertions = true
@@ -47,9 +41,32 @@ overflow-checks = true
 debug-assertions = true
 "#;
 
-/// The crates that have mutants, by the folders of their sources.
-const CRATES: [(&str, &str); 2] =
-    [("core/src", "bigpeer-core"), ("server/connection/src", "bigpeer-connection")];
+/// The unit tests of many mutants are made fast. Those of a few are built quickly: core and its tests take 54 s of
+/// processor time as they are and 246 s with this, and one run of them 119 s.
+const PROFILES_OF_MANY: &str = r#"
+[profile.dev.package.bigpeer-core]
+opt-level = 1
+
+[profile.dev.package.bigpeer-connection]
+opt-level = 1
+"#;
+
+/// From so many mutants on, unit tests are optimized.
+const MANY: usize = 20;
+
+/// The folders of the sources of the crates that have mutants.
+const CRATES: [&str; 2] = ["core/src", "server/connection/src"];
+
+/// The packages whose sources are copied: their unit tests or their worlds judge.
+const JUDGES: [&str; 3] = ["core", "server/connection", "simulator"];
+
+/// The version of all packages of the copy. What cargo builds is named after a package, its version and its features, and
+/// is taken for new as long as no source is newer: with the version of the workspace, the workspace's own tests would find
+/// what was built here.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "-mutants");
+
+/// The source of every library, program and test of the other packages.
+const EMPTY: &str = "#![allow(warnings)]\nfn main() {}\n";
 
 pub(crate) struct Tree {
     root: PathBuf,
@@ -61,12 +78,15 @@ pub(crate) struct Tree {
 /// One failed build: the numbers of the mutants that do not compile.
 type Broken = BTreeSet<usize>;
 
+/// The programs of unit tests, by the folder of the sources of their crate.
+pub(crate) type UnitTests = Vec<(&'static str, PathBuf)>;
+
 /// In each rewritten file, the bytes of each mutant.
 type Places = BTreeMap<PathBuf, Vec<(Range<usize>, usize)>>;
 
 impl Tree {
-    /// Copies the workspace, as far as git knows of it.
-    pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
+    /// Copies the workspace, as far as git knows of it, for this number of mutants.
+    pub(crate) fn new(workspace: &Path, count: usize) -> Result<Self, String> {
         let root = workspace.join("target/mutants");
         let listed = Command::new("git").args(["ls-files", "-z"]).current_dir(workspace).output();
         let listed = listed.map_err(|error| format!("git ls-files: {error}"))?;
@@ -79,27 +99,40 @@ impl Tree {
         let tree = Self { root, files, workspace: workspace.to_owned() };
         for file in &tree.files {
             let mut bytes = read(&tree.workspace.join(file))?;
+            if file == Path::new("Cargo.toml") || file == Path::new("Cargo.lock") {
+                bytes = versioned(bytes)?;
+            }
             if file == Path::new("Cargo.toml") {
                 bytes.extend_from_slice(PROFILES.as_bytes());
+                let of_many = if count >= MANY { PROFILES_OF_MANY } else { "" };
+                bytes.extend_from_slice(of_many.as_bytes());
+            }
+            let is_source = file.extension().is_some_and(|extension| extension == "rs");
+            if is_source && !JUDGES.iter().any(|folder| file.starts_with(folder)) {
+                bytes = EMPTY.into();
             }
             // The sources of mutants are written with their mutants in them.
-            if !CRATES.iter().any(|(folder, _)| file.starts_with(folder)) {
+            if !CRATES.iter().any(|folder| file.starts_with(folder)) {
                 write(&tree.root.join(file), &bytes)?;
             }
         }
         Ok(tree)
     }
 
-    /// Writes the mutants and builds tests and simulator, and draws others for those that do not compile.
+    /// Writes the mutants, builds the unit tests, and draws others for mutants that do not compile.
     pub(crate) fn build<'a>(
         &self,
         sites: &'a [Site],
         mutants: &mut BTreeMap<usize, &'a Site>,
         draw: &mut Draw,
-    ) -> Result<(), String> {
+    ) -> Result<UnitTests, String> {
         for _ in 0..BUILDS_MAX {
             let places = self.write(mutants)?;
-            let Some(broken) = self.compile(&places)? else { return Ok(()) };
+            let messages = self.build_unit_tests()?;
+            let broken = broken(&messages, &places)?;
+            if broken.is_empty() {
+                return self.programs(&messages);
+            }
             println!("{} do not compile, and others are drawn", broken.len());
             for number in broken {
                 mutants.remove(&number);
@@ -113,7 +146,7 @@ impl Tree {
 
     fn write(&self, mutants: &BTreeMap<usize, &Site>) -> Result<Places, String> {
         let mut places = Places::new();
-        for (folder, _) in CRATES {
+        for folder in CRATES {
             write(&self.root.join(folder).join("mutant.rs"), SWITCH.as_bytes())?;
             for file in self.files.iter().filter(|file| file.starts_with(folder)) {
                 let bytes = read(&self.workspace.join(file))?;
@@ -130,47 +163,29 @@ impl Tree {
         Ok(places)
     }
 
-    /// The mutants that do not compile; none when all do.
-    fn compile(&self, places: &Places) -> Result<Option<Broken>, String> {
-        let mut broken = Broken::new();
-        let mut errors = Vec::new();
-        for message in self.cargo(&["check", "--tests", "--keep-going"])? {
-            let message = &message["message"];
-            if message["level"] != "error" {
-                continue;
-            }
-            let found = numbers(message, places);
-            if found.is_empty() && message["spans"].as_array().is_some_and(|all| !all.is_empty()) {
-                errors.push(message["rendered"].as_str().unwrap_or_default().to_owned());
-            }
-            broken.extend(found);
-        }
-        if broken.is_empty() && !errors.is_empty() {
-            return Err(format!("the copy does not compile:\n{}", errors.join("\n")));
-        }
-        Ok(Some(broken).filter(|broken| !broken.is_empty()))
+    /// Builds the unit tests of all packages: those of the empty ones cost next to nothing.
+    fn build_unit_tests(&self) -> Result<Vec<Value>, String> {
+        self.run_cargo(&["test", "--workspace", "--lib", "--no-run"])
     }
 
-    /// Builds the unit tests of the crates; their programs by the folder of the sources.
-    pub(crate) fn unit_tests(&self) -> Result<Vec<(&'static str, PathBuf)>, String> {
-        let mut programs = Vec::new();
-        for message in self.cargo(&["test", "--no-run", "--lib"])? {
+    /// The programs of the unit tests that a build has made.
+    fn programs(&self, messages: &[Value]) -> Result<UnitTests, String> {
+        let mut programs = UnitTests::new();
+        for message in messages {
             let Some(program) = message["executable"].as_str() else { continue };
             let source = message["target"]["src_path"].as_str().unwrap_or_default();
-            let of = CRATES
-                .iter()
-                .find(|(folder, _)| Path::new(source).starts_with(self.root.join(folder)));
-            if let Some((folder, _)) = of {
-                programs.push((*folder, PathBuf::from(program)));
-            }
+            let of =
+                CRATES.iter().find(|folder| Path::new(source).starts_with(self.root.join(folder)));
+            programs.extend(of.map(|folder| (*folder, PathBuf::from(program))));
         }
         if programs.len() == CRATES.len() { Ok(programs) } else { Err(FAILED_BUILD.into()) }
     }
 
     /// Builds the simulator with all mutants in it.
     pub(crate) fn simulator(&self) -> Result<PathBuf, String> {
-        let words = ["build", "--release", "-p", "bigpeer-simulator"];
-        let built = self.run_cargo(&words, "target/planted")?;
+        let packages = ["-p", "bigpeer-server", "-p", "bigpeer-simulator"];
+        let words = [&["build", "--release", "--bin", "bigpeer-sim"][..], &packages].concat();
+        let built = self.run_cargo(&words)?;
         let program = built.iter().rev().find_map(|message| message["executable"].as_str());
         program.map(PathBuf::from).ok_or_else(|| FAILED_BUILD.into())
     }
@@ -180,20 +195,14 @@ impl Tree {
         self.root.join(sources).parent().expect("sources lie in their crate").to_owned()
     }
 
-    fn cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
-        let mut all = words.to_vec();
-        for (_, name) in CRATES {
-            all.extend(["-p", name]);
-        }
-        self.run_cargo(&all, "target")
-    }
-
-    /// Runs cargo, and reads it message by message. Link-time optimization is off: it would only make the build longer.
-    fn run_cargo(&self, words: &[&str], target: &str) -> Result<Vec<Value>, String> {
+    /// Runs cargo, and reads it message by message. What it builds lies beside what the workspace has built, its
+    /// programs in the copy. Link-time optimization is off: it would only make the build longer.
+    fn run_cargo(&self, words: &[&str]) -> Result<Vec<Value>, String> {
         let output = Command::new("cargo")
             .args(words)
             .args(["--locked", "--message-format=json"])
-            .env("CARGO_TARGET_DIR", self.workspace.join(target))
+            .env("CARGO_BUILD_BUILD_DIR", self.workspace.join("target"))
+            .env("CARGO_TARGET_DIR", self.root.join("target"))
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16")
             .current_dir(&self.root)
@@ -203,6 +212,25 @@ impl Tree {
         let text = String::from_utf8_lossy(&output.stdout);
         Ok(text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect())
     }
+}
+
+/// Gives the packages of the workspace the version of the copy, in its manifest or in its lock file.
+fn versioned(bytes: Vec<u8>) -> Result<Vec<u8>, String> {
+    let text = String::from_utf8(bytes).map_err(|_| "a manifest is no text")?;
+    let mut is_ours = false;
+    let (old, new) = (concat!("\"", env!("CARGO_PKG_VERSION"), "\""), format!("\"{VERSION}\""));
+    let lines = text.split_inclusive('\n').map(|line| {
+        let is_version = line.starts_with("version = ");
+        let replaced =
+            if is_ours && is_version { line.replace(old, &new) } else { line.to_owned() };
+        is_ours = line == "[workspace.package]\n" || line.starts_with("name = \"bigpeer-");
+        replaced
+    });
+    let changed: String = lines.collect();
+    if changed == text {
+        return Err(format!("no package of the workspace has the version {old}"));
+    }
+    Ok(changed.into())
 }
 
 /// Puts the mutants of one file into its text, from its end to its beginning, and notes where each came to lie.
@@ -224,6 +252,30 @@ fn rewrite(
     }
     new.push_str(&text[last..]);
     *text = new;
+}
+
+/// The mutants that did not compile.
+///
+/// # Errors
+///
+/// The compiler's own words when it refuses something else.
+fn broken(messages: &[Value], places: &Places) -> Result<Broken, String> {
+    let mut broken = Broken::new();
+    let mut errors = Vec::new();
+    for message in messages.iter().map(|message| &message["message"]) {
+        if message["level"] != "error" {
+            continue;
+        }
+        let found = numbers(message, places);
+        if found.is_empty() && message["spans"].as_array().is_some_and(|all| !all.is_empty()) {
+            errors.push(message["rendered"].as_str().unwrap_or_default().to_owned());
+        }
+        broken.extend(found);
+    }
+    if broken.is_empty() && !errors.is_empty() {
+        return Err(format!("the copy does not compile:\n{}", errors.join("\n")));
+    }
+    Ok(broken)
 }
 
 /// The mutants that an error points into.
@@ -264,3 +316,23 @@ fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 const BUILDS_MAX: usize = 12;
 
 const FAILED_BUILD: &str = "the copy did not build; cargo has said why";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_packages_of_the_copy_have_a_version_of_their_own_and_no_other_changes() {
+        let version = env!("CARGO_PKG_VERSION");
+        let lock = |ours: &str| {
+            format!(
+                "[[package]]\nname = \"bigpeer-core\"\nversion = \"{ours}\"\n\n\
+                 [[package]]\nname = \"other\"\nversion = \"{version}\"\n"
+            )
+        };
+        assert_eq!(versioned(lock(version).into()), Ok(lock(VERSION).into()));
+        let manifest = |ours: &str| format!("[workspace.package]\nversion = \"{ours}\"\n");
+        assert_eq!(versioned(manifest(version).into()), Ok(manifest(VERSION).into()));
+        assert!(versioned(b"[package]\nname = \"other\"\n".to_vec()).is_err());
+    }
+}
