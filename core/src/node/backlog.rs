@@ -1,6 +1,7 @@
-//! Committed records come to the partitions of a thread, some at a time. A record of 50,000 documents keeps a
-//! partition busy for milliseconds, and the thread answers nobody meanwhile: so after each of them the thread looks at
-//! what else has happened. Partitions of one thread then stand at different positions for a while, as those of
+//! Committed records come to the partitions of a thread, some at a time. A record of 50,000 documents keeps a thread
+//! busy for a tenth of a second, and it answers nobody meanwhile: so what a partition has of a large one comes in pieces,
+//! and after each the thread looks at what else has happened. Nobody reads at the position of the record before the
+//! last piece. Partitions of one thread then stand at different positions for a while, as those of
 //! different threads always do; whoever reads at a position waits until his partition has reached it, and that one is
 //! next.
 
@@ -76,6 +77,26 @@ impl Rack {
         if is_first && records.is_empty() && self.nodes[node].pass(upto, now) {
             return;
         }
+        let at_once = self.config.node.limits.applied_at_once.max(1);
+        let mut whole = Vec::new();
+        for mut part in records {
+            if part.ops.len() > at_once && part.is_divisible() {
+                if let Some(Part { txn, .. }) = whole.last() {
+                    self.commit_whole(node, *txn, std::mem::take(&mut whole), now);
+                }
+                let mut pieces = part.into_pieces(at_once);
+                part = pieces.pop().expect("it has more than one");
+                for piece in pieces {
+                    let cost = piece.ops.len();
+                    self.follow(node, Input::Piece(piece), cost, now);
+                }
+            }
+            whole.push(part);
+        }
+        self.commit_whole(node, upto, whole, now);
+    }
+
+    fn commit_whole(&mut self, node: usize, upto: Txn, records: Vec<Part>, now: Now) {
         let cost = records.iter().map(|part| part.ops.len()).sum();
         self.follow(node, Input::Committed { upto, records: records.into() }, cost, now);
     }

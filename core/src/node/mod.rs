@@ -140,7 +140,7 @@ pub struct NodeLimits {
     /// is not cut, and what it costs beyond a turn is paid for in turns.
     pub turn_fuel: Fuel,
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
-    /// applies what a record has for it in one go.
+    /// applies no more than these in one go.
     pub applied_at_once: usize,
     /// Operations of committed records that may wait to be applied on a thread. One that has fallen so far behind
     /// catches up before it does anything else.
@@ -181,6 +181,19 @@ pub struct Part {
 }
 
 impl Part {
+    /// Whether it may be applied in pieces. What an EVICT does is one step: a device that evicted asks for everything
+    /// again, and counts that it did.
+    fn is_divisible(&self) -> bool {
+        let ops = &self.transaction.ops;
+        self.ops.iter().all(|index| matches!(ops[*index as usize], Op::Merge { .. }))
+    }
+
+    /// The same in pieces of at most so many operations, one after the other.
+    fn into_pieces(mut self, ops_max: usize) -> Vec<Self> {
+        let ops = std::mem::take(&mut self.ops);
+        ops.chunks(ops_max).map(|ops| Self { ops: ops.into(), ..self.clone() }).collect()
+    }
+
     /// The part of one partition out of so many.
     #[must_use]
     pub fn of(
@@ -227,6 +240,9 @@ pub enum Input {
         /// The request of that client.
         request: RequestId,
     },
+    /// Some of what a record does to this node; the rest of it comes next. A partition's part of a huge record would
+    /// else keep its thread for milliseconds.
+    Piece(Part),
     /// Every position up to `upto` is durable; these records concern this node.
     Committed {
         /// The last position accounted for.
@@ -345,6 +361,8 @@ pub struct Node {
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
+    /// What became of the operations of a record of which the rest is to come.
+    pieces: Vec<(u32, ApplyOutcome)>,
     appends: Appends,
     sync: SyncHost,
     statements: StatementCache,
@@ -393,6 +411,7 @@ impl Node {
             prepared: BTreeMap::new(),
             call_next: 0,
             tasks: Tasks::default(),
+            pieces: Vec::new(),
             appends: Appends::default(),
             sync: SyncHost::new(rng.split()),
             statements: StatementCache::default(),
@@ -423,6 +442,10 @@ impl Node {
             Input::Drained { request, bytes } => self.on_drained(request, bytes),
             Input::Cancel { request } => self.on_cancel(request),
             Input::ClientClosed { request } => self.on_client_closed(request),
+            Input::Piece(part) => {
+                let outcomes = self.apply_ops(&part);
+                self.pieces.extend(outcomes);
+            }
             Input::Committed { upto, records } => self.on_committed(upto, &records, now),
             Input::Appended { ticket, result } => self.on_appended(ticket, result),
             Input::Message(message) => self.on_message(message, now),
@@ -607,20 +630,30 @@ impl Node {
         }
     }
 
-    /// Applies what this partition owns; true when some document was touched.
-    fn apply(&mut self, part: &Part) -> bool {
+    /// Applies operations of a record on documents of this partition.
+    fn apply_ops(&mut self, part: &Part) -> Vec<(u32, ApplyOutcome)> {
         let Part { txn, transaction, ops } = part;
-        let txn = *txn;
         let ahead = |key: &DocKey| self.tips.made_by(key, transaction.id);
-        let applied = self.store.apply_ahead(txn, transaction, ops, ahead);
+        let applied = self.store.apply_ops(*txn, transaction, ops, ahead);
         self.note_clock(applied.newest_hlc);
-        self.note_issued(transaction);
-        self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
         for (index, _) in &applied.outcomes {
             if let Some(key) = DocKey::of(transaction.app, &transaction.ops[*index as usize]) {
                 self.settle(&key, transaction.id);
             }
         }
+        applied.outcomes
+    }
+
+    /// Applies the rest of what this partition owns; true when some document was touched.
+    fn apply(&mut self, part: &Part) -> bool {
+        let Part { txn, transaction, .. } = part;
+        let txn = *txn;
+        let rest = self.apply_ops(part);
+        self.store.advance(txn);
+        let mut outcomes = std::mem::take(&mut self.pieces);
+        outcomes.extend(rest);
+        self.note_issued(transaction);
+        self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
         self.prepared.remove(&transaction.id);
         for op in &transaction.ops {
             match op {
@@ -641,14 +674,14 @@ impl Node {
                 Op::Merge { .. } => {}
             }
         }
-        let touched = !applied.outcomes.is_empty();
+        let touched = !outcomes.is_empty();
         if touched {
             self.outputs.push_back(Output::Changed { app: transaction.app, upto: txn });
         }
-        if applied.outcomes.iter().any(|(_, outcome)| *outcome != ApplyOutcome::Applied) {
+        if outcomes.iter().any(|(_, outcome)| *outcome != ApplyOutcome::Applied) {
             self.appends.mark_void(txn);
         }
-        self.report_applied(txn, transaction, applied);
+        self.report_applied(txn, transaction, outcomes);
         touched
     }
 

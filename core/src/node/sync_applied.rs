@@ -25,7 +25,7 @@ use crate::ident::{Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
-use crate::store::{Applied, Outcome as ApplyOutcome};
+use crate::store::Outcome as ApplyOutcome;
 use crate::sync::{CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome, Position};
 
 /// A received update between its append and what apply made of it.
@@ -98,14 +98,19 @@ impl Node {
 
     /// A record was applied here: the node that appended a peer's update is told what became of our part of it.
     /// Records of former boots are only replayed: nobody waits for them.
-    pub(crate) fn report_applied(&mut self, txn: Txn, transaction: &Transaction, applied: Applied) {
+    pub(crate) fn report_applied(
+        &mut self,
+        txn: Txn,
+        transaction: &Transaction,
+        outcomes: Vec<(u32, ApplyOutcome)>,
+    ) {
         let Origin::Peer { home, .. } = transaction.origin else { return };
         let boot = self.config.identity.boots.rows.last();
         let is_replayed = boot.is_some_and(|boot| txn < boot.first);
-        if is_replayed || applied.outcomes.is_empty() {
+        if is_replayed || outcomes.is_empty() {
             return;
         }
-        let mut void = applied.outcomes;
+        let mut void = outcomes;
         void.retain(|(_, outcome)| *outcome != ApplyOutcome::Applied);
         self.send(home, Body::Applied { id: transaction.id, void });
     }

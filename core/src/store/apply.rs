@@ -47,18 +47,20 @@ impl Store {
     ) -> Applied {
         let owned = |op: &Op| DocKey::of(transaction.app, op).is_some_and(|key| owns(&key));
         let ops = (0..).zip(&transaction.ops).filter(|(_, op)| owned(op));
-        self.apply_ahead(txn, transaction, &ops.map(|(index, _)| index).collect::<Vec<_>>(), |_| {
-            None
-        })
+        let ops: Vec<_> = ops.map(|(index, _)| index).collect();
+        let applied = self.apply_ops(txn, transaction, &ops, |_| None);
+        self.advance(txn);
+        applied
     }
 
-    /// As [`apply`](Self::apply), with what is owned by its index in the transaction. `ahead` may know what a delta
-    /// makes of a document, of a transaction that was authored on this store.
+    /// Applies some operations of a transaction, by their index in it. Who reads at a position sees none of them before
+    /// [`advance`](Self::advance) says that there are no more. `ahead` may know what a delta makes of a document, of a
+    /// transaction that was authored on this store.
     ///
     /// # Panics
     ///
     /// As [`apply`](Self::apply), and when the transaction has no operation on a document at an index.
-    pub fn apply_ahead(
+    pub fn apply_ops(
         &mut self,
         txn: Txn,
         transaction: &Transaction,
@@ -66,7 +68,8 @@ impl Store {
         ahead: impl Fn(&DocKey) -> Option<Arc<Document>>,
     ) -> Applied {
         assert!(txn > self.applied, "transactions are applied in log order");
-        self.applied = txn;
+        assert!(self.begun <= self.applied || self.begun == txn, "one is applied after the other");
+        self.begun = txn;
         let origin = match &transaction.origin {
             Origin::Peer { key, .. } => Some(*key),
             Origin::Http | Origin::System => None,
@@ -92,7 +95,7 @@ impl Store {
         applied
     }
 
-    /// Advances to `upto` without a transaction: nothing up to there concerns this partition.
+    /// Nothing else up to `upto` concerns this partition.
     pub fn advance(&mut self, upto: Txn) {
         self.applied = self.applied.max(upto);
     }

@@ -100,6 +100,8 @@ pub struct Store {
     /// Keys whose older versions may be dropped once no read is older than the transaction.
     folds: VecDeque<(Txn, DocKey)>,
     applied: Txn,
+    /// The last transaction of which something was applied. When it is beyond `applied` the rest of it is to come.
+    begun: Txn,
     /// Parts of a snapshot as of this position have been taken back, perhaps not all of them yet.
     restored: Txn,
     residency: Residency,
@@ -123,6 +125,7 @@ impl Store {
             changes: ChangeIndex::default(),
             folds: VecDeque::new(),
             applied: Txn(0),
+            begun: Txn(0),
             restored: Txn(0),
             residency: Residency::Memory,
             keeps_evict_markers: true,
@@ -284,10 +287,11 @@ impl Store {
     ///
     /// When an invariant of the store does not hold.
     pub fn check_invariants(&self) {
+        let newest = self.applied.max(self.restored).max(self.begun);
         let mut places = 0;
         for (app, collections) in &self.apps {
             for (name, collection) in collections {
-                collection.check_invariants(self.applied.max(self.restored));
+                collection.check_invariants(newest);
                 for (id, entry) in collection.iter() {
                     let key = DocKey { app: *app, collection: name.clone(), id: id.clone() };
                     let is_held = entry.place().is_some_and(|at| self.changes.holds(&key, at));
