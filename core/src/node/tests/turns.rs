@@ -77,7 +77,8 @@ fn a_document_of_many_terms_keeps_the_thread_no_longer_than_a_turn() {
     ] {
         server.turns_of(&text);
         let most = server.racks[0].work().moment_max;
-        assert!(most < 350_000, "{most} units of work at once: {}", &text[..60]);
+        // A turn, the one document that it ends in, and what its coordinator does with the rows.
+        assert!(most < 400_000, "{most} units of work at once: {}", &text[..60]);
     }
 }
 
