@@ -185,6 +185,7 @@ impl Plant {
         Self::PassingErrorFatal,
         Self::BacklogOvertaken,
         Self::BaseMismatchBelieved,
+        Self::OwnEntryBelieved,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -200,7 +201,6 @@ impl Plant {
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
-        Self::OwnEntryBelieved,
         Self::SizeUnjudged,
         Self::ParkedForgotten,
         Self::EpochAfterProof,

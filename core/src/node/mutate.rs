@@ -324,6 +324,13 @@ impl Node {
         Actor::new(self.config.site, epoch, self.config.partition.0)
     }
 
+    /// The actor under which this partition authors now, with the greatest clock value that it has issued, or a bound
+    /// above it.
+    #[must_use]
+    pub fn issued(&self) -> Dot {
+        Dot { hlc: self.issued, actor: self.actor() }
+    }
+
     /// Appends what was authored, or hands it to the coordinator and holds the documents.
     fn deliver(&mut self, task: &MutateTask, authored: Vec<Authored>) {
         let mutated: Vec<DocId> = authored.iter().map(|a| a.key.id.clone()).collect();

@@ -10,7 +10,7 @@ use super::sync_judge::{Judge, Ruling};
 use super::sync_remotes::Visit;
 use super::sync_wire::{decode_vector, encode_vector};
 use crate::document::{Delta, Document, Vector};
-use crate::ident::{AppId, DocId, Dot, PartitionId, Txn};
+use crate::ident::{AppId, DocId, PartitionId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::store::{ChangeCursor, DocKey, Held};
 use crate::sync::{
@@ -297,7 +297,7 @@ impl Node {
         clock_ms_max: u64,
         item: &UpdateItem,
     ) -> Ruling {
-        let issued = Dot { hlc: self.issued, actor: self.actor() };
+        let issued = self.issued();
         let bytes_max = self.config.limits.merged_bytes_max;
         let judge = Judge { store: &self.store, app, filter, clock_ms_max, bytes_max, issued };
         judge.rule(item)

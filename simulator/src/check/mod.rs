@@ -255,7 +255,7 @@ pub(crate) fn no_lie_is_told(world: &World, held: &[Documents]) -> Result<(), Fa
 /// that. Nothing is ever written under such an actor again, so an entry that is too high hides nothing that is to
 /// come. Nor does one of another lane than the document's, since that lane never writes there.
 pub(crate) fn nobody_wrote_as(
-    present: &[Actor],
+    present: &[Dot],
     partitions: u16,
     issued: &BTreeMap<Actor, Hlc>,
     transaction: &Transaction,
@@ -264,8 +264,12 @@ pub(crate) fn nobody_wrote_as(
         let Op::Merge { collection, id, delta, .. } = op else { continue };
         let lane = Slot::of(transaction.app, collection, id).partition(partitions).0;
         let is_forged = |dot: &&Dot| {
-            let is_ours = present.contains(&dot.actor) && dot.actor.0[14..] == lane.to_be_bytes();
-            is_ours && issued.get(&dot.actor).is_some_and(|issued| dot.hlc > *issued)
+            // What was issued for a statement that is not in the log, or not yet, is a gap in which a lie hides nothing.
+            let is_beyond = |own: &Dot| own.actor == dot.actor && dot.hlc > own.hlc;
+            let is_ours = dot.actor.0[14..] == lane.to_be_bytes();
+            is_ours
+                && present.iter().any(is_beyond)
+                && issued.get(&dot.actor).is_some_and(|issued| dot.hlc > *issued)
         };
         if let Some(dot) = delta.raised().iter().find(is_forged) {
             let text = text_of(id);

@@ -231,10 +231,14 @@ impl Hostile {
         self.rng.one_in(2).then(|| bytes.into())
     }
 
-    /// Its own actor, or the server's.
+    /// Its own actor, or one of the server's: their last two bytes are the lane.
     fn actor(&mut self) -> Actor {
         match &self.server {
-            Some(server) if self.rng.one_in(3) => server.actor,
+            Some(server) if self.rng.one_in(3) => {
+                let mut actor = server.actor;
+                actor.0[14..].copy_from_slice(&(self.rng.below(4) as u16).to_be_bytes());
+                actor
+            }
             _ => Actor::new(self.peer_key.site(), 1, 0),
         }
     }
@@ -311,7 +315,11 @@ impl Hostile {
         let hlc = match self.rng.below(4) {
             0 => Hlc(u64::MAX),
             1 => Hlc(2),
-            2 => Hlc(WALL_MS << 16 | self.rng.below(1 << 16)),
+            // Beyond what the server has issued, and no further ahead than it bears.
+            2 => {
+                let issued = self.server.as_ref().map_or(0, |server| server.hlc.0);
+                Hlc(issued.max(WALL_MS << 16) + 1 + (self.rng.below(60_000) << 16))
+            }
             _ => Hlc((WALL_MS + self.rng.below(10_000_000)) << 16),
         };
         let dot = Dot { hlc, actor: self.actor() };

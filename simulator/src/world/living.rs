@@ -172,7 +172,7 @@ impl World {
                 return Ok(());
             };
             let present: Vec<_> =
-                running.racks.iter().flat_map(Rack::nodes).map(Node::actor).collect();
+                running.racks.iter().flat_map(Rack::nodes).map(Node::issued).collect();
             return nobody_wrote_as(&present, *partitions, &self.issued, transaction);
         }
         for op in &transaction.ops {
