@@ -186,13 +186,13 @@ impl Plant {
         Self::BacklogOvertaken,
         Self::BaseMismatchBelieved,
         Self::OwnEntryBelieved,
+        Self::OwedEvicted,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
         Self::SyncedBeforeOwed,
         Self::OwedDropped,
-        Self::OwedEvicted,
         Self::RefusedSyncTrusted,
         Self::PermissionKept,
         Self::ReplacedKept,

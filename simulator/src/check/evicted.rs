@@ -35,6 +35,17 @@ impl Evicted {
         self.taken.insert(id.to_owned(), None);
     }
 
+    /// Whether an edit of a document is at the server, or was evicted there, as far as anybody knows.
+    pub(crate) fn is_known(&self, id: &str, dot: Dot, server: &Documents) -> bool {
+        let is_held = server.document(id).is_some_and(|there| there.vector().seen(dot));
+        let is_marked = server.marker(id).is_some_and(|marker| marker.seen(dot));
+        let is_taken = match self.taken.get(id) {
+            None => false,
+            Some(taken) => taken.as_ref().is_none_or(|taken| taken.seen(dot)),
+        };
+        is_held || is_marked || is_taken
+    }
+
     /// No edit of the device's own is at the device alone.
     pub(crate) fn judge(
         &self,

@@ -113,6 +113,13 @@ impl Documents {
         Self { documents: BTreeMap::from([(key, document)]), ..Self::default() }
     }
 
+    /// The edits of a store in a document, by the text of its id. INITIAL content has no author.
+    pub(crate) fn edits_of(&self, id: &str, site: u64) -> Vec<Dot> {
+        let vector = self.document(id).map(|document| document.vector());
+        let is_edit = |dot: &Dot| is_of(*dot, site) && dot.hlc > Hlc(1);
+        vector.into_iter().flat_map(Vector::iter).filter(is_edit).collect()
+    }
+
     /// The marker of an evicted document, by the text of its id.
     pub(crate) fn marker(&self, id: &str) -> Option<&Vector> {
         self.markers.get(&key_of(id)?)

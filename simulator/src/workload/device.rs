@@ -2,7 +2,7 @@
 
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
-use bigpeer_core::ident::{LogId, Txn, Uuid};
+use bigpeer_core::ident::{Dot, LogId, Txn, Uuid};
 use bigpeer_core::node::{EpochRecord, ObjectMode, Request};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::value::{Object, Value};
@@ -10,7 +10,8 @@ use bigpeer_core::value::{Object, Value};
 use super::client::{Asked, local};
 use super::documents::{CARS, GROUPS, KEPT};
 use super::statement::{Pen, Statement};
-use crate::check::ledger::{End, Ledger, SiteId};
+use crate::check::Failure;
+use crate::check::ledger::{Effect, End, Ledger, SiteId};
 use crate::profile::{Profile, Rights, own_key};
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
@@ -93,6 +94,8 @@ pub(crate) struct Device {
     /// The connection whose session is past its introductions.
     pub(crate) ready: Option<ConnectionId>,
     asked: Option<Asked>,
+    /// Edits of its own in the document that it has asked to evict.
+    evicting: Vec<Dot>,
     number: usize,
     pen: Pen,
     rng: Rng,
@@ -121,6 +124,7 @@ impl Device {
             waits_for_session: false,
             ready: None,
             asked: None,
+            evicting: Vec::new(),
             number,
             pen: Pen::new(ledger),
             rng: rng.split(),
@@ -206,6 +210,12 @@ impl World {
             execute.mode = ObjectMode::Register;
         }
         let held = self.note_held(id, op, &statement);
+        if statement.effect == Effect::Evict {
+            let local = self.documents(id);
+            let site = self.processes[id].peer_key.site();
+            let target = statement.target.as_deref().unwrap_or_default();
+            self.devices[id - 1].evicting = local.edits_of(target, site);
+        }
         let (profile, newest_txn) = (Profile::Everything, 0);
         let is_whole = self.is_whole_at(site);
         let asked = Asked { op, statement, asked_ns: now_ns, profile, held, newest_txn, is_whole };
@@ -217,8 +227,24 @@ impl World {
         let Some(asked) = self.devices[id - 1].asked.take() else { return };
         let site = self.devices[id - 1].site;
         self.judge_answer(&format!("device {id}"), site, &asked, &answer);
+        if asked.statement.effect == Effect::Evict && !answer.mutated.is_empty() {
+            self.judge_local_eviction(id, asked.statement.target.as_deref().unwrap_or_default());
+        }
         let delay_ns = self.delays.below(150 * MS);
         self.clock.after(delay_ns, Event::DeviceTurn(id));
+    }
+
+    /// A device has evicted a document: its edits there are known to the server, or evicted there.
+    fn judge_local_eviction(&mut self, id: ProcessId, target: &str) {
+        let dots = std::mem::take(&mut self.devices[id - 1].evicting);
+        if !self.is_ready(SERVER) {
+            return;
+        }
+        let server = self.documents(SERVER);
+        if let Some(dot) = dots.iter().find(|dot| !self.evicted.is_known(target, **dot, &server)) {
+            let text = format!("device {id} evicts {target}, and nobody else has {dot:?}");
+            self.fail(Failure::new("acknowledged write lost", text));
+        }
     }
 
     /// The device went down before it answered its application.

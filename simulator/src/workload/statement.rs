@@ -101,13 +101,7 @@ impl Statement {
             return contend(FINALE_KEPT, rng);
         }
         match rng.below(100) {
-            0..=2 => {
-                let text = format!(
-                    "INSERT INTO secret DOCUMENTS ({{'_id': 's{number}-{}', 'v': 1}})",
-                    rng.below(40)
-                );
-                Self::new(text, Effect::Other)
-            }
+            0..=2 => secret(number, rng),
             3..=8 => misc_of_device(pen, rng),
             _ => Self::common(pen, rng),
         }
@@ -319,6 +313,18 @@ fn misc_of_device(pen: &mut Pen, rng: &mut Rng) -> Statement {
             Statement::new(text, effect).at(&id)
         }
     }
+}
+
+/// A document that only few may write: where the server has refused it, it is at this device alone, and is not evicted.
+fn secret(number: usize, rng: &mut Rng) -> Statement {
+    let id = format!("s{number}-{}", rng.below(8));
+    if rng.one_in(3) {
+        let text = format!("EVICT FROM secret WHERE _id = '{id}'");
+        let seen = Some(Seen::LocalEvict);
+        return Statement { seen, ..Statement::new(text, Effect::Evict).at(&id) };
+    }
+    let text = format!("INSERT INTO secret DOCUMENTS ({{'_id': '{id}', 'v': 1}})");
+    Statement::new(text, Effect::Other)
 }
 
 fn read_one(collection: &str, id: String) -> Statement {
