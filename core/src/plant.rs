@@ -187,6 +187,8 @@ impl Plant {
         Self::BaseMismatchBelieved,
         Self::OwnEntryBelieved,
         Self::OwedEvicted,
+        Self::ReplacedKept,
+        Self::StrangersKept,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -195,8 +197,6 @@ impl Plant {
         Self::OwedDropped,
         Self::RefusedSyncTrusted,
         Self::PermissionKept,
-        Self::ReplacedKept,
-        Self::StrangersKept,
         Self::PositionReadLate,
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,

@@ -4,6 +4,7 @@ pub(crate) mod answers;
 pub(crate) mod evicted;
 pub(crate) mod ledger;
 pub(crate) mod promise;
+pub(crate) mod remotes;
 pub(crate) mod wire;
 
 use std::collections::BTreeMap;

@@ -17,6 +17,7 @@ pub(crate) struct Wire {
     device: Half,
     server: Half,
     groups: Groups,
+    is_admitted: bool,
 }
 
 /// Whether what the server has told so far is all of some position, and nothing beyond.
@@ -36,6 +37,10 @@ struct Groups {
     /// again, are told as they are when they are read.
     unordered_upto: Txn,
     is_reconciling: bool,
+    /// The position that came with the newest update that has items.
+    placed: Option<Txn>,
+    /// A position that came with a part of its group, and came again with more.
+    misplaced: Option<Txn>,
     /// Something in the update under way was not simply accepted: it comes again.
     is_exceptional: bool,
 }
@@ -97,6 +102,16 @@ impl Wire {
         self.groups.subs_waiting
     }
 
+    /// Whether the server has introduced itself, which it does to the peer that it goes on with.
+    pub(crate) fn is_admitted(&self) -> bool {
+        self.is_admitted
+    }
+
+    /// A position that the server has told before all that leads to it: a device that keeps it never hears of the rest.
+    pub(crate) fn misplaced(&self) -> Option<Txn> {
+        self.groups.misplaced
+    }
+
     /// The device is about to want something else.
     pub(crate) fn asks_anew(&mut self) {
         self.groups.is_subs_due = true;
@@ -110,6 +125,7 @@ impl Wire {
         durable: Txn,
     ) -> (Vec<Told>, Option<Wholeness>) {
         let Ok(Some(frame)) = decode(frame) else { return (Vec::new(), None) };
+        self.is_admitted |= matches!(frame, Frame::Hello(_));
         let wholeness = self.groups.server_says(&frame, durable);
         let told = match &frame {
             Frame::Offer(offer) => {
@@ -157,11 +173,19 @@ impl Groups {
                 self.started = start.version;
                 self.subs_waiting = 0;
                 self.closing = None;
+                self.placed = None;
                 self.is_reconciling = start.unknown.is_some();
                 self.is_reconciling.then_some(Wholeness::Part)
             }
             Frame::UpdBegin(begin) => {
                 self.closing = begin.upto.map(|upto| (begin.update, upto.txn));
+                if begin.item_count > 0 {
+                    let placed = begin.upto.map(|upto| upto.txn);
+                    // What was not simply accepted comes again, under the same position.
+                    let is_again = placed == self.placed && !self.is_exceptional;
+                    self.misplaced = self.misplaced.or(placed.filter(|_| is_again));
+                    self.placed = placed;
+                }
                 if begin.upto.is_none() || self.is_exceptional || self.is_reconciling {
                     self.unordered_upto = durable;
                 }
@@ -325,5 +349,31 @@ mod tests {
         wire.server_says(&begin(3, Some(9)), Txn(9));
         assert!(!wire.acknowledges_part(&ack(3)));
         assert_eq!(wire.device_says(&ack(3)), Some(Wholeness::Whole));
+    }
+
+    #[test]
+    fn a_position_comes_with_the_last_part_of_its_group() {
+        let mut wire = Wire::default();
+        let begin = |update, txn| {
+            let (log, boot) = (LogId::default(), BootId::default());
+            let upto = Some(Position { log, boot, txn: Txn(txn) });
+            encode(&Frame::UpdBegin(UpdBegin {
+                update,
+                upto,
+                item_count: 1,
+                payload_bytes: 0,
+                at: None,
+            }))
+        };
+        let ack = |outcomes| encode(&Frame::Ack(Ack { update: 1, last: true, outcomes, at: None }));
+        wire.server_says(&begin(1, 8), Txn(9));
+        wire.device_says(&ack(vec![(0, Outcome::NeedBase { vector: None })]));
+        wire.server_says(&begin(2, 8), Txn(9));
+        wire.device_says(&ack(Vec::new()));
+        wire.server_says(&begin(3, 9), Txn(9));
+        assert_eq!(wire.misplaced(), None, "what lacked its base comes again");
+        wire.device_says(&ack(Vec::new()));
+        wire.server_says(&begin(4, 9), Txn(9));
+        assert_eq!(wire.misplaced(), Some(Txn(9)));
     }
 }

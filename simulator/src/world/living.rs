@@ -12,6 +12,7 @@ use super::clock::{MS, SECOND};
 use super::final_phase::Phase;
 use super::process::{Process, ProcessId, SERVER};
 use super::{Asker, Event, World};
+use crate::check::remotes::no_stranger_is_kept;
 use crate::check::{Failure, nobody_wrote_as};
 use crate::workload::client;
 use crate::workload::documents::{GROUPS, KEPT};
@@ -150,8 +151,13 @@ impl World {
             return;
         }
         let Ok(transaction) = Transaction::decode(record) else { return };
-        if is_own && let Err(failure) = self.judge_authors(&transaction) {
-            return self.fail(failure);
+        if is_own {
+            let judged = self
+                .judge_authors(&transaction)
+                .and_then(|()| no_stranger_is_kept(&mut self.known_peers, &transaction));
+            if let Err(failure) = judged {
+                return self.fail(failure);
+            }
         }
         if !matches!(self.phase, Phase::Living(_)) {
             return;

@@ -188,6 +188,8 @@ pub(crate) struct World {
     events_until_check: u32,
     /// Counts the kernels that have booted.
     kernels: u128,
+    /// Peers about which the server has kept more than nonces.
+    pub(crate) known_peers: BTreeSet<PeerKey>,
     /// Of every node, servers and devices alike: both sides of a session have the same window.
     pub(crate) limits: NodeLimits,
     /// The greatest times that the server has authored at, by actor.
@@ -256,6 +258,7 @@ impl World {
             before_cut: None,
             events_until_check: CHECK_EVERY,
             kernels: 0,
+            known_peers: BTreeSet::new(),
             limits: NodeLimits::default(),
             issued: BTreeMap::new(),
             is_cut_due: false,

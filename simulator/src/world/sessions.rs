@@ -1,13 +1,13 @@
 //! Sessions on connections: what goes in, the frames that come out, and what they report.
 
-use bigpeer_core::ident::Txn;
+use bigpeer_core::ident::{PeerKey, Txn};
 use bigpeer_core::node::{Rack, RackInput, SessionId, SessionInput, SessionOpen, SessionReport};
 use bigpeer_core::sync::FrameFacts;
 use bytes::Bytes;
 
 use super::clock::{MS, SECOND};
 use super::final_phase::Phase;
-use super::network::{ConnectionId, Owner, Side};
+use super::network::{Connection, ConnectionId, Owner, Side};
 use super::process::{APP, ProcessId, SERVER};
 use super::{Event, Failure, World};
 use crate::check::Documents;
@@ -119,6 +119,28 @@ impl World {
             SessionReport::Rejected { .. }
             | SessionReport::Restricted { .. }
             | SessionReport::Replaced => {}
+        }
+    }
+
+    /// The server has one session of a peer, on whichever threads that peer has connected: the newer one is admitted
+    /// when the older has ended.
+    fn judge_alone(&mut self, id: ConnectionId, owner: Owner) {
+        let peer = self.peer_of(owner);
+        let is_other = |(other, it): &(&ConnectionId, &Connection)| {
+            let is_going_on = it.has_far_session && it.wire.is_admitted();
+            **other != id && is_going_on && self.peer_of(it.owner) == peer
+        };
+        if let Some((other, _)) = self.connections.iter().find(is_other) {
+            let text = format!("session {id} of {owner:?} begins while {other} goes on");
+            self.fail(Failure::new("identity", text));
+        }
+    }
+
+    fn peer_of(&self, owner: Owner) -> Option<PeerKey> {
+        match owner {
+            Owner::Client(_) => None,
+            Owner::Device(device) => Some(self.processes[device].peer_key),
+            Owner::Hostile(index) => Some(self.hostile[index].peer_key),
         }
     }
 
@@ -243,7 +265,16 @@ impl World {
             return self.note_wholeness(owner, wholeness);
         }
         let durable = self.processes[SERVER].running.as_ref().map_or(Txn(0), |it| it.durable);
+        let was_admitted = connection.wire.is_admitted();
         let (told, wholeness) = connection.wire.server_says(frame, durable);
+        let misplaced = connection.wire.misplaced();
+        if connection.wire.is_admitted() && !was_admitted {
+            self.judge_alone(id, owner);
+        }
+        if let Some(position) = misplaced {
+            let text = format!("{position} is told to {owner:?} before all that leads to it");
+            self.fail(Failure::new("cursor", text));
+        }
         self.note_wholeness(owner, wholeness);
         let now_ns = self.clock.now_ns();
         let (rights, peer) = match owner {
