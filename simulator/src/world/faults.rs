@@ -78,8 +78,11 @@ impl World {
     }
 
     /// The process of a device ends, and is there again: an application that is run for each thing that it does.
+    ///
+    /// It rests when the work goes on for the operator's sake alone, which may take long: no checkpoint is made within
+    /// such lives, and a small volume fills with records of starts.
     pub(crate) fn start_again(&mut self, device: ProcessId) {
-        if !self.is_working() {
+        if !self.is_working() || self.clock.now_ns() >= self.work_ends_ns {
             return;
         }
         if self.is_ready(device) {
