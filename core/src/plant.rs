@@ -189,6 +189,7 @@ impl Plant {
         Self::OwedEvicted,
         Self::ReplacedKept,
         Self::StrangersKept,
+        Self::PermissionKept,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -196,7 +197,6 @@ impl Plant {
         Self::SyncedBeforeOwed,
         Self::OwedDropped,
         Self::RefusedSyncTrusted,
-        Self::PermissionKept,
         Self::PositionReadLate,
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,

@@ -28,6 +28,18 @@ impl Profile {
         Self::Nothing,
     ];
 
+    /// The profile that reads the same and writes something else, where there is one: under it nothing is read anew,
+    /// and what was refused is taken.
+    pub(crate) const fn other_writer(self) -> Option<Self> {
+        match self {
+            Self::Everything => Some(Self::NoSecrets),
+            Self::NoSecrets => Some(Self::Everything),
+            Self::Nothing => Some(Self::Writer),
+            Self::Writer => Some(Self::Nothing),
+            Self::Overlapping | Self::Reader => None,
+        }
+    }
+
     /// The text of the key that has these rights.
     pub(crate) const fn key(self) -> &'static str {
         match self {
@@ -97,25 +109,35 @@ pub(crate) struct Rights {
     pub(crate) now: Profile,
     /// The profiles before it, oldest first.
     former: Vec<Profile>,
+    /// Since when no session begins with the former ones.
+    since_ns: u64,
     /// Until when the former ones may still be in force.
     until_ns: u64,
 }
 
 impl Rights {
     pub(crate) fn new(now: Profile) -> Self {
-        Self { now, former: Vec::new(), until_ns: 0 }
+        Self { now, former: Vec::new(), since_ns: 0, until_ns: 0 }
     }
 
     /// The credential is given other rights; until it is settled the former ones may be in force as well.
     pub(crate) fn change(&mut self, to: Profile) {
         self.former.push(self.now);
         self.now = to;
+        self.since_ns = u64::MAX;
         self.until_ns = u64::MAX;
     }
 
-    /// The server has said that the change is made: it is in force everywhere at that moment.
-    pub(crate) fn settle(&mut self, until_ns: u64) {
+    /// The server has said that the change is made: it is in force everywhere at that moment, and what former sessions
+    /// had on their way has come by another one.
+    pub(crate) fn settle(&mut self, since_ns: u64, until_ns: u64) {
+        self.since_ns = since_ns;
         self.until_ns = until_ns;
+    }
+
+    /// Whether a session that began then goes by the present rights.
+    pub(crate) fn are_of_sessions_since(&self, opened_ns: u64) -> bool {
+        opened_ns >= self.since_ns
     }
 
     /// Whether the former rights may still be in force.

@@ -143,6 +143,9 @@ impl World {
             self.faults.below(2 * self.clock_jump_ms) as i64 - self.clock_jump_ms as i64;
         self.line(format!("the clock of {} jumps to {offset_ms} ms", self.name(process)));
         self.processes[process].wall_offset_ms = offset_ms;
+        if process == SERVER {
+            self.lose_expiry();
+        }
     }
 
     fn fill_disk(&mut self, device: ProcessId) {

@@ -247,14 +247,20 @@ impl World {
         2 * groups.values().max().copied().unwrap_or(1) + 1
     }
 
-    /// Introductions are over. In the last phase the device asks at once when it is in sync.
+    /// Introductions are over. The device asks at once when it is in sync.
     pub(crate) fn on_session_ready(&mut self, process: ProcessId, connection: ConnectionId) {
         if process == SERVER || self.devices[process - 1].connection != Some(connection) {
             return;
         }
         self.devices[process - 1].ready = Some(connection);
         self.devices[process - 1].waits_for_session = false;
-        if matches!(self.phase, Phase::Syncing(_)) && self.devices[process - 1].is_active {
+        let is_asking = match self.phase {
+            // What was refused before is on its way again.
+            Phase::Working => true,
+            Phase::Syncing(_) => self.devices[process - 1].is_active,
+            _ => false,
+        };
+        if is_asking {
             self.probe(process);
         }
     }
@@ -394,7 +400,7 @@ impl World {
 
     /// A session was closed by one of our own: sometimes that is nobody's fault, sometimes a bug.
     pub(crate) fn judge_close(&mut self, process: ProcessId, reason: &str) {
-        const HARMLESS: [&str; 11] = [
+        const HARMLESS: [&str; 12] = [
             // The same identity has connected again.
             "closed here: Replaced",
             "closed by the remote: Replaced",
@@ -402,8 +408,9 @@ impl World {
             "outcome is unknown",
             "nothing was written",
             "closed by the remote: Unavailable",
-            // The rights of its credential have changed.
+            // The rights of its credential have changed, or are over.
             "the API key is not valid for this app",
+            "has expired",
             "the credential ",
             "closed here: PermissionChanged",
             "closed by the remote: PermissionChanged",

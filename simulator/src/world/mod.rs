@@ -163,6 +163,8 @@ pub(crate) struct World {
     pub(crate) faults: Rng,
     /// The sizes of volumes.
     volumes: Rng,
+    /// Which rights expire.
+    lending: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
     pub(crate) processes: Vec<Process>,
@@ -238,6 +240,7 @@ impl World {
             odds: Rng::new(&root, "odds"),
             faults: Rng::new(&root, "faults"),
             volumes: Rng::new(&root, "volumes"),
+            lending: Rng::new(&root, "lending"),
             trace: Trace::new(is_loud),
             coverage: Coverage::default(),
             processes: Vec::new(),

@@ -59,6 +59,7 @@ pub(crate) struct Connection {
     pub(super) promises: VecDeque<Promise>,
     pub(super) has_far_session: bool,
     pub(super) has_near_session: bool,
+    pub(super) opened_ns: u64,
     delay_ns: u64,
 }
 
@@ -99,6 +100,7 @@ impl World {
             wire: Wire::default(),
             promises: VecDeque::new(),
             has_far_session: false,
+            opened_ns: self.clock.now_ns(),
             has_near_session: false,
             delay_ns: 100 * US + self.delays.below(10 * MS),
         };

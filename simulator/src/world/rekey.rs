@@ -2,13 +2,15 @@
 //!
 //! A key is changed as an operator does it: it is revoked and made anew with the same text. The server may go down
 //! in between, so the change is tried until it is made; until then the old rights and the new ones may be in force.
+//! Before some changes the old rights are given once more, for a while, and expire.
 
-use bigpeer_core::auth::CatalogOp;
+use bigpeer_core::auth::{ApiKey, CatalogOp};
 use bigpeer_core::node::{Outcome, Request};
 
 use super::clock::{MS, SECOND};
 use super::final_phase::key;
-use super::process::{APP, SERVER};
+use super::network::Owner;
+use super::process::{APP, SERVER, wall};
 use super::{Asker, Event, World};
 use crate::coverage::Seen;
 use crate::profile::{Profile, Rights, own_key};
@@ -19,6 +21,12 @@ pub(crate) struct Rekeying {
     /// Whose key: the number of the first device that had it.
     key: usize,
     to: Profile,
+    /// The former rights, as long as they are to be given once more for a while.
+    lent: Option<Profile>,
+    /// Since then the key has expired: nobody is told anything by it until it is made anew.
+    expired_ns: Option<u64>,
+    /// The server's clock has not jumped since the change began.
+    is_clock_steady: bool,
     is_revoked: bool,
     is_asked: bool,
 }
@@ -32,19 +40,28 @@ impl World {
             }
             self.begin_rekey();
         }
-        let pause_ns = 300 * MS + self.delays.below(2 * SECOND);
-        self.clock.after(pause_ns, Event::Rekey);
+        // A run is over once the change is made.
+        let is_late = self.clock.now_ns() >= self.work_ends_ns;
+        let usual_ns = 300 * MS + self.delays.below(2 * SECOND);
+        self.clock.after(if is_late { 100 * MS } else { usual_ns }, Event::Rekey);
+        let (now_ns, is_ready) = (self.clock.now_ns(), self.is_ready(SERVER));
+        let expires = wall(self.processes[SERVER].wall_offset_ms, now_ns + LENT_NS);
         let Some(change) = &mut self.rekeying else { return };
-        if change.is_asked || !self.is_ready(SERVER) {
+        if change.is_asked || !is_ready || change.expired_ns.is_some_and(|at_ns| now_ns < at_ns) {
             return;
         }
-        let Some(change) = &mut self.rekeying else { return };
         change.is_asked = true;
-        let op = if change.is_revoked {
-            let (text, name) = own_key(change.key);
-            CatalogOp::PutKey { app: APP, key: key(&name, &text, change.to) }
-        } else {
-            CatalogOp::DeleteKey { app: APP, name: own_key(change.key).1.into() }
+        let (text, name) = own_key(change.key);
+        let op = match (change.is_revoked, change.lent) {
+            (false, _) => CatalogOp::DeleteKey { app: APP, name: name.into() },
+            (true, None) => {
+                change.expired_ns = None;
+                CatalogOp::PutKey { app: APP, key: key(&name, &text, change.to) }
+            }
+            (true, Some(lent)) => {
+                let key = ApiKey { expires, ..key(&name, &text, lent) };
+                CatalogOp::PutKey { app: APP, key }
+            }
         };
         self.ask(SERVER, 0, Request::Catalog(op), Asker::Rekey);
     }
@@ -56,9 +73,20 @@ impl World {
             return;
         }
         let to = Profile::ALL[self.faults.below(Profile::ALL.len() as u64) as usize];
-        let key = device.key;
+        let (key, former) = (device.key, device.rights.now);
+        let to = former.other_writer().filter(|_| self.lending.one_in(2)).unwrap_or(to);
         self.line(format!("the key of device {key} becomes {to:?}"));
-        self.rekeying = Some(Rekeying { key, to, is_revoked: false, is_asked: false });
+        let is_time = self.clock.now_ns() + LENDING_NS < self.work_ends_ns;
+        let lent = (self.lending.one_in(2) && is_time).then_some(former);
+        self.rekeying = Some(Rekeying {
+            key,
+            to,
+            lent,
+            expired_ns: None,
+            is_clock_steady: true,
+            is_revoked: false,
+            is_asked: false,
+        });
         self.change_rights(key, |rights| rights.change(to));
     }
 
@@ -68,13 +96,16 @@ impl World {
         // Whatever an earlier attempt has done: revoke, then make.
         let is_done = change.is_revoked && outcome.error.is_none();
         change.is_revoked = !change.is_revoked;
-        if is_done {
+        if is_done && change.lent.take().is_some() {
+            // Its sessions end at that second, on every thread.
+            change.expired_ns = Some(self.clock.now_ns() + LENT_NS + SECOND);
+        } else if is_done {
             let key = change.key;
             self.rekeying = None;
             self.saw(Seen::RightsChanged);
-            let until_ns = self.clock.now_ns() + SECOND;
+            let now_ns = self.clock.now_ns();
             self.line(format!("the key of device {key} is changed"));
-            self.change_rights(key, |rights| rights.settle(until_ns));
+            self.change_rights(key, |rights| rights.settle(now_ns, now_ns + SECOND));
         }
     }
 
@@ -82,6 +113,20 @@ impl World {
         if let Some(change) = &mut self.rekeying {
             change.is_asked = false;
             change.is_revoked = false;
+        }
+    }
+
+    /// Whether the key of a device has expired, and is not made anew.
+    pub(super) fn has_expired(&self, owner: Owner) -> bool {
+        let (Owner::Device(device), Some(change)) = (owner, &self.rekeying) else { return false };
+        let is_judged = self.devices[device - 1].key == change.key && change.is_clock_steady;
+        is_judged && change.expired_ns.is_some_and(|expired_ns| expired_ns <= self.clock.now_ns())
+    }
+
+    /// The server's clock jumps: a key that was to expire may do so earlier, later, or twice.
+    pub(super) fn lose_expiry(&mut self) {
+        if let Some(change) = &mut self.rekeying {
+            change.is_clock_steady = false;
         }
     }
 
@@ -100,3 +145,9 @@ impl World {
         self.ledger.change_rights(key, change);
     }
 }
+
+/// About as long as it takes until they have expired and others are given.
+const LENDING_NS: u64 = 5 * SECOND;
+
+/// How long rights are given that expire.
+const LENT_NS: u64 = SECOND;

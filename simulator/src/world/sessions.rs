@@ -147,6 +147,7 @@ impl World {
     /// A device asks whether both sides agree: what each holds now, the other must have when the answer comes.
     pub(crate) fn probe(&mut self, device: ProcessId) {
         let Some(id) = self.devices[device - 1].connection else { return };
+        let Some(connection) = self.connections.get(&id) else { return };
         let promise = Promise {
             local: self.documents(device),
             server: self.documents(SERVER),
@@ -159,7 +160,7 @@ impl World {
             // What is ahead of the server's clock waits for its time, and "synced" is said without it.
             is_void: !self.is_ready(SERVER)
                 || (self.is_working() && self.may_be_ahead())
-                || self.devices[device - 1].rights.is_changing(self.clock.now_ns()),
+                || !self.devices[device - 1].rights.are_of_sessions_since(connection.opened_ns),
         };
         let Some(connection) = self.connections.get_mut(&id) else { return };
         connection.promises.push_back(promise);
@@ -252,7 +253,6 @@ impl World {
         }
     }
 
-    /// The server tells a peer nothing about documents that its credential may not read.
     fn judge_frame(&mut self, process: ProcessId, id: ConnectionId, frame: &Bytes) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         let owner = connection.owner;
@@ -276,6 +276,12 @@ impl World {
             self.fail(Failure::new("cursor", text));
         }
         self.note_wholeness(owner, wholeness);
+        self.judge_told(owner, told);
+    }
+
+    /// The server tells a peer nothing about documents that its credential may not read, and nothing at all once that
+    /// has expired.
+    fn judge_told(&mut self, owner: Owner, told: Vec<Told>) {
         let now_ns = self.clock.now_ns();
         let (rights, peer) = match owner {
             Owner::Client(_) => return,
@@ -286,10 +292,13 @@ impl World {
                 (Rights::new(self.hostile[index].profile), "the peer that lies".to_owned())
             }
         };
-        let is_leak = |told: &Told| !rights.may_be_told(&told.collection, &told.id, now_ns);
+        let has_expired = self.has_expired(owner);
+        let is_leak =
+            |told: &Told| has_expired || !rights.may_be_told(&told.collection, &told.id, now_ns);
         let leak = told.into_iter().find(is_leak);
         if let Some(Told { collection, id, what }) = leak {
-            let text = format!("{collection} {id} {what}, to {peer} with {rights:?}");
+            let when = if has_expired { ", which have expired" } else { "" };
+            let text = format!("{collection} {id} {what}, to {peer} with {rights:?}{when}");
             self.fail(Failure::new("permission", text));
         }
     }
