@@ -190,12 +190,12 @@ impl Plant {
         Self::ReplacedKept,
         Self::StrangersKept,
         Self::PermissionKept,
+        Self::OwedDropped,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
         Self::SyncedBeforeOwed,
-        Self::OwedDropped,
         Self::RefusedSyncTrusted,
         Self::PositionReadLate,
         Self::PositionWithEveryPart,

@@ -223,6 +223,7 @@ fn limits(shape: &mut Rng) -> NodeLimits {
         update_bytes_max: 2_400,
         window_bytes: 2_048,
         outputs_max: 64,
+        owed_max: 2,
         ..small
     }
 }
