@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     run::keep_panics_quiet();
     let threads = options.threads.unwrap_or_else(cores);
     if options.planted {
-        return code(planted::run(threads, options.bug.as_deref()));
+        return code(planted::run(threads, options.bug.as_deref(), options.seeds.clone()));
     }
     if let Some(seed) = options.seed {
         return code(one(seed, options.loud));

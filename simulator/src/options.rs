@@ -15,8 +15,9 @@ pub(crate) struct Options {
     /// Run this one seed; print its coverage, the hash of its trace and, if it fails, the end of its timeline.
     #[arg(long, value_name = "N", conflicts_with_all = ["seeds", "planted"])]
     pub(crate) seed: Option<u64>,
-    /// Run the seeds from A up to, but without, B; fail if one fails, or if a fault or state was too rare.
-    #[arg(long, value_name = "A..B", value_parser = range, conflicts_with = "planted")]
+    /// Run the seeds from A up to, but without, B; fail if one fails, or if a fault or state was too rare. With
+    /// --planted: look for the bugs in these.
+    #[arg(long, value_name = "A..B", value_parser = range)]
     pub(crate) seeds: Option<Range<u64>>,
     /// Test the tester: make each planted bug in turn; succeed only when a judge finds every one, in a seed that
     /// passes without it. Needs a build with --features planted-bugs.

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "planted-bugs")]
 mod hunt {
+    use std::ops::Range;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Instant;
@@ -10,14 +11,15 @@ mod hunt {
 
     use crate::run::{Outcome, run_seed};
 
-    /// Seeds that are tried for one bug.
-    const SEEDS_MAX: u64 = 1200;
+    /// Seeds that are tried for one bug, unless others are asked for.
+    const SEEDS: Range<u64> = 0..1200;
 
     /// Characters of a failure that are printed.
     const TEXT_CHARS: usize = 100;
 
     /// Runs each planted bug against seeds until one finds it.
-    pub(crate) fn run(threads: usize, only: Option<&str>) -> bool {
+    pub(crate) fn run(threads: usize, only: Option<&str>, seeds: Option<Range<u64>>) -> bool {
+        let tried = seeds.unwrap_or(SEEDS);
         let wanted: Vec<Plant> = match only {
             None => Plant::ALL.to_vec(),
             Some(name) => Plant::ALL
@@ -37,7 +39,7 @@ mod hunt {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(plant) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Some(seed) = find(*plant) {
+                        if let Some(seed) = find(*plant, tried.clone()) {
                             found.lock().expect("no thread panics while it holds it").push(seed);
                         }
                     }
@@ -55,9 +57,9 @@ mod hunt {
     }
 
     /// Looks for a seed that fails with the bug and passes without it.
-    fn find(plant: Plant) -> Option<u64> {
+    fn find(plant: Plant, seeds: Range<u64>) -> Option<u64> {
         let began = Instant::now();
-        let found = (0..SEEDS_MAX).find_map(|seed| {
+        let found = seeds.clone().find_map(|seed| {
             let outcome = run_with(Some(plant), seed);
             // A seed that fails without the bug as well proves nothing.
             let tells = outcome.failure.is_some() && run_with(None, seed).failure.is_none();
@@ -65,7 +67,7 @@ mod hunt {
         });
         let (name, seconds) = (format!("{plant:?}"), began.elapsed().as_secs_f64());
         let Some(Outcome { seed, failure: Some(failure), .. }) = found else {
-            println!("{name:<24} NOT FOUND in {SEEDS_MAX} seeds, {seconds:.1} s");
+            println!("{name:<24} NOT FOUND in the seeds {seeds:?}, {seconds:.1} s");
             return None;
         };
         let text: String = failure.text.replace('\n', " ").chars().take(TEXT_CHARS).collect();
@@ -86,7 +88,11 @@ pub(crate) use hunt::run;
 
 /// Says that this build has none.
 #[cfg(not(feature = "planted-bugs"))]
-pub(crate) fn run(_threads: usize, _only: Option<&str>) -> bool {
+pub(crate) fn run(
+    _threads: usize,
+    _only: Option<&str>,
+    _seeds: Option<std::ops::Range<u64>>,
+) -> bool {
     println!("this build has no planted bugs: build it with --features planted-bugs");
     false
 }
