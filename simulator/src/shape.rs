@@ -39,6 +39,7 @@ impl Rarities {
             0 => Self { clock_jump_ms: 15 * 60_000, ..usual },
             1 => Self { clock_jump_ms: 3 * 3_600_000, ..usual },
             2 => Self { idle_ns: (20 + rng.below(60)) * 60 * SECOND, ..usual },
+            3 => Self { clock_jump_ms: YEARS_MS, ..usual },
             _ => usual,
         }
     }
@@ -78,6 +79,9 @@ impl Shape {
         }
     }
 }
+
+/// Clocks of batteries that are empty, and of hands that slip on a keyboard: up to three years in either direction.
+pub(crate) const YEARS_MS: u64 = 3 * 365 * 24 * 3_600_000;
 
 /// Half of all may do everything.
 fn rights(rng: &mut Rng) -> Profile {

@@ -15,6 +15,7 @@ use super::process::{APP, ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::{Documents, Failure};
 use crate::profile::{Profile, own_key};
+use crate::shape::YEARS_MS;
 use crate::workload::{client, documents};
 
 /// Where a run stands.
@@ -188,17 +189,21 @@ impl World {
 
     /// Clocks that jumped by more than a server bears are set right. The answer is the time until the last edit that was
     /// authored ahead of it has come, and was offered again.
+    ///
+    /// Where they jumped by years, all are set to the latest time that any of them has shown.
     fn right_clocks(&mut self) -> u64 {
         if !self.may_be_ahead() {
             return 0;
         }
-        let mut ahead_ms = 0;
-        for id in 0..self.processes.len() {
-            self.processes[id].wall_offset_ms = 0;
-            let now = super::process::wall(0, self.clock.now_ns());
-            ahead_ms = ahead_ms.max(self.processes[id].wall_max.0.saturating_sub(now.0));
+        let now = super::process::wall(0, self.clock.now_ns());
+        let wall_max = self.processes.iter().map(|process| process.wall_max).max();
+        let ahead_ms = wall_max.map_or(0, |wall_max| wall_max.0.saturating_sub(now.0));
+        // Nobody waits for years: they are over at once, while all machines are switched off as it were.
+        let skipped_ms = if self.clock_jump_ms == YEARS_MS { ahead_ms } else { 0 };
+        for process in &mut self.processes {
+            process.wall_offset_ms = skipped_ms as i64;
         }
-        if ahead_ms == 0 { 0 } else { ahead_ms * MS + OFFERED_AGAIN_NS }
+        if ahead_ms == 0 { 0 } else { (ahead_ms - skipped_ms) * MS + OFFERED_AGAIN_NS }
     }
 
     /// Devices with one identity take turns: in each round one of them is connected.
