@@ -23,6 +23,19 @@ pub(crate) struct Shape {
     pub(crate) clock_jump_ms: u64,
     /// How long nothing at all happens while everybody is connected, once in a run.
     pub(crate) idle_ns: u64,
+    /// What becomes of images of the server's disk.
+    pub(crate) images: Images,
+}
+
+/// The fate of images of the server's disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Images {
+    /// None is taken.
+    None,
+    /// The server is put back to an older one, as from a backup.
+    PutBack,
+    /// Two run by turns: the server and a clone of it, which its devices take for one.
+    ByTurns,
 }
 
 /// The part of a shape that came later: it is drawn from a stream of its own, and by few seeds.
@@ -53,9 +66,14 @@ pub(crate) struct DeviceShape {
 }
 
 impl Shape {
-    /// The shape that a seed draws.
-    pub(crate) fn draw(rng: &mut Rng, rare: &mut Rng) -> Self {
-        let Rarities { clock_jump_ms, idle_ns } = Rarities::draw(rare);
+    /// The shape that a seed draws. What came later has streams of its own, from the `root` of all.
+    pub(crate) fn draw(rng: &mut Rng, root: &[u8; 32]) -> Self {
+        let Rarities { clock_jump_ms, idle_ns } = Rarities::draw(&mut Rng::new(root, "rarities"));
+        let images = match Rng::new(root, "images").below(16) {
+            0 => Images::PutBack,
+            1 => Images::ByTurns,
+            _ => Images::None,
+        };
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -76,6 +94,7 @@ impl Shape {
             clients,
             clock_jump_ms,
             idle_ns,
+            images,
         }
     }
 }

@@ -101,6 +101,8 @@ pub(crate) struct Ledger {
     writers: usize,
     sites: usize,
     newest_txn: u64,
+    /// The server was put back to an older image: what a device evicted since may be nowhere.
+    is_server_put_back: bool,
 }
 
 impl Ledger {
@@ -212,6 +214,17 @@ impl Ledger {
                 }
             }
         }
+    }
+
+    /// The server lost everything after `at_ns`, and its positions count from there.
+    pub(crate) fn put_back(&mut self, at_ns: u64) {
+        self.rolled_back(SERVER_SITE, at_ns);
+        self.newest_txn = 0;
+        self.is_server_put_back = true;
+    }
+
+    pub(crate) const fn is_server_put_back(&self) -> bool {
+        self.is_server_put_back
     }
 
     /// Transactions that were served never go back, as far as the server has `promised` to keep them.
@@ -400,6 +413,7 @@ impl Ledger {
     fn may_be_gone(&self, document: &str, write: &Operation, judged_at: Option<SiteId>) -> bool {
         let counts = |operation: &Operation| match operation.effect {
             Effect::Delete => true,
+            Effect::Evict if judged_at.is_none() && self.is_server_put_back => true,
             Effect::Evict => operation.site == judged_at.unwrap_or(SERVER_SITE),
             _ => false,
         };

@@ -237,7 +237,8 @@ impl World {
     /// A device has evicted a document: its edits there are known to the server, or evicted there.
     fn judge_local_eviction(&mut self, id: ProcessId, target: &str) {
         let dots = std::mem::take(&mut self.devices[id - 1].evicting);
-        if !self.is_ready(SERVER) {
+        // A server that was put back has lost what it had acknowledged, and no device can know yet.
+        if !self.is_ready(SERVER) || self.ledger.is_server_put_back() {
             return;
         }
         let server = self.documents(SERVER);

@@ -15,7 +15,7 @@ use super::process::{APP, ProcessId, SERVER};
 use super::{Asker, Event, World};
 use crate::check::{Documents, Failure};
 use crate::profile::{Profile, own_key};
-use crate::shape::YEARS_MS;
+use crate::shape::{Images, YEARS_MS};
 use crate::workload::{client, documents};
 
 /// Where a run stands.
@@ -97,7 +97,11 @@ impl World {
         if self.is_restless {
             self.clock.after(SECOND, Event::StartAgain(1));
         }
-        self.clock.after(2 * SECOND, Event::Rekey);
+        // An image holds keys as well: where one is put back, none is changed.
+        if self.images == Images::None {
+            self.clock.after(2 * SECOND, Event::Rekey);
+        }
+        self.plan_image();
         self.clock.after(100 * MS, Event::Fault);
         self.clock.after(WORK_NS - FINALE_NS, Event::Finale);
         self.clock.after(WORK_NS, Event::PhaseEnds(1));

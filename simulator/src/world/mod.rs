@@ -9,6 +9,7 @@ pub(crate) mod clock;
 mod faults;
 mod final_phase;
 mod hostile;
+mod images;
 mod journal;
 pub(crate) mod living;
 pub(crate) mod network;
@@ -33,10 +34,10 @@ use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
 use crate::coverage::{Coverage, Seen};
 use crate::profile::Rights;
-use crate::shape::{DeviceShape, Shape};
+use crate::shape::{DeviceShape, Images, Shape};
 use crate::trace::Trace;
 use crate::workload::client::Client;
-use crate::workload::device::Device;
+use crate::workload::device::{Backup, Device};
 use crate::workload::hostile::Hostile;
 use clock::{Clock, MS, SECOND, US};
 use final_phase::Phase;
@@ -132,6 +133,8 @@ pub(crate) enum Event {
     HostileTurn(usize),
     /// A credential is given other rights, or the change goes on.
     Rekey,
+    /// An image of the server's disk is taken or put back.
+    Image,
 }
 
 /// Who waits for the answer to a request.
@@ -202,6 +205,9 @@ pub(crate) struct World {
     pub(crate) clock_jump_ms: u64,
     /// How long nothing happens, once.
     pub(crate) idle_ns: u64,
+    /// What becomes of images of the server's disk, and the newest of them.
+    images: Images,
+    server_image: Option<Backup>,
 }
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
@@ -268,11 +274,14 @@ impl World {
             is_cut_due: false,
             clock_jump_ms: 0,
             idle_ns: 0,
+            images: Images::None,
+            server_image: None,
         };
         world.limits = limits(&mut shape);
-        let drawn = Shape::draw(&mut shape, &mut Rng::new(&root, "rarities"));
+        let drawn = Shape::draw(&mut shape, &root);
         world.clock_jump_ms = drawn.clock_jump_ms;
         world.idle_ns = drawn.idle_ns;
+        world.images = drawn.images;
         world.add_process(false, drawn.server_partitions);
         world.processes[SERVER].threads = drawn.server_threads;
         for DeviceShape { partitions, profile } in drawn.devices {
@@ -426,6 +435,7 @@ impl World {
             Event::Live => self.on_live(),
             Event::HostileTurn(index) => self.hostile_turn(index),
             Event::Rekey => self.rekey(),
+            Event::Image => self.on_image(),
             Event::Act(act) => self.act(act),
         }
     }
