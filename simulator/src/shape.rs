@@ -25,6 +25,7 @@ pub(crate) struct Shape {
     pub(crate) idle_ns: u64,
     /// What becomes of images of the server's disk.
     pub(crate) images: Images,
+    pub(crate) bulk: Bulk,
 }
 
 /// The fate of images of the server's disk.
@@ -36,6 +37,16 @@ pub(crate) enum Images {
     PutBack,
     /// Two run by turns: the server and a clone of it, which its devices take for one.
     ByTurns,
+}
+
+/// Documents that are large for the limits of a world. Devices write them, and nobody reads them but to sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Bulk {
+    None,
+    /// Several devices add to one document, until some of them meet the limit of what merging may make.
+    Grown,
+    /// Up to 3 MiB, where updates aim at some hundred bytes.
+    Large,
 }
 
 /// The part of a shape that came later: it is drawn from a stream of its own, and by few seeds.
@@ -74,6 +85,11 @@ impl Shape {
             1 => Images::ByTurns,
             _ => Images::None,
         };
+        let bulk = match Rng::new(root, "bulk").below(24) {
+            0 => Bulk::Grown,
+            1 => Bulk::Large,
+            _ => Bulk::None,
+        };
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -95,6 +111,7 @@ impl Shape {
             clock_jump_ms,
             idle_ns,
             images,
+            bulk,
         }
     }
 }

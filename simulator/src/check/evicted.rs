@@ -8,6 +8,7 @@ use bigpeer_core::ident::Dot;
 
 use super::{Documents, Failure, text_of};
 use crate::profile::Rights;
+use crate::workload::documents::is_grown;
 
 /// The collection of documents that are evicted.
 pub(crate) const MISC: &str = "misc";
@@ -57,7 +58,8 @@ impl Evicted {
     ) -> Result<(), Failure> {
         for ((collection, id), document) in &local.documents {
             let text = text_of(id);
-            if **collection != *MISC || !rights.must_write(MISC, &text) || !document.is_visible() {
+            let is_judged = **collection == *MISC && document.is_visible() && !is_grown(&text);
+            if !is_judged || !rights.must_write(MISC, &text) {
                 continue;
             }
             let there = server.documents.get(&(collection.clone(), id.clone()));

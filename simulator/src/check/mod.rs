@@ -21,7 +21,7 @@ use bigpeer_core::value::canonical::encode_text_id;
 use bigpeer_core::value::{Object, Value};
 
 use crate::workload::device::Device;
-use crate::workload::documents::{KEPT, collection_of};
+use crate::workload::documents::{KEPT, collection_of, is_grown};
 use crate::workload::hostile::LIE;
 use crate::world::World;
 use crate::world::process::{APP, SERVER};
@@ -153,6 +153,7 @@ pub(crate) fn converged(
         for ((collection, id), document) in &server.documents {
             let text = text_of(id);
             if !document.is_visible()
+                || is_grown(&text)
                 || !device.interest.asks_for(collection, &text, document)
                 || !device.rights.must_read(collection, &text)
             {
@@ -212,6 +213,7 @@ fn check_device(
             return Err(Failure::new("permission", text));
         }
         if !document.is_visible()
+            || is_grown(&text)
             || is_evicted_on_server(collection, &text)
             || !device.rights.must_write(collection, &text)
         {

@@ -267,6 +267,7 @@ impl World {
                     ErrorKind::Conflict => self.saw(Seen::Conflict),
                     ErrorKind::Forbidden => self.saw(Seen::Forbidden),
                     ErrorKind::Full => self.saw(Seen::StatementRefusedFull),
+                    ErrorKind::TooLarge => self.saw(Seen::BulkRefused),
                     ErrorKind::Invalid if !asked.statement.text.contains("obj") => {
                         let text = format!("{}: {message}", asked.statement.text);
                         self.fail(Failure::new("answers", text));

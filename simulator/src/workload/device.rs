@@ -13,6 +13,7 @@ use super::statement::{Pen, Statement};
 use crate::check::Failure;
 use crate::check::ledger::{Effect, End, Ledger, SiteId};
 use crate::profile::{Profile, Rights, own_key};
+use crate::shape::Bulk;
 use crate::world::api::Answer;
 use crate::world::clock::{MS, SECOND};
 use crate::world::network::{ConnectionId, Owner};
@@ -201,13 +202,23 @@ impl World {
         let (now_ns, is_finale) = (self.clock.now_ns(), self.is_finale());
         let device = &mut self.devices[id - 1];
         let (pen, rng) = (&mut device.pen, &mut device.rng);
-        let statement = Statement::for_device(pen, device.number, is_finale, rng);
+        let bulk =
+            if self.bulk != Bulk::None && rng.one_in(BULK_ONE_IN) { self.bulk } else { Bulk::None };
+        let statement = Statement::bulk(bulk, device.number, rng)
+            .unwrap_or_else(|| Statement::for_device(pen, device.number, is_finale, rng));
         let site = device.site;
         let op = self.ledger.begin(site, statement.effect, statement.target.clone(), now_ns);
         self.line(format!("device {id} does {}", statement.text));
         let mut execute = local(&statement.text, self.deadline(id, 20 * SECOND));
         if statement.is_v4 {
             execute.mode = ObjectMode::Register;
+        }
+        if let Some(bytes) = statement.bulk_bytes {
+            let target = statement.target.as_deref().unwrap_or_default();
+            let mut document = Object::default();
+            document.insert("_id", Value::from(target));
+            document.insert(format!("bulk{id}"), Value::from("x".repeat(bytes)));
+            execute.args.insert("bulk", Value::Object(document));
         }
         let held = self.note_held(id, op, &statement);
         if statement.effect == Effect::Evict {
@@ -291,6 +302,9 @@ impl World {
         }
     }
 }
+
+/// Where documents are large, one of so many statements writes one.
+const BULK_ONE_IN: u64 = 16;
 
 /// Beginnings of the ids that statements ask for.
 const PREFIXES: [&str; 3] = ["d1", "k", "d"];

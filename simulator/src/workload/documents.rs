@@ -1,6 +1,6 @@
 //! The documents of a run. Their first letter says what may happen to them: `k` is never deleted, `d` is
 //! inserted and deleted by anybody, `u` and `b` are inserted once and never touched again, `e` and `y` are evicted on the
-//! server as well, `f` on devices alone, `s` may be written by few.
+//! server as well, `f` on devices alone, `s` may be written by few, `g` and `h` are large.
 
 use bigpeer_core::rng::Rng;
 
@@ -11,7 +11,7 @@ pub(crate) const CARS: &str = "cars";
 pub(crate) fn collection_of(id: &str) -> Option<&'static str> {
     match id.as_bytes().first()? {
         b'k' | b'd' | b'u' | b'b' => Some(CARS),
-        b'e' | b'f' | b'y' => Some("misc"),
+        b'e' | b'f' | b'y' | b'g' | b'h' => Some("misc"),
         b's' => Some("secret"),
         _ => None,
     }
@@ -51,6 +51,19 @@ pub(crate) fn evicted(rng: &mut Rng) -> String {
 /// What a device evicts comes back to it, since it goes on asking for it.
 pub(crate) fn evicted_on_devices(rng: &mut Rng) -> String {
     format!("f{}", rng.below(6))
+}
+
+/// A document to which all devices add until it is as large as one may be.
+pub(crate) const GROWN: &str = "g0";
+
+/// True of a document of which some may hold more than others can take.
+pub(crate) fn is_grown(id: &str) -> bool {
+    id == GROWN
+}
+
+/// One of a few that are larger than an update by thousands.
+pub(crate) fn large(rng: &mut Rng) -> String {
+    format!("h{}", rng.below(2))
 }
 
 pub(crate) fn any(rng: &mut Rng) -> String {

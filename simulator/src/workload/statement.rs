@@ -2,12 +2,18 @@
 
 use bigpeer_core::rng::Rng;
 
-use super::documents::{GROUPS, KEPT, any, deleted, evicted, evicted_on_devices, kept};
+use super::documents::{
+    GROUPS, GROWN, KEPT, any, deleted, evicted, evicted_on_devices, kept, large,
+};
 use crate::check::ledger::{Effect, Ledger, WriterId};
 use crate::coverage::Seen;
+use crate::shape::Bulk;
 
 /// Documents that everybody contends for at the end.
 const FINALE_KEPT: u64 = 2;
+
+/// Devices that write large documents.
+const LARGE_WRITERS: usize = 2;
 
 /// One statement to run.
 #[derive(Clone, Debug)]
@@ -26,6 +32,8 @@ pub(crate) struct Statement {
     /// Fails when its document is there.
     pub(crate) is_insert: bool,
     pub(crate) seen: Option<Seen>,
+    /// The bytes of a text of the device's own in the document that is bound to `:bulk`; none for no argument.
+    pub(crate) bulk_bytes: Option<usize>,
 }
 
 /// What a read asks for.
@@ -70,6 +78,7 @@ impl Statement {
             is_blind: false,
             is_insert: false,
             seen: None,
+            bulk_bytes: None,
         }
     }
 
@@ -105,6 +114,21 @@ impl Statement {
             3..=8 => misc_of_device(pen, rng),
             _ => Self::common(pen, rng),
         }
+    }
+
+    /// What the application on a device does now and then where documents are large.
+    pub(crate) fn bulk(bulk: Bulk, number: usize, rng: &mut Rng) -> Option<Self> {
+        let (id, bytes) = match bulk {
+            Bulk::None => return None,
+            Bulk::Grown => (GROWN.to_owned(), 8_000 + rng.below(32_000)),
+            // Edits that do not know each other add up: those of two devices are as much as a merge may make.
+            Bulk::Large if number > LARGE_WRITERS => return None,
+            Bulk::Large => (large(rng), 1 + rng.below(3 << 20)),
+        };
+        let text = "INSERT INTO misc DOCUMENTS (:bulk) ON ID CONFLICT DO UPDATE".to_owned();
+        let bulk_bytes = Some(bytes as usize);
+        let seen = Some(Seen::BulkWritten);
+        Some(Self { bulk_bytes, seen, ..Self::new(text, Effect::Other).at(&id) })
     }
 
     fn common(pen: &mut Pen, rng: &mut Rng) -> Self {

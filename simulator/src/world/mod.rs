@@ -34,7 +34,7 @@ use crate::check::ledger::Ledger;
 use crate::check::{Documents, Failure};
 use crate::coverage::{Coverage, Seen};
 use crate::profile::Rights;
-use crate::shape::{DeviceShape, Images, Shape};
+use crate::shape::{Bulk, DeviceShape, Images, Shape};
 use crate::trace::Trace;
 use crate::workload::client::Client;
 use crate::workload::device::{Backup, Device};
@@ -208,6 +208,7 @@ pub(crate) struct World {
     /// What becomes of images of the server's disk, and the newest of them.
     images: Images,
     server_image: Option<Backup>,
+    pub(crate) bulk: Bulk,
 }
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
@@ -231,6 +232,19 @@ fn limits(shape: &mut Rng) -> NodeLimits {
         outputs_max: 64,
         owed_max: 2,
         ..small
+    }
+}
+
+/// Updates are cut as small, and a document may have the size that it has in a product.
+fn limits_of_large() -> NodeLimits {
+    NodeLimits {
+        reply_bytes_max: 700,
+        applied_at_once: 2,
+        update_target_bytes: 600,
+        update_bytes_max: 2_400,
+        window_bytes: 64 << 10,
+        outputs_max: 64,
+        ..NodeLimits::default()
     }
 }
 
@@ -276,12 +290,20 @@ impl World {
             idle_ns: 0,
             images: Images::None,
             server_image: None,
+            bulk: Bulk::None,
         };
         world.limits = limits(&mut shape);
         let drawn = Shape::draw(&mut shape, &root);
         world.clock_jump_ms = drawn.clock_jump_ms;
         world.idle_ns = drawn.idle_ns;
         world.images = drawn.images;
+        world.bulk = drawn.bulk;
+        match drawn.bulk {
+            Bulk::None => {}
+            // The edits of two devices that do not know each other are more.
+            Bulk::Grown => world.limits.merged_bytes_max = 60_000,
+            Bulk::Large => world.limits = limits_of_large(),
+        }
         world.add_process(false, drawn.server_partitions);
         world.processes[SERVER].threads = drawn.server_threads;
         for DeviceShape { partitions, profile } in drawn.devices {
@@ -307,7 +329,7 @@ impl World {
         let mut key = [0; 32];
         key[..16].copy_from_slice(&self.rng.bytes16());
         // A stream of its own: the volume moves no other draw.
-        let is_small = self.volumes.one_in(4);
+        let is_small = self.volumes.one_in(4) && self.bulk != Bulk::Large;
         let kernel = self.next_kernel();
         let process = Process {
             is_device,
@@ -481,11 +503,16 @@ impl World {
                 .flat_map(bigpeer_core::node::Rack::nodes)
                 .map(bigpeer_core::node::Node::load)
                 .sum();
-            if load > LOAD_MAX || fill.pending_bytes > 4 << 20 {
+            if load > LOAD_MAX || fill.pending_bytes > 4 * self.log_bytes_waiting_max() {
                 let text = format!("{load} pieces of work and {} bytes wait", fill.pending_bytes);
                 return self.fail(Failure::new("bounds", text));
             }
         }
+    }
+
+    /// Bytes of records that may wait in a log.
+    fn log_bytes_waiting_max(&self) -> u64 {
+        if self.bulk == Bulk::Large { 64 << 20 } else { 1 << 20 }
     }
 
     fn on_reply(&mut self, process: ProcessId, thread: u16, request: RequestId, reply: Reply) {

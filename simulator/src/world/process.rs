@@ -109,6 +109,7 @@ impl World {
         let drawn = 1 + self.rng.below(4) as u16;
         let threads = self.processes[id].threads.unwrap_or(drawn);
         let segment_bytes = [4 << 10, 16 << 10, 64 << 10][self.rng.below(3) as usize];
+        let log_bytes_max = self.log_bytes_waiting_max();
         let process = &mut self.processes[id];
         let is_small = process.space.is_small();
         let segment_bytes = if is_small { 4 << 10 } else { segment_bytes };
@@ -117,7 +118,7 @@ impl World {
         process.boot += 1;
         let config = LogConfig {
             segment_bytes,
-            pending_bytes_max: 1 << 20,
+            pending_bytes_max: log_bytes_max,
             // On a small volume as much as on a large one: there the volume is the bound.
             retain_bytes: if is_small { 1 << 30 } else { segment_bytes },
             restored: std::mem::take(&mut process.is_restored),
