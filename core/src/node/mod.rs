@@ -589,7 +589,7 @@ impl Node {
     /// When an invariant does not hold.
     pub fn check_invariants(&self) {
         self.store.check_invariants();
-        self.sync.check_invariants(self.config.partitions);
+        self.sync.check_invariants(self.config.partitions, &self.config.limits);
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
         let reads = self.calls.count(|call| call.read_at().is_some());
         assert_eq!(reads, self.reads.values().sum::<usize>(), "each read is counted");

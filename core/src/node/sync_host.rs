@@ -29,7 +29,7 @@ use super::sync_remotes::Remotes;
 use super::sync_source::Stir;
 use super::sync_watch::Watch;
 use super::sync_wire::RecordChange;
-use super::{Node, Output};
+use super::{Node, NodeLimits, Output};
 use crate::auth::Grant;
 use crate::ident::{AppId, PartitionId, PeerKey, StoreId, Txn, TxnId};
 use crate::plant::{Plant, is_planted};
@@ -217,8 +217,8 @@ pub(crate) enum AppendAnswer {
 
 impl SyncHost {
     /// Everything that is kept for sessions is bounded by the sessions that there are.
-    pub(crate) fn check_invariants(&self, partitions: u16) {
-        self.remotes.check_invariants();
+    pub(crate) fn check_invariants(&self, partitions: u16, limits: &NodeLimits) {
+        self.remotes.check_invariants(limits);
         // What a session appended is applied also when it has ended meanwhile: that ends with the record.
         let mut appenders = BTreeSet::new();
         let mut of_sessions =

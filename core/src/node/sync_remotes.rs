@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::Node;
 use super::message::Body;
 use super::sync_ask::{Answer, GatherId, ToSession};
 use super::sync_host::SessionId;
 use super::sync_wire::{RecordChange, encode_record};
+use super::{Node, NodeLimits};
 use crate::ident::{AppId, PartitionId, PeerKey};
 use crate::plant::{Plant, is_planted};
 use crate::sync::{DocKey as SyncKey, Owed, RejectReason, RemoteRecord, add_unlisted};
@@ -103,7 +103,11 @@ impl Remotes {
     /// # Panics
     ///
     /// When an invariant does not hold.
-    pub(crate) fn check_invariants(&self) {
+    pub(crate) fn check_invariants(&self, limits: &NodeLimits) {
+        let is_bounded = |by_age: &BTreeMap<u64, PeerKey>| by_age.len() <= limits.remotes_max;
+        assert!(self.by_age.values().all(is_bounded), "the remotes of an app are bounded");
+        let is_bounded = |kept: &Kept| kept.owed.len() <= limits.owed_max;
+        assert!(self.kept.values().all(is_bounded), "what a remote has refused is bounded");
         let aged: usize = self.by_age.values().map(BTreeMap::len).sum();
         assert_eq!(self.kept.len(), aged, "each remote has one age");
         let parked: usize = self.kept.values().map(Kept::count_parked).sum();

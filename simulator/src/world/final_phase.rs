@@ -13,6 +13,7 @@ use super::clock::{MS, SECOND};
 use super::network::ConnectionId;
 use super::process::{APP, ProcessId, SERVER};
 use super::{Asker, Event, World};
+use crate::check::bounds::vectors_name_no_more;
 use crate::check::{Documents, Failure};
 use crate::profile::{Profile, own_key};
 use crate::shape::{Images, YEARS_MS};
@@ -335,6 +336,12 @@ impl World {
             return self.fail(failure);
         }
         if let Err(failure) = crate::check::only_writers_wrote(self, &held[SERVER]) {
+            return self.fail(failure);
+        }
+        // A peer that lies is believed about the actors of others.
+        if self.hostile.is_empty()
+            && let Err(failure) = vectors_name_no_more(&held[SERVER], &self.epochs)
+        {
             return self.fail(failure);
         }
         let wall_max = self.processes[SERVER].wall_max;

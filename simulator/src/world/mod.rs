@@ -199,6 +199,8 @@ pub(crate) struct World {
     pub(crate) limits: NodeLimits,
     /// The greatest times that the server has authored at, by actor.
     pub(crate) issued: BTreeMap<Actor, Hlc>,
+    /// How many epochs the stores of each site have had.
+    pub(crate) epochs: BTreeMap<u64, u32>,
     /// The next connection that carries a part of a group is cut behind it.
     is_cut_due: bool,
     /// How far wall clocks jump.
@@ -285,6 +287,7 @@ impl World {
             known_peers: BTreeSet::new(),
             limits: NodeLimits::default(),
             issued: BTreeMap::new(),
+            epochs: BTreeMap::new(),
             is_cut_due: false,
             clock_jump_ms: 0,
             idle_ns: 0,

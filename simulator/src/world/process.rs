@@ -331,6 +331,7 @@ impl World {
 
     /// The guard of a device names this epoch from here on.
     pub(crate) fn keep_epoch(&mut self, id: ProcessId, epoch: u64) {
+        self.count_epoch(id);
         if let Some(guard) = &mut self.processes[id].guard {
             guard.epoch = epoch;
         }
@@ -339,17 +340,25 @@ impl World {
     /// The epoch of this start of a process.
     pub(super) fn epoch_of(&mut self, id: ProcessId, opened: &LogOpened) -> u64 {
         let drawn = self.rng.next_u64();
-        let process = &mut self.processes[id];
-        if !process.is_device {
+        if !self.processes[id].is_device {
+            self.count_epoch(id);
             return drawn;
         }
+        let process = &mut self.processes[id];
         let (boots, durable, kernel) =
             (opened.boots.entries(), opened.durable, Some(process.kernel));
         let kept = process.guard.filter(|guard| guard.holds(boots, durable, kernel));
         let epoch = kept.map_or(drawn, |guard| guard.epoch);
         let boot = boots.last().expect("this boot is in it").boot;
         process.guard = Some(EpochRecord { epoch, boot, durable, kernel, is_sealed: false });
+        if kept.is_none() {
+            self.count_epoch(id);
+        }
         epoch
+    }
+
+    fn count_epoch(&mut self, id: ProcessId) {
+        *self.epochs.entry(self.processes[id].peer_key.site()).or_default() += 1;
     }
 
     /// Puts something into a mailbox.
