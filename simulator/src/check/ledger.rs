@@ -75,6 +75,19 @@ struct Operation {
     reached: BTreeSet<String>,
 }
 
+impl Operation {
+    /// Whether all that it wrote is there.
+    fn is_at(&self, held: &Documents) -> bool {
+        let Effect::Set { writer, number } = self.effect else { return false };
+        let field = format!("w{writer}");
+        self.reached.iter().all(|document| {
+            let row = held.object(document);
+            let found = row.as_ref().and_then(|row| row.get(&field)).and_then(Value::as_u64);
+            found.is_some_and(|found| found >= number)
+        })
+    }
+}
+
 /// How an operation ended.
 #[derive(Clone, Debug)]
 pub(crate) enum End {
@@ -203,11 +216,12 @@ impl Ledger {
         }
     }
 
-    /// A place lost everything after `at_ns`: what it had promised since may or may not have got out.
-    pub(crate) fn rolled_back(&mut self, site: SiteId, at_ns: u64) {
+    /// A place lost everything after `at_ns`: what it had promised since may or may not have got out. What the server
+    /// holds of it has: there it stays, whatever the place does from now on.
+    pub(crate) fn rolled_back(&mut self, site: SiteId, at_ns: u64, server: &Documents) {
         for (id, operation) in self.operations.iter_mut().enumerate() {
             let Status::Acknowledged { ended_ns } = operation.status else { continue };
-            if operation.site == site && ended_ns > at_ns {
+            if operation.site == site && ended_ns > at_ns && !operation.is_at(server) {
                 operation.status = Status::RolledBack { ended_ns };
                 if matches!(operation.effect, Effect::Delete | Effect::Evict) {
                     self.open_deletes.insert(id);
@@ -217,8 +231,15 @@ impl Ledger {
     }
 
     /// The server lost everything after `at_ns`, and its positions count from there.
-    pub(crate) fn put_back(&mut self, at_ns: u64) {
-        self.rolled_back(SERVER_SITE, at_ns);
+    /// `live` are the places that devices have now.
+    pub(crate) fn put_back(&mut self, at_ns: u64, live: &BTreeSet<SiteId>) {
+        self.rolled_back(SERVER_SITE, at_ns, &Documents::default());
+        // What devices lost before was there alone.
+        for site in 1..=self.sites {
+            if !live.contains(&site) {
+                self.rolled_back(site, 0, &Documents::default());
+            }
+        }
         self.newest_txn = 0;
         self.is_server_put_back = true;
     }

@@ -210,7 +210,8 @@ impl World {
         self.processes[device].set_filled(false, now_ns);
         self.processes[device].is_restored = self.faults.one_in(2);
         let site = self.devices[device - 1].site;
-        self.ledger.rolled_back(site, at_ns);
+        let server = self.documents(SERVER);
+        self.ledger.rolled_back(site, at_ns, &server);
         let site = self.ledger.add_site();
         self.devices[device - 1].begin_site(site, &mut self.ledger);
         let pause_ns = MS + self.faults.below(SECOND);

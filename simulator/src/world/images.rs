@@ -74,7 +74,8 @@ impl World {
         process.set_faults(FaultOdds::default(), now_ns);
         process.set_filled(false, now_ns);
         self.forget_answers();
-        self.ledger.put_back(at_ns);
+        let live = self.devices.iter().map(|device| device.site).collect();
+        self.ledger.put_back(at_ns, &live);
         let pause_ns = MS + self.faults.below(SECOND);
         self.clock.after(pause_ns, Event::Start(SERVER));
     }
