@@ -43,6 +43,8 @@ struct Groups {
     misplaced: Option<Txn>,
     /// Something in the update under way was not simply accepted: it comes again.
     is_exceptional: bool,
+    /// What comes again is not all told yet: that which lacked its base comes after the others.
+    is_repeating: bool,
 }
 
 /// The effect of a frame on the transactions that the server sends a device.
@@ -186,9 +188,11 @@ impl Groups {
                     self.misplaced = self.misplaced.or(placed.filter(|_| is_again));
                     self.placed = placed;
                 }
-                if begin.upto.is_none() || self.is_exceptional || self.is_reconciling {
+                let is_again = self.is_exceptional || self.is_repeating;
+                if begin.upto.is_none() || is_again || self.is_reconciling {
                     self.unordered_upto = durable;
                 }
+                self.is_repeating = is_again && begin.upto.is_none();
                 self.is_reconciling &= begin.upto.is_none();
                 self.is_exceptional = false;
                 begin.upto.is_none().then_some(Wholeness::Part)
@@ -326,6 +330,28 @@ mod tests {
         let outcomes = vec![(0, Outcome::NeedBase { vector: None })];
         let ack = Frame::Ack(Ack { update: 1, last: true, outcomes, at: None });
         assert_eq!(wire.server_says(&encode(&ack), Txn(0)).0.len(), 1);
+    }
+
+    #[test]
+    fn what_comes_again_is_as_new_as_its_last_update() {
+        let mut wire = Wire::default();
+        let begin = |update, upto: Option<u64>| {
+            let (log, boot) = (LogId::default(), BootId::default());
+            let upto = upto.map(|txn| Position { log, boot, txn: Txn(txn) });
+            let (item_count, payload_bytes, at) = (1, 0, None);
+            encode(&Frame::UpdBegin(UpdBegin { update, upto, item_count, payload_bytes, at }))
+        };
+        let ack =
+            |update, outcomes| encode(&Frame::Ack(Ack { update, last: true, outcomes, at: None }));
+        wire.server_says(&begin(1, Some(8)), Txn(8));
+        wire.device_says(&ack(1, vec![(0, Outcome::NeedBase { vector: None })]));
+        // What was held comes first, and then, read at a later position, that which lacked its base.
+        wire.server_says(&begin(2, None), Txn(8));
+        wire.device_says(&ack(2, Vec::new()));
+        wire.server_says(&begin(3, Some(8)), Txn(9));
+        assert_eq!(wire.device_says(&ack(3, Vec::new())), None);
+        wire.server_says(&begin(4, Some(9)), Txn(9));
+        assert_eq!(wire.device_says(&ack(4, Vec::new())), Some(Wholeness::Whole));
     }
 
     #[test]
