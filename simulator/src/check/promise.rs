@@ -1,5 +1,6 @@
 //! "Synced" is true at the moment it is said.
 
+use bigpeer_core::document::Document;
 use bigpeer_core::ident::Dot;
 
 use super::{Documents, Failure, text_of};
@@ -52,13 +53,13 @@ impl Promise {
             let key = (collection.clone(), id.clone());
             let (here, there) = (local.documents.get(&key), server.documents.get(&key));
             let is_owed = if before.is_visible() {
-                // It may have left before it was deleted: then nobody is told of its end who never had it.
-                let is_owed_deleted = !self.interest.goes_by_content();
+                // It may have left since, before it was deleted or before it came back: then its end is told to nobody
+                // who never had it, and what it has become is told with what came later.
+                let may_have_left = |there: &Document| {
+                    self.interest.goes_by_content() && there.vector() != before.vector()
+                };
                 self.interest.asks_for(collection, &text, before)
-                    && there.is_some_and(|there| match there.is_visible() {
-                        true => self.interest.asks_for(collection, &text, there),
-                        false => is_owed_deleted,
-                    })
+                    && there.is_some_and(|there| !may_have_left(there))
             } else {
                 // What was made again since may have left instead.
                 self.interest.has_collection(collection)
@@ -79,7 +80,7 @@ impl Promise {
 mod tests {
     use std::sync::Arc;
 
-    use bigpeer_core::document::{Document, Edit, Path};
+    use bigpeer_core::document::{Edit, Path};
     use bigpeer_core::ident::Actor;
     use bigpeer_core::time::Hlc;
     use bigpeer_core::value::Value;
