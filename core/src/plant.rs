@@ -185,12 +185,12 @@ impl Plant {
         Self::PassingErrorFatal,
         Self::BacklogOvertaken,
         Self::BaseMismatchBelieved,
-        Self::OwnEntryBelieved,
         Self::OwedEvicted,
         Self::ReplacedKept,
         Self::StrangersKept,
         Self::PermissionKept,
         Self::OwedDropped,
+        Self::LostKernelIgnored,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -201,13 +201,12 @@ impl Plant {
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
+        // A lie must name the actor of this start, of the document's own lane, at a moment at which that has issued less.
+        Self::OwnEntryBelieved,
         Self::SizeUnjudged,
         Self::ParkedForgotten,
         Self::EpochAfterProof,
         Self::EpochKeptLate,
-        // Met once, where mailboxes were slow: it takes the end of a log that was lost after somebody else had it, and
-        // an edit of the same document behind it.
-        Self::LostKernelIgnored,
         Self::NonceKeptAtHello,
         Self::ReachedNotKept,
         Self::UpdateHalved,
