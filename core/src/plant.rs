@@ -51,9 +51,12 @@ pub enum Plant {
     LockIgnored,
     /// An update for a peer is closed before the last partition has given its part.
     PartitionSkipped,
-    /// A document that is touched while an update for a peer is read is told with it again, at each touch.
+    /// A document that is touched while an update for a peer is read is told with it again, at each touch. Healed by
+    /// merging, which takes it as often as it comes: what grows is the traffic, and a group that ends without items
+    /// leaves no frame by which a judge could count.
     ToldAtEachTouch,
-    /// What a partition was asked for a former update of a peer is taken for its part of the present one.
+    /// What a partition was asked for a former update of a peer is taken for its part of the present one. Healed by
+    /// `forget_asked`: with a group its questions are given up, and their answers find nobody.
     LateAnswerTaken,
     /// A peer is told what was judged of its update before the append, whatever apply made of it.
     JudgementTold,
