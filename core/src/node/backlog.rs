@@ -78,11 +78,12 @@ impl Rack {
             return;
         }
         let at_once = self.config.node.limits.applied_at_once.max(1);
-        let mut whole = Vec::new();
+        let (mut whole, mut gathered) = (Vec::new(), 0);
         for mut part in records {
             if part.ops.len() > at_once && part.is_divisible() {
                 if let Some(Part { txn, .. }) = whole.last() {
                     self.commit_whole(node, *txn, std::mem::take(&mut whole), now);
+                    gathered = 0;
                 }
                 let mut pieces = part.into_pieces(at_once);
                 part = pieces.pop().expect("it has more than one");
@@ -91,7 +92,13 @@ impl Rack {
                     self.follow(node, Input::Piece(piece), cost, now);
                 }
             }
+            let txn = part.txn;
+            gathered += part.ops.len();
             whole.push(part);
+            if gathered >= at_once && txn < upto {
+                self.commit_whole(node, txn, std::mem::take(&mut whole), now);
+                gathered = 0;
+            }
         }
         self.commit_whole(node, upto, whole, now);
     }

@@ -140,7 +140,8 @@ pub struct NodeLimits {
     /// is not cut, and what it costs beyond a turn is paid for in turns.
     pub turn_fuel: Fuel,
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
-    /// applies no more than these in one go.
+    /// applies no more than these in one go, and what it has of the record in which they are reached; what a record
+    /// evicts is one step.
     pub applied_at_once: usize,
     /// Operations of committed records that may wait to be applied on a thread. One that has fallen so far behind
     /// catches up before it does anything else.

@@ -346,7 +346,8 @@ impl Node {
             return self.send(to, Body::Prepared { call, result: Ok(Prepared { ops, mutated }) });
         }
         if ops.is_empty() {
-            let at = self.store.applied();
+            // What it saw may be durable and not wholly applied.
+            let at = self.last_now.durable;
             return self.send(to, Body::Mutated { call, result: Ok((at, mutated)) });
         }
         let txn_id = task.txn_id;

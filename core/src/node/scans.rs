@@ -100,7 +100,7 @@ impl Node {
         let Some((asker, call)) = self.scans.startable.pop_front() else { return false };
         if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) {
             select.seat = Seat::Taken(asker);
-            self.advance_select(call);
+            self.go_on(call);
             return true;
         }
         match self.end_call(call) {

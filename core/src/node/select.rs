@@ -40,8 +40,8 @@ pub(crate) struct SelectCall {
     pub(crate) seat: Seat,
     /// Since when its client has had all that it may leave untaken: its clock stands still.
     paused_at: Option<Instant>,
-    /// It has work to do here, and waits for its turn.
-    awaits_turn: bool,
+    /// It has work to do here, and waits for time.
+    is_waiting: bool,
 }
 
 /// A read that is about to begin.
@@ -257,7 +257,7 @@ impl Node {
             purpose,
             seat: Seat::taken(asker),
             paused_at: None,
-            awaits_turn: false,
+            is_waiting: false,
         };
         let work = Work::Select(Box::new(select));
         let call = self.add_call(request, query_type, deadline, work);
@@ -321,22 +321,30 @@ impl Node {
         }
     }
 
-    /// Goes on with a read for which something has come: at once while the moment has work left, else in its turn. Many
-    /// parts, or a client that takes all its rows, would keep the thread until the read is over.
-    fn go_on(&mut self, call: CallId) {
-        let has_work_left = self.spent < self.allowance;
-        match self.calls.get(&call).map(|call| &call.work) {
-            Some(Work::Select(select)) if select.awaits_turn => {}
-            Some(Work::Select(_)) if has_work_left => self.advance_select(call),
-            Some(Work::Select(_)) => self.await_turn_of(call),
-            _ => {}
+    /// Goes on with a read for which something has come, while the moment has work left. Else one that names its
+    /// documents goes on at the next moment, and a scan in its turn: many parts, or a client that takes all its rows,
+    /// would keep the thread until it is over.
+    pub(crate) fn go_on(&mut self, call: CallId) {
+        let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
+            return;
+        };
+        if select.is_waiting {
+            return;
+        }
+        if self.spent < self.allowance {
+            return self.advance_select(call);
+        }
+        select.is_waiting = true;
+        match select.merge.is_scan() {
+            true => self.tasks.await_turn(call),
+            false => self.tasks.await_moment(call),
         }
     }
 
     fn await_turn_of(&mut self, call: CallId) {
         if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) {
-            debug_assert!(!select.awaits_turn, "a read has one turn at a time");
-            select.awaits_turn = true;
+            debug_assert!(!select.is_waiting, "a read waits in one place");
+            select.is_waiting = true;
             self.tasks.await_turn(call);
         }
     }
@@ -347,7 +355,7 @@ impl Node {
         let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
             return;
         };
-        select.awaits_turn = false;
+        select.is_waiting = false;
         let worked = select.merge.work(turn);
         let spent = select.merge.take_spent();
         self.note_work(spent);

@@ -57,7 +57,7 @@ struct Entry {
     is_long: bool,
 }
 
-/// Whoever waits for a turn of the thread's time.
+/// Whoever waits for some of the thread's time.
 #[derive(Clone, Copy, Debug)]
 enum Waiting {
     Task(TaskId),
@@ -66,11 +66,13 @@ enum Waiting {
     Call(CallId),
 }
 
-/// The tasks of one node, each in at most one queue.
+/// The tasks of one node, each in at most one queue, and the calls that wait among them.
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tasks: Map<TaskId, Entry>,
-    ready: VecDeque<TaskId>,
+    /// What goes on as soon as the moment has work left.
+    ready: VecDeque<Waiting>,
+    /// What goes on in its turn.
     yielded: VecDeque<Waiting>,
     blocked: BTreeMap<BlockId, Vec<TaskId>>,
     behind: BTreeMap<Txn, Vec<TaskId>>,
@@ -90,17 +92,19 @@ impl Tasks {
     fn wake(&mut self, ids: impl IntoIterator<Item = TaskId>) {
         for id in ids {
             let is_long = self.tasks.get(&id).is_some_and(|entry| entry.is_long);
-            if is_long {
-                self.yielded.push_back(Waiting::Task(id));
-            } else {
-                self.ready.push_back(id);
-            }
+            let queue = if is_long { &mut self.yielded } else { &mut self.ready };
+            queue.push_back(Waiting::Task(id));
         }
     }
 
     /// A call waits for its turn among the tasks that do.
     pub(crate) fn await_turn(&mut self, call: CallId) {
         self.yielded.push_back(Waiting::Call(call));
+    }
+
+    /// A call waits for a moment that has work left.
+    pub(crate) fn await_moment(&mut self, call: CallId) {
+        self.ready.push_back(Waiting::Call(call));
     }
 
     /// The calls that wait for their turn.
@@ -120,7 +124,7 @@ impl Tasks {
         !self.yielded.is_empty() || !self.ready.is_empty()
     }
 
-    /// Some task that is not known to be long waits for nothing.
+    /// Something that is not known to be long waits for nothing.
     pub(crate) fn has_ready(&self) -> bool {
         !self.ready.is_empty()
     }
@@ -154,7 +158,11 @@ impl Tasks {
             && task.grant()
         {
             // To hand on what is gathered costs little, and a merge asks for many such parts one after the other.
-            if task.is_at_end() { self.ready.push_back(id) } else { self.wake([id]) }
+            if task.is_at_end() {
+                self.ready.push_back(Waiting::Task(id));
+            } else {
+                self.wake([id]);
+            }
         }
     }
 
@@ -184,18 +192,23 @@ impl Node {
     /// with time.
     pub(crate) fn run_ready(&mut self, now: Now) {
         while self.spent < self.allowance
-            && let Some(id) = self.tasks.ready.pop_front()
+            && let Some(waiting) = self.tasks.ready.pop_front()
         {
-            self.run_task(id, now);
+            self.run_waiting(waiting, now);
         }
     }
 
     /// Gives one of those that wait for a turn theirs.
     pub(crate) fn run_yielded(&mut self, now: Now) {
-        match self.tasks.yielded.pop_front() {
-            Some(Waiting::Task(id)) => self.run_task(id, now),
-            Some(Waiting::Call(call)) => self.advance_call(call),
-            None => {}
+        if let Some(waiting) = self.tasks.yielded.pop_front() {
+            self.run_waiting(waiting, now);
+        }
+    }
+
+    fn run_waiting(&mut self, waiting: Waiting, now: Now) {
+        match waiting {
+            Waiting::Task(id) => self.run_task(id, now),
+            Waiting::Call(call) => self.advance_call(call),
         }
     }
 

@@ -11,6 +11,7 @@ use super::{
     Held, Limits, OutRow, PartGroup, PartOut, compare_keys, evaluate, is_distinct, row_json,
     row_object, sort_keys,
 };
+use crate::dql::access::Access;
 use crate::dql::aggregate::{Partial, Sorted, size_of_value};
 use crate::dql::ast::{Item, Select, StatementKind};
 use crate::dql::bind::Bound;
@@ -222,6 +223,12 @@ impl MergeSelect {
     #[must_use]
     pub fn is_last(&self, partition: usize) -> bool {
         self.parts[partition].last
+    }
+
+    /// Whether the statement looks through a collection, and does not name its documents.
+    #[must_use]
+    pub fn is_scan(&self) -> bool {
+        *self.bound.access() == Access::Scan
     }
 
     /// Whether the merge holds a few rows of each partition alone, however many there are.

@@ -144,6 +144,28 @@ fn rows_are_put_together_in_turns_too() {
 }
 
 #[test]
+fn point_reads_beyond_what_a_moment_takes_are_answered_in_the_next_ones() {
+    let mut server = server();
+    let read = Process::statement("SELECT * FROM c WHERE _id = 7", "{}");
+    let requests: Vec<_> =
+        (0..2_000).map(|_| server.submit(0, Request::Execute(read.clone()))).collect();
+    let mut moments = 1;
+    loop {
+        server.end_moment();
+        let is_answered =
+            |request| server.replies.get(request).is_some_and(|(_, outcome)| outcome.is_some());
+        if requests.iter().all(is_answered) {
+            break;
+        }
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        moments += 1;
+    }
+    // Some five thousand units each, and a million a moment.
+    assert!(moments < 40, "{moments} moments");
+}
+
+#[test]
 fn rows_that_are_ready_leave_in_turns_too() {
     let mut server = server_with(16);
     for text in ["SELECT DISTINCT _id, n FROM c", "SELECT _id, COUNT(*) AS k FROM c GROUP BY _id"] {
