@@ -55,7 +55,7 @@ pub enum Plant {
     /// merging, which takes it as often as it comes: what grows is the traffic, and a group that ends without items
     /// leaves no frame by which a judge could count.
     ToldAtEachTouch,
-    /// What a partition was asked for a former update of a peer is taken for its part of the present one. Healed by
+    /// A partition's answer about a former update of a peer is taken for its part of the present one. Healed by
     /// `forget_asked`: with a group its questions are given up, and their answers find nobody.
     LateAnswerTaken,
     /// A peer is told what was judged of its update before the append, whatever apply made of it.

@@ -23,7 +23,7 @@ pub(crate) struct Shape {
     pub(crate) clock_jump_ms: u64,
     /// How long nothing at all happens while everybody is connected, once in a run.
     pub(crate) idle_ns: u64,
-    /// What becomes of images of the server's disk.
+    /// The use that is made of images of the server's disk.
     pub(crate) images: Images,
     pub(crate) bulk: Bulk,
 }
@@ -31,7 +31,7 @@ pub(crate) struct Shape {
 /// The fate of images of the server's disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Images {
-    /// None is taken.
+    /// No image is ever taken.
     None,
     /// The server is put back to an older one, as from a backup.
     PutBack,

@@ -362,7 +362,7 @@ pub struct Node {
     prepared: BTreeMap<TxnId, Vec<DocKey>>,
     call_next: u64,
     tasks: Tasks,
-    /// What became of the operations of a record of which the rest is to come.
+    /// The outcomes of the operations of a record, while the rest of it is to come.
     pieces: Vec<(u32, ApplyOutcome)>,
     appends: Appends,
     sync: SyncHost,

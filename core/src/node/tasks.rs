@@ -70,9 +70,9 @@ enum Waiting {
 #[derive(Debug, Default)]
 pub(crate) struct Tasks {
     tasks: Map<TaskId, Entry>,
-    /// What goes on as soon as the moment has work left.
+    /// Those that go on as soon as the moment has work left.
     ready: VecDeque<Waiting>,
-    /// What goes on in its turn.
+    /// Those that go on in their turn.
     yielded: VecDeque<Waiting>,
     blocked: BTreeMap<BlockId, Vec<TaskId>>,
     behind: BTreeMap<Txn, Vec<TaskId>>,

@@ -1,4 +1,4 @@
-//! What grows with nothing but what is there.
+//! Bounds of what may grow only with what is there.
 
 use std::collections::BTreeMap;
 

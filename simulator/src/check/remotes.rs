@@ -1,4 +1,4 @@
-//! What a server keeps about peers: nothing, of one that has left nothing there.
+//! The records that a server keeps about peers: none, of one that has left nothing there.
 
 use std::collections::{BTreeMap, BTreeSet};
 

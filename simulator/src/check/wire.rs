@@ -43,7 +43,7 @@ struct Groups {
     misplaced: Option<Txn>,
     /// Something in the update under way was not simply accepted: it comes again.
     is_exceptional: bool,
-    /// What comes again is not all told yet: that which lacked its base comes after the others.
+    /// Not all that comes again is told yet: an item that lacked its base comes after the others.
     is_repeating: bool,
 }
 

@@ -57,7 +57,7 @@ impl Client {
         Self { connection: None, asked: None, pen, rng, body: Vec::new(), last_txn: 0, profile }
     }
 
-    /// What was written before may be gone, and positions count anew.
+    /// Writes of before may be gone, and positions count anew.
     pub(crate) fn begin_history(&mut self, ledger: &mut Ledger) {
         self.pen = Pen::new(ledger);
         self.last_txn = 0;

@@ -116,7 +116,7 @@ impl Statement {
         }
     }
 
-    /// What the application on a device does now and then where documents are large.
+    /// A statement of the application on a device, now and then, where documents are large.
     pub(crate) fn bulk(bulk: Bulk, number: usize, rng: &mut Rng) -> Option<Self> {
         let (id, bytes) = match bulk {
             Bulk::None => return None,

@@ -1,7 +1,7 @@
 //! The server's directory put back from an older image; or two images that run by turns, which is how a device meets a
 //! cloned server: under one identity, with two histories.
 //!
-//! What the server had promised its clients since an image was taken may be lost with it. All that a device holds must
+//! Promises that the server has made its clients since an image was taken may be lost with it. All that a device holds must
 //! come back: its own edits, those that it had from the server, and every deletion that it has heard of.
 
 use bigpeer_core::disk_sim::FaultOdds;
@@ -80,7 +80,7 @@ impl World {
         self.clock.after(pause_ns, Event::Start(SERVER));
     }
 
-    /// What the server has said, and is still on its way, is said of a history that is no more.
+    /// Words of the server that are still on their way are about a history that is no more.
     fn forget_answers(&mut self) {
         let owners: Vec<(ConnectionId, Owner)> =
             self.connections.iter().map(|(id, connection)| (*id, connection.owner)).collect();

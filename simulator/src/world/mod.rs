@@ -166,7 +166,7 @@ pub(crate) struct World {
     pub(crate) faults: Rng,
     /// The sizes of volumes.
     volumes: Rng,
-    /// Which rights expire.
+    /// The rights that expire.
     lending: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
@@ -207,7 +207,7 @@ pub(crate) struct World {
     pub(crate) clock_jump_ms: u64,
     /// How long nothing happens, once.
     pub(crate) idle_ns: u64,
-    /// What becomes of images of the server's disk, and the newest of them.
+    /// The use that is made of images of the server's disk, and the newest of them.
     images: Images,
     server_image: Option<Backup>,
     pub(crate) bulk: Bulk,

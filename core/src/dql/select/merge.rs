@@ -382,5 +382,5 @@ fn size_of_group(key: &[Sorted], partials: &[Partial]) -> usize {
 /// What taking up one value or group costs, beside its expressions.
 const GATHERED: Fuel = 500;
 
-/// What a row costs that only waits for its place among those of other partitions.
+/// The cost of a row that only waits for its place among those of other partitions.
 const QUEUED: Fuel = 50;

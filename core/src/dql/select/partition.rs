@@ -369,7 +369,7 @@ pub(super) fn new_partials(grouping: &Grouping) -> Vec<Partial> {
     grouping.aggregates.iter().map(Partial::new).collect()
 }
 
-/// What it costs to take a row or a group out of what is kept, beside its bytes.
+/// The cost of taking a row or a group out of what is kept, beside its bytes.
 pub(super) const TAKEN_OUT: Fuel = 300;
 
 /// Whether each row goes out as it is found, and none has to be kept for those that come later.
