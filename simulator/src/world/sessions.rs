@@ -1,9 +1,7 @@
 //! Sessions on connections: what goes in, the frames that come out, and what they report.
 
 use bigpeer_core::ident::{PeerKey, Txn};
-use bigpeer_core::node::{
-    NodeLimits, Rack, RackInput, SessionId, SessionInput, SessionOpen, SessionReport,
-};
+use bigpeer_core::node::{Rack, RackInput, SessionId, SessionInput, SessionOpen, SessionReport};
 use bigpeer_core::sync::FrameFacts;
 use bytes::Bytes;
 
@@ -212,10 +210,8 @@ impl World {
         let is_partial = if from == SERVER {
             facts.reconciles || facts.is_part
         } else {
-            // What comes again for want of a base is whole, unless it is more than an update holds.
-            let is_cut = self.limits.update_bytes_max < NodeLimits::default().update_bytes_max;
-            let need_base = if is_cut { facts.need_base } else { 0 };
-            need_base + facts.rejected + facts.deleted + facts.evicted > 0
+            // What comes again for want of a base is read at a later position than what was held for it.
+            facts.need_base + facts.rejected + facts.deleted + facts.evicted > 0
         };
         if is_partial {
             self.devices[device - 1].is_partial = true;
