@@ -374,7 +374,7 @@ impl Node {
         let (owners, mutation) = (ahead.len(), mutation.clone());
         self.note_work(count as Fuel * COORDINATE);
         match owners {
-            _ if !is_sorted => self.tasks.await_turn(call),
+            _ if !is_sorted => self.tasks.wait_for_turn(call),
             0 => {
                 let at = self.last_now.durable;
                 self.finish_mutation(call, at, Vec::new());
@@ -443,7 +443,7 @@ impl Node {
         let record = mutate.record.take_if(|_| written.is_some());
         self.note_work(work);
         let (Some((transaction, _)), Some(bytes)) = (record, written) else {
-            return self.tasks.await_turn(call);
+            return self.tasks.wait_for_turn(call);
         };
         let then = Then::Finish { call };
         if let Err(error) = self.append_encoded(transaction, bytes, false, then) {

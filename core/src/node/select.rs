@@ -336,16 +336,16 @@ impl Node {
         }
         select.is_waiting = true;
         match select.merge.is_scan() {
-            true => self.tasks.await_turn(call),
-            false => self.tasks.await_moment(call),
+            true => self.tasks.wait_for_turn(call),
+            false => self.tasks.wait_for_moment(call),
         }
     }
 
-    fn await_turn_of(&mut self, call: CallId) {
+    fn wait_for_turn_of(&mut self, call: CallId) {
         if let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) {
             debug_assert!(!select.is_waiting, "a read waits in one place");
             select.is_waiting = true;
-            self.tasks.await_turn(call);
+            self.tasks.wait_for_turn(call);
         }
     }
 
@@ -361,7 +361,7 @@ impl Node {
         self.note_work(spent);
         match worked {
             Ok(false) => self.hand_on_rows(call),
-            Ok(true) => self.await_turn_of(call),
+            Ok(true) => self.wait_for_turn_of(call),
             Err(error) => self.fail_select(call, dql_error(&error)),
         }
     }
@@ -413,7 +413,7 @@ impl Node {
             self.finish_select(call);
         } else if spent >= turn {
             // To take these rows out was a turn's work, and more may be ready.
-            self.await_turn_of(call);
+            self.wait_for_turn_of(call);
         } else {
             self.ask_for_more(call);
         }

@@ -98,12 +98,12 @@ impl Tasks {
     }
 
     /// A call waits for its turn among the tasks that do.
-    pub(crate) fn await_turn(&mut self, call: CallId) {
+    pub(crate) fn wait_for_turn(&mut self, call: CallId) {
         self.yielded.push_back(Waiting::Call(call));
     }
 
     /// A call waits for a moment that has work left.
-    pub(crate) fn await_moment(&mut self, call: CallId) {
+    pub(crate) fn wait_for_moment(&mut self, call: CallId) {
         self.ready.push_back(Waiting::Call(call));
     }
 

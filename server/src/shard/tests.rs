@@ -38,6 +38,8 @@ struct Server {
     /// Bodies of statements that wait for the reader of a thread.
     bodies: VecDeque<(usize, u64, Bytes)>,
     readers_work: bool,
+    /// Ids of documents that readers find without one.
+    rng: Rng,
 }
 
 impl Server {
@@ -90,9 +92,20 @@ impl Server {
         });
         let shards = shards.collect();
         let (first, fatal, mail, bodies) = (None, None, VecDeque::new(), VecDeque::new());
-        let (stopped, readers_work) = (0, true);
-        let mut server =
-            Self { shards, disk, shared, now, first, fatal, stopped, mail, bodies, readers_work };
+        let (stopped, readers_work, rng) = (0, true, Rng::new(&[1; 32], "read"));
+        let mut server = Self {
+            shards,
+            disk,
+            shared,
+            now,
+            first,
+            fatal,
+            stopped,
+            mail,
+            bodies,
+            readers_work,
+            rng,
+        };
         server.run();
         server
     }
@@ -131,7 +144,7 @@ impl Server {
         for (thread, request, body) in std::mem::take(&mut self.bodies) {
             let shard = &mut self.shards[thread];
             shard.begin_turn(self.now, WALL);
-            shard.handle_read(request, crate::reader::read(&body, &mut Rng::new(&[1; 32], "read")));
+            shard.handle_read(request, crate::reader::read(&body, &mut self.rng));
         }
     }
 
