@@ -57,7 +57,7 @@ struct Entry {
     is_long: bool,
 }
 
-/// Whoever waits for some of the thread's time.
+/// A task or a call that waits for some of the thread's time.
 #[derive(Clone, Copy, Debug)]
 enum Waiting {
     Task(TaskId),

@@ -252,7 +252,7 @@ impl Shard {
     }
 
     /// Gives a long statement its share of the turn, once all others have been answered: else every one of them
-    /// would wait for it twice. True when there was something that waited for its share.
+    /// would wait for it twice. True when something was due: a statement that waits for its turn, or a timer.
     pub fn run_on(&mut self) -> bool {
         let timeout = self.rack.as_ref().and_then(Rack::poll_timeout);
         let is_due = timeout.is_some_and(|at| at <= self.now.mono);
