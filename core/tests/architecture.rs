@@ -64,7 +64,7 @@ fn the_document_lists_the_modules_in_this_order() {
     assert_eq!(listed, ORDER);
 }
 
-/// Tests may: one spawns a thread for its stack, one is told by the environment how far to go.
+/// Tests may: one is told by the environment how far to go.
 #[test]
 fn the_engine_does_not_reach_for_the_world() {
     let mut wrong = Vec::new();

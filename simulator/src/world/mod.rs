@@ -166,7 +166,7 @@ pub(crate) struct World {
     pub(crate) faults: Rng,
     /// The sizes of volumes.
     volumes: Rng,
-    /// The rights that expire.
+    /// The credentials that expire while the world runs, and when.
     lending: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,

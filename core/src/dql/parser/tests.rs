@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::super::ast::{Datasource, DeclaredType, StatementKind};
-use super::super::testing::{bound, error, row};
+use super::super::testing::error;
 use super::*;
 
 /// A condition with brackets that show how it was read.
@@ -120,42 +120,6 @@ fn depth_is_bounded_on_every_way_down() {
     let path = format!("SELECT a{} FROM c", ".b".repeat(PATH_STEPS_MAX));
     assert!(error(&path).message().contains("more than 64 steps"));
     assert!(error(&" ".repeat(STATEMENT_BYTES_MAX + 1)).message().contains("are allowed"));
-}
-
-#[test]
-fn the_deepest_statement_fits_the_stack_of_a_thread() {
-    const STACK_BYTES: usize = 2 << 20;
-    let run = || {
-        let shapes = [
-            ("(", ")"),
-            ("abs(", ")"),
-            ("[", "]"),
-            ("{'k': ", "}"),
-            ("NOT ", ""),
-            ("-", ""),
-            ("a + (", ")"),
-            ("a IN (", ")"),
-            ("a BETWEEN 1 AND (", ")"),
-            ("a LIKE (", ")"),
-            ("a OR a AND (", ")"),
-            ("CASE a WHEN ", " THEN 1 END"),
-            ("CAST(", " AS float)"),
-            ("", " + a"),
-            ("", ".b"),
-        ];
-        for (open, close) in shapes {
-            // The deepest that is taken of each shape: some take more than one level at a time.
-            let expr = |depth| format!("{}a{}", open.repeat(depth), close.repeat(depth));
-            let text = |depth| format!("SELECT * FROM c WHERE {} = 1", expr(depth));
-            let depths = 1..=usize::from(DEPTH_MAX);
-            let taken = depths.rev().find(|&depth| Statement::parse(&text(depth)).is_ok());
-            let bound = bound(&text(taken.expect("one level is taken")));
-            _ = bound.condition_text();
-            _ = bound.matches(&row(r#"{"_id": 1, "a": 2}"#));
-        }
-    };
-    let thread = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(run);
-    thread.expect("a thread").join().expect("the stack is large enough");
 }
 
 #[test]
