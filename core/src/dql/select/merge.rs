@@ -4,8 +4,8 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::partition::{
-    TAKEN_OUT, group_size, grouped_items, is_streaming, new_partials, order_of, size_of_key,
-    size_of_partials,
+    QUEUED, TAKEN_OUT, group_size, grouped_items, is_streaming, new_partials, order_of,
+    size_of_key, size_of_partials,
 };
 use super::{
     Held, Limits, OutRow, PartGroup, PartOut, compare_keys, evaluate, is_distinct, row_json,
@@ -189,13 +189,18 @@ impl MergeSelect {
         let mut ready = Vec::new();
         let mut bytes = 0;
         let end = self.meter.spent().saturating_add(fuel);
+        // The first rows of all partitions are compared for each.
+        let each = match self.gathered {
+            Gathered::Nothing => QUEUED + FRONT * self.parts.len() as Fuel,
+            _ => TAKEN_OUT,
+        };
         while self.left > 0
             && bytes < bytes_max
             && self.meter.spent() < end
             && let Some(row) = self.next_row()
         {
             self.held.remove(row.size());
-            self.meter.add(row.json.len() as Fuel / 4 + TAKEN_OUT);
+            self.meter.add(row.json.len() as Fuel / 4 + each);
             if self.offset > 0 {
                 self.offset -= 1;
             } else {
@@ -382,5 +387,5 @@ fn size_of_group(key: &[Sorted], partials: &[Partial]) -> usize {
 /// What taking up one value or group costs, beside its expressions.
 const GATHERED: Fuel = 500;
 
-/// The cost of a row that only waits for its place among those of other partitions.
-const QUEUED: Fuel = 50;
+/// The cost of comparing the row that a partition has in front.
+const FRONT: Fuel = 10;

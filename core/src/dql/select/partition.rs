@@ -261,7 +261,8 @@ impl PartitionSelect {
         }
         self.held.remove(bytes);
         let count = part.rows.len() + part.groups.len();
-        self.meter.add(bytes as Fuel / 4 + count as Fuel * TAKEN_OUT);
+        let each = if matches!(self.state, State::Stream { .. }) { QUEUED } else { TAKEN_OUT };
+        self.meter.add(bytes as Fuel / 4 + count as Fuel * each);
         part.last = self.finished && self.is_empty();
         self.last_taken = part.last;
         Some(part)
@@ -369,8 +370,11 @@ pub(super) fn new_partials(grouping: &Grouping) -> Vec<Partial> {
     grouping.aggregates.iter().map(Partial::new).collect()
 }
 
-/// The cost of taking a row or a group out of what is kept, beside its bytes.
+/// The cost of taking a row or a group out of what is kept in order, beside its bytes.
 pub(super) const TAKEN_OUT: Fuel = 300;
+
+/// The cost of a row that only waits behind others of its partition.
+pub(super) const QUEUED: Fuel = 50;
 
 /// Whether each row goes out as it is found, and none has to be kept for those that come later.
 pub(super) fn is_streaming(bound: &Bound) -> bool {
