@@ -194,6 +194,7 @@ impl Plant {
         Self::PermissionKept,
         Self::OwedDropped,
         Self::LostKernelIgnored,
+        Self::OwnEntryBelieved,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -204,8 +205,6 @@ impl Plant {
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
-        // A lie must name the actor of this start, of the document's own lane, at a moment at which that has issued less.
-        Self::OwnEntryBelieved,
         Self::SizeUnjudged,
         Self::ParkedForgotten,
         Self::EpochAfterProof,

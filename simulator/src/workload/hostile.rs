@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 
 use bigpeer_core::document::{Document, Edit, Path, Vector};
-use bigpeer_core::ident::{Actor, BootId, Dot, LogId, PeerKey, StoreId, Txn};
+use bigpeer_core::ident::{Actor, BootId, Dot, LogId, PeerKey, Slot, StoreId, Txn};
 use bigpeer_core::rng::Rng;
 use bigpeer_core::sync::wire::{
     Ack, Frame, Need, Offer, OfferEnd, Start, Subs, UpdBegin, UpdChunk, UpdEnd, decode,
@@ -15,7 +15,7 @@ use bigpeer_core::sync::{
     Cursor, Digest, DocKey, Hello, Interest, InterestHash, ItemBody, Nonce, Offered, Outcome, Part,
     Position, RejectReason, Role, Subscription, UpdateItem,
 };
-use bigpeer_core::time::Hlc;
+use bigpeer_core::time::{CLOCK_AHEAD_MS, Hlc};
 use bigpeer_core::value::Value;
 use bigpeer_core::value::canonical::encode_text_id;
 use bytes::Bytes;
@@ -223,7 +223,8 @@ impl Hostile {
 
     /// An encoded vector that claims to have seen everything of an actor, or nothing at all.
     fn vector(&mut self) -> Option<Bytes> {
-        let actor = self.actor();
+        let lane = self.rng.below(4) as u16;
+        let actor = self.actor(lane);
         let mut bytes = vec![1, 1];
         bytes.extend_from_slice(&actor.0);
         bytes.extend_from_slice(&[0xFF; 9]);
@@ -231,12 +232,18 @@ impl Hostile {
         self.rng.one_in(2).then(|| bytes.into())
     }
 
+    /// An author of a document: the server's lane that writes it is known to whoever guesses the number of partitions.
+    fn author(&mut self, key: &DocKey) -> Actor {
+        let partitions = 1 << self.rng.below(4);
+        self.actor(Slot::of(APP, &key.collection, &key.id).partition(partitions).0)
+    }
+
     /// Its own actor, or one of the server's: their last two bytes are the lane.
-    fn actor(&mut self) -> Actor {
+    fn actor(&mut self, lane: u16) -> Actor {
         match &self.server {
             Some(server) if self.rng.one_in(3) => {
                 let mut actor = server.actor;
-                actor.0[14..].copy_from_slice(&(self.rng.below(4) as u16).to_be_bytes());
+                actor.0[14..].copy_from_slice(&lane.to_be_bytes());
                 actor
             }
             _ => Actor::new(self.peer_key.site(), 1, 0),
@@ -254,7 +261,7 @@ impl Hostile {
                 0 => Outcome::NeedBase { vector: self.vector() },
                 1 => Outcome::Rejected(RejectReason::Forbidden),
                 // A deletion by one who may write would be a deletion.
-                2 | 3 if !may_write => Outcome::Deleted { tombstone: self.forged(true) },
+                2 | 3 if !may_write => Outcome::Deleted { tombstone: self.forged(&item.key, true) },
                 _ => continue,
             };
             outcomes.push((place, outcome));
@@ -292,37 +299,34 @@ impl Hostile {
                 UpdateItem { key: self.any_key(), body: ItemBody::Left { digest } }
             }
             2 => UpdateItem { key: self.any_key(), body: ItemBody::Evicted },
-            3 => UpdateItem {
-                key: self.target(),
-                body: ItemBody::Tombstone { bytes: self.forged(true) },
-            },
-            4 => UpdateItem {
-                key: self.target(),
-                body: ItemBody::Delta {
-                    base: Some(Digest(self.rng.bytes16())),
-                    bytes: self.forged(false),
-                },
-            },
-            _ => UpdateItem {
-                key: self.target(),
-                body: ItemBody::Delta { base: None, bytes: self.forged(false) },
-            },
+            3 => {
+                let key = self.target();
+                let bytes = self.forged(&key, true);
+                UpdateItem { key, body: ItemBody::Tombstone { bytes } }
+            }
+            kind => {
+                let key = self.target();
+                let bytes = self.forged(&key, false);
+                let base = (kind == 4).then(|| Digest(self.rng.bytes16()));
+                UpdateItem { key, body: ItemBody::Delta { base, bytes } }
+            }
         }
     }
 
     /// An edit or a deletion of an actor and a time that it chooses.
-    fn forged(&mut self, is_deletion: bool) -> Bytes {
+    fn forged(&mut self, key: &DocKey, is_deletion: bool) -> Bytes {
+        let actor = self.author(key);
         let hlc = match self.rng.below(4) {
             0 => Hlc(u64::MAX),
             1 => Hlc(2),
-            // Beyond what the server has issued, and no further ahead than it bears.
+            // Beyond what the server has issued, and mostly no further ahead than it bears.
             2 => {
                 let issued = self.server.as_ref().map_or(0, |server| server.hlc.0);
-                Hlc(issued.max(WALL_MS << 16) + 1 + (self.rng.below(60_000) << 16))
+                Hlc(issued.max(WALL_MS << 16) + 1 + (self.rng.below(CLOCK_AHEAD_MS) << 16))
             }
             _ => Hlc((WALL_MS + self.rng.below(10_000_000)) << 16),
         };
-        let dot = Dot { hlc, actor: self.actor() };
+        let dot = Dot { hlc, actor };
         let mut edit = Edit::new(&Document::new(), dot);
         edit.insert();
         let path = Path::from_steps([LIE]).expect("one short step is a path");
