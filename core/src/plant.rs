@@ -195,13 +195,13 @@ impl Plant {
         Self::OwedDropped,
         Self::LostKernelIgnored,
         Self::OwnEntryBelieved,
+        Self::PositionReadLate,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
         Self::SyncedBeforeOwed,
         Self::RefusedSyncTrusted,
-        Self::PositionReadLate,
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,

@@ -5,7 +5,7 @@
 use bigpeer_core::rng::Rng;
 
 use crate::profile::Profile;
-use crate::world::clock::SECOND;
+use crate::world::clock::{MS, SECOND, US};
 
 /// The members of a world, and how they are made.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(crate) struct Shape {
     /// The use that is made of images of the server's disk.
     pub(crate) images: Images,
     pub(crate) bulk: Bulk,
+    /// The longest that a message lies in a mailbox, most of the time.
+    pub(crate) mailbox_ns: u64,
 }
 
 /// The fate of images of the server's disk.
@@ -90,6 +92,7 @@ impl Shape {
             1 => Bulk::Large,
             _ => Bulk::None,
         };
+        let is_slow = Rng::new(root, "mailboxes").one_in(16);
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -112,6 +115,7 @@ impl Shape {
             idle_ns,
             images,
             bulk,
+            mailbox_ns: if is_slow { 10 * MS } else { 30 * US },
         }
     }
 }

@@ -211,6 +211,8 @@ pub(crate) struct World {
     images: Images,
     server_image: Option<Backup>,
     pub(crate) bulk: Bulk,
+    /// The longest that a message lies in a mailbox, most of the time.
+    mailbox_ns: u64,
 }
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
@@ -295,6 +297,7 @@ impl World {
             images: Images::None,
             server_image: None,
             bulk: Bulk::None,
+            mailbox_ns: 0,
         };
         world.limits = limits(&mut shape, &root);
         let drawn = Shape::draw(&mut shape, &root);
@@ -302,6 +305,7 @@ impl World {
         world.idle_ns = drawn.idle_ns;
         world.images = drawn.images;
         world.bulk = drawn.bulk;
+        world.mailbox_ns = drawn.mailbox_ns;
         match drawn.bulk {
             Bulk::None => {}
             // The edits of two devices that do not know each other are more.

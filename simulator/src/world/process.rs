@@ -372,7 +372,8 @@ impl World {
     /// When what is put into a mailbox now comes out. A full one makes its sender wait.
     fn lane(&mut self, id: ProcessId, from: u16, to: u16) -> u64 {
         let slow = self.odds.one_in(50);
-        let delay_ns = 2 * US + self.delays.below(if slow { 3 * MS } else { 30 * US });
+        let most_ns = if slow { self.mailbox_ns.max(3 * MS) } else { self.mailbox_ns };
+        let delay_ns = 2 * US + self.delays.below(most_ns);
         let now_ns = self.clock.now_ns();
         let running = self.processes[id].running.as_mut().expect("only a running process sends");
         let lane = running.lanes.entry((from, to)).or_default();
