@@ -196,17 +196,17 @@ impl Plant {
         Self::LostKernelIgnored,
         Self::OwnEntryBelieved,
         Self::PositionReadLate,
+        Self::RefusedSyncTrusted,
+        Self::ParkedForgotten,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
     pub const UNSEEN: &[Self] = &[
         Self::SyncedBeforeOwed,
-        Self::RefusedSyncTrusted,
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
         Self::SizeUnjudged,
-        Self::ParkedForgotten,
         Self::EpochAfterProof,
         Self::EpochKeptLate,
         Self::NonceKeptAtHello,
