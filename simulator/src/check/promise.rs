@@ -52,19 +52,19 @@ impl Promise {
             }
             let key = (collection.clone(), id.clone());
             let (here, there) = (local.documents.get(&key), server.documents.get(&key));
+            // It may have left since, before it was deleted or before it came back: then its end is told to nobody who
+            // never had it, and what it has become is told with what came later.
+            let may_have_left = |there: &Document| {
+                self.interest.goes_by_content() && there.vector() != before.vector()
+            };
             let is_owed = if before.is_visible() {
-                // It may have left since, before it was deleted or before it came back: then its end is told to nobody
-                // who never had it, and what it has become is told with what came later.
-                let may_have_left = |there: &Document| {
-                    self.interest.goes_by_content() && there.vector() != before.vector()
-                };
                 self.interest.asks_for(collection, &text, before)
                     && there.is_some_and(|there| !may_have_left(there))
             } else {
-                // What was made again since may have left instead.
+                // What was made again since may have left instead, and its next end is told with what came later.
                 self.interest.has_collection(collection)
                     && here.is_some_and(|here| here.is_visible())
-                    && there.is_some_and(|there| !there.is_visible())
+                    && there.is_some_and(|there| !there.is_visible() && !may_have_left(there))
             };
             if is_owed && here.is_none_or(|here| !before.vector().leq(here.vector())) {
                 let here = here.map(|here| here.vector());
@@ -120,6 +120,27 @@ mod tests {
     fn what_was_there_when_it_was_asked_is_here() {
         assert!(is_lie(Interest::Everything, false) && is_lie(Interest::Group(0), false));
         assert!(!is_lie(Interest::Group(1), false), "nobody has asked for it");
+    }
+
+    #[test]
+    fn what_was_deleted_then_made_again_and_deleted_again_may_have_left_in_between() {
+        let made = edit(&Document::new(), 10, Edit::insert);
+        let ends = |hlc| edit(&made, hlc, |edit| edit.delete(false));
+        let holds = |document: &Document| Documents::with("d1", Arc::new(document.clone()));
+        let is_lie = |interest, there: &Document| {
+            let promise = Promise {
+                local: Documents::default(),
+                server: holds(&ends(20)),
+                interest,
+                round: None,
+                is_partial: false,
+                is_void: false,
+            };
+            let rights = Rights::new(Profile::Everything);
+            promise.judge(1, &rights, 7, &holds(&made), &holds(there)).is_err()
+        };
+        assert!(is_lie(Interest::Everything, &ends(20)) && is_lie(Interest::Group(0), &ends(20)));
+        assert!(is_lie(Interest::Everything, &ends(30)) && !is_lie(Interest::Group(0), &ends(30)));
     }
 
     #[test]
