@@ -2,7 +2,7 @@
 //!
 //! Answers name documents by their place in what the other side has sent, so a judge must see both directions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bigpeer_core::ident::Txn;
 use bigpeer_core::sync::wire::{Ack, Frame, Need, Offer, decode, decode_payload};
@@ -64,6 +64,8 @@ struct Half {
     payload: Vec<u8>,
     /// The items of the newest whole update.
     update: Vec<UpdateItem>,
+    /// The places of those that the other side has not taken, as far as it has answered; true: it refused them.
+    untaken: BTreeMap<u32, bool>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,30 @@ impl Wire {
         let wholeness = self.groups.device_says(&frame);
         self.device.note(frame);
         wholeness
+    }
+
+    /// Notes what the device refuses of the server's newest update, in a frame of the device's, and what it takes that it
+    /// refused before: until the last of that is there, transactions may be with it in part.
+    pub(crate) fn note_refused(&mut self, frame: &[u8], refused: &mut BTreeSet<DocKey>) {
+        let Ok(Some(Frame::Ack(ack))) = decode(frame) else { return };
+        let server = &mut self.server;
+        let untaken = ack.outcomes.iter().filter_map(|(place, outcome)| match outcome {
+            Outcome::Rejected(_) => Some((*place, true)),
+            Outcome::NeedBase { .. } => Some((*place, false)),
+            Outcome::Accepted | Outcome::Evicted | Outcome::Deleted { .. } => None,
+        });
+        server.untaken.extend(untaken);
+        if !ack.last {
+            return;
+        }
+        let untaken = std::mem::take(&mut server.untaken);
+        for (place, item) in server.update.iter().enumerate() {
+            match untaken.get(&(place as u32)) {
+                Some(true) => refused.insert(item.key.clone()),
+                Some(false) => false,
+                None => refused.remove(&item.key),
+            };
+        }
     }
 
     /// Whether a frame of the device's acknowledges a part of a group, of which more is to come.
@@ -283,7 +309,7 @@ fn told(key: &DocKey, what: &'static str) -> Told {
 mod tests {
     use bigpeer_core::ident::{BootId, LogId};
     use bigpeer_core::sync::wire::{UpdBegin, UpdChunk, UpdEnd, encode, encode_payload};
-    use bigpeer_core::sync::{Digest, Position};
+    use bigpeer_core::sync::{Digest, Position, RejectReason};
     use bigpeer_core::value::canonical::encode_text_id;
 
     use super::*;
@@ -330,6 +356,28 @@ mod tests {
         let outcomes = vec![(0, Outcome::NeedBase { vector: None })];
         let ack = Frame::Ack(Ack { update: 1, last: true, outcomes, at: None });
         assert_eq!(wire.server_says(&encode(&ack), Txn(0)).0.len(), 1);
+    }
+
+    #[test]
+    fn what_is_refused_is_missing_until_it_is_taken() {
+        let (mut wire, mut refused) = (Wire::default(), BTreeSet::new());
+        let item = |id| UpdateItem { key: key(id), body: ItemBody::Evicted };
+        let ack = |outcomes, last| encode(&Frame::Ack(Ack { update: 1, last, outcomes, at: None }));
+        let skewed = |place| vec![(place, Outcome::Rejected(RejectReason::ClockSkew))];
+        for frame in update(&[item("d1"), item("d2"), item("d3")]) {
+            wire.server_says(&frame, Txn(0));
+        }
+        wire.note_refused(&ack(skewed(0), false), &mut refused);
+        assert!(refused.is_empty(), "its answer is not whole");
+        wire.note_refused(&ack(skewed(2), true), &mut refused);
+        assert_eq!(refused, BTreeSet::from([key("d1"), key("d3")]));
+
+        for frame in update(&[item("d1"), item("d3")]) {
+            wire.server_says(&frame, Txn(0));
+        }
+        let lacks_base = vec![(0, Outcome::NeedBase { vector: None })];
+        wire.note_refused(&ack(lacks_base, true), &mut refused);
+        assert_eq!(refused, BTreeSet::from([key("d1")]), "without its base it is not taken");
     }
 
     #[test]

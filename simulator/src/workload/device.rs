@@ -1,10 +1,13 @@
 //! Devices: an application that edits its own store, connected or not.
 
+use std::collections::BTreeSet;
+
 use bigpeer_core::disk_sim::VirtualDisk;
 use bigpeer_core::document::Document;
 use bigpeer_core::ident::{Dot, LogId, Txn, Uuid};
 use bigpeer_core::node::{EpochRecord, ObjectMode, Request};
 use bigpeer_core::rng::Rng;
+use bigpeer_core::sync::DocKey;
 use bigpeer_core::value::{Object, Value};
 
 use super::client::{Asked, local};
@@ -85,6 +88,8 @@ pub(crate) struct Device {
     pub(crate) key: usize,
     /// A reconciliation has begun and not been seen to end: transactions may be here in part.
     pub(crate) is_partial: bool,
+    /// What it refused of the server's, for its clock, and has not taken since.
+    pub(crate) refused: BTreeSet<DocKey>,
     pub(crate) interest: Interest,
     pub(crate) backup: Option<Backup>,
     /// In the last phase: whether it is its turn, and whether it has said that it is in sync.
@@ -118,6 +123,7 @@ impl Device {
             rights,
             key: number,
             is_partial: true,
+            refused: BTreeSet::new(),
             interest: Interest::Everything,
             backup: None,
             is_active: false,

@@ -194,7 +194,8 @@ impl World {
         if let Err(failure) = judged {
             return self.fail(failure);
         }
-        self.devices[device - 1].is_partial &= promise.is_partial;
+        let refuses = !self.devices[device - 1].refused.is_empty();
+        self.devices[device - 1].is_partial &= promise.is_partial || refuses;
         self.on_synced(device, id, promise.round);
     }
 
@@ -210,9 +211,13 @@ impl World {
         let is_partial = if from == SERVER {
             facts.reconciles || facts.is_part
         } else {
-            // What comes again for want of a base is read at a later position than what was held for it.
+            // What is not taken may come again by itself, read at a later position than the rest.
             facts.need_base + facts.rejected + facts.deleted + facts.evicted > 0
         };
+        if from == SERVER && facts.reconciles {
+            // All that it refused is offered again, and what it refuses again is noted again.
+            self.devices[device - 1].refused.clear();
+        }
         if is_partial {
             self.devices[device - 1].is_partial = true;
             if let Some(connection) = self.connections.get_mut(&id) {
@@ -221,14 +226,16 @@ impl World {
         }
     }
 
-    /// A reconciliation has no order, a large group comes in parts, and an item that lacks its base comes later than
-    /// its transaction. While the device's key is changed, the end of a group is the end of what either rights let
+    /// A reconciliation has no order, a large group comes in parts, an item that lacks its base comes later than
+    /// its transaction, and one that is refused when its time has come. While the device's key is changed, the end of a group is the end of what either rights let
     /// it read.
     fn note_wholeness(&mut self, owner: Owner, wholeness: Option<Wholeness>) {
         let now_ns = self.clock.now_ns();
         if let (Owner::Device(device), Some(wholeness)) = (owner, wholeness) {
             let device = &mut self.devices[device - 1];
-            device.is_partial = wholeness == Wholeness::Part || device.rights.is_changing(now_ns);
+            device.is_partial = wholeness == Wholeness::Part
+                || device.rights.is_changing(now_ns)
+                || !device.refused.is_empty();
         }
     }
 
@@ -261,6 +268,9 @@ impl World {
             if self.is_cut_due && connection.wire.acknowledges_part(frame) {
                 self.is_cut_due = false;
                 self.clock.after(0, Event::CutShort(id));
+            }
+            if let Owner::Device(device) = owner {
+                connection.wire.note_refused(frame, &mut self.devices[device - 1].refused);
             }
             let wholeness = connection.wire.device_says(frame);
             return self.note_wholeness(owner, wholeness);
