@@ -49,8 +49,6 @@ pub(crate) enum Parts {
     Diffs(Vec<Option<Option<ItemBody>>>),
     Judged {
         keys: Vec<SyncKey>,
-        /// The places of those of which the sender says that they left: nothing of them is merged.
-        left: BTreeSet<usize>,
         verdict_for: JudgedFor,
         outcomes: Vec<Outcome>,
         deltas: Vec<Option<Arc<Delta>>>,
@@ -170,21 +168,20 @@ impl Node {
                 let items = items.into_iter().map_while(|given| given).collect();
                 self.tell(session, HostEvent::Diffs { id, items }, now);
             }
-            Parts::Judged { keys, left, verdict_for, mut outcomes, mut deltas } => {
-                match verdict_for {
-                    JudgedFor::Update { cursor, reached } => {
-                        if self.config.is_device && !is_planted(Plant::UpdateHalved) {
-                            hold_together(&mut outcomes, &mut deltas, &left);
-                        }
-                        self.on_judged(session, id, keys, (cursor, reached), outcomes, deltas, now);
+            Parts::Judged { keys, verdict_for, mut outcomes, mut deltas } => match verdict_for {
+                JudgedFor::Update { cursor, reached } => {
+                    let is_group = self.config.is_device && cursor.is_some();
+                    if is_group && !is_planted(Plant::UpdateHalved) {
+                        hold_together(&mut outcomes, &mut deltas);
                     }
-                    JudgedFor::Acknowledgement { ends, reached } => {
-                        let judged = keys.into_iter().zip(outcomes).zip(deltas);
-                        let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
-                        self.finish_settling(session, id, ends, judged.collect(), reached, now);
-                    }
+                    self.on_judged(session, id, keys, (cursor, reached), outcomes, deltas, now);
                 }
-            }
+                JudgedFor::Acknowledgement { ends, reached } => {
+                    let judged = keys.into_iter().zip(outcomes).zip(deltas);
+                    let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
+                    self.finish_settling(session, id, ends, judged.collect(), reached, now);
+                }
+            },
         }
     }
 
@@ -311,9 +308,7 @@ impl Node {
         now: Now,
     ) {
         let keys: Vec<SyncKey> = items.iter().map(|item| item.key.clone()).collect();
-        let is_left = |item: &UpdateItem| matches!(item.body, ItemBody::Left { .. });
         let parts = Parts::Judged {
-            left: (0..items.len()).filter(|place| is_left(&items[*place])).collect(),
             outcomes: vec![Outcome::Accepted; keys.len()],
             deltas: vec![None; keys.len()],
             keys,
@@ -390,18 +385,10 @@ impl Node {
     }
 }
 
-/// Where we hold another state of a document than the sender thought, nothing of its update is merged before that
-/// comes again: what is written together shall be seen together. All of it is asked for in full. A document that left
-/// for the sender and not for us is asked for by itself.
-fn hold_together(
-    outcomes: &mut [Outcome],
-    deltas: &mut [Option<Arc<Delta>>],
-    left: &BTreeSet<usize>,
-) {
-    let is_mistaken = |(place, outcome): (usize, &Outcome)| {
-        matches!(outcome, Outcome::NeedBase { vector: Some(_) }) && !left.contains(&place)
-    };
-    if !outcomes.iter().enumerate().any(is_mistaken) {
+/// Where we hold another state of a document than the sender thought, nothing of its group is merged: what is written
+/// together shall be seen together. The sender tells all of it anew.
+fn hold_together(outcomes: &mut [Outcome], deltas: &mut [Option<Arc<Delta>>]) {
+    if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::NeedBase { .. })) {
         return;
     }
     for (outcome, delta) in outcomes.iter_mut().zip(deltas) {

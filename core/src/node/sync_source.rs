@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Node;
 use super::message::Body;
 use super::row::StoredRow;
-use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
+use super::sync_ask::{Answer, Ask, FromSession, GatherId, Lacking, RemoteFilter, ToSession};
 use super::sync_judge::{Judge, Ruling};
 use super::sync_remotes::Visit;
 use super::sync_wire::{decode_vector, encode_vector};
@@ -17,6 +19,14 @@ use crate::sync::{
     Digest, DocKey as SyncKey, ItemBody, Offered, Outcome, Part, RejectReason, UpdateItem, Verdict,
     Wanted,
 };
+
+/// Whom news are for, and which: what was touched in `(after, at]`, as of `at`.
+struct Audience<'a> {
+    filter: &'a RemoteFilter,
+    lacking: &'a Lacking,
+    after: Txn,
+    at: Txn,
+}
 
 /// A session's node that wants to hear when an app is touched.
 #[derive(Debug)]
@@ -39,8 +49,9 @@ impl Node {
             Ask::Leave { peer, session, visit } => {
                 return self.dismiss(app, peer, Visit { home: from, session, gather: visit });
             }
-            Ask::Collect { filter, after, from, credit_bytes } => {
-                self.collect(app, &filter, after, at, from, credit_bytes)
+            Ask::Collect { filter, lacking, after, from, credit_bytes } => {
+                let audience = Audience { filter: &filter, lacking: &lacking, after, at };
+                self.collect(app, &audience, from, credit_bytes)
             }
             Ask::Stir(session) => {
                 if is_planted(Plant::WakeUpLost)
@@ -101,9 +112,7 @@ impl Node {
     fn collect(
         &self,
         app: AppId,
-        filter: &RemoteFilter,
-        after: Txn,
-        at: Txn,
+        audience: &Audience,
         from: ChangeCursor,
         credit_bytes: usize,
     ) -> Answer {
@@ -117,7 +126,7 @@ impl Node {
             }
             for change in changes {
                 from = change.at;
-                let Some(item) = self.news_item(&change.key, filter, after, at) else { continue };
+                let Some(item) = self.news_item(&change.key, audience) else { continue };
                 bytes += body_size_bytes(&item.body);
                 items.push(item);
                 if bytes >= credit_bytes {
@@ -127,24 +136,22 @@ impl Node {
         }
     }
 
-    fn news_item(
-        &self,
-        key: &DocKey,
-        filter: &RemoteFilter,
-        after: Txn,
-        at: Txn,
-    ) -> Option<UpdateItem> {
+    fn news_item(&self, key: &DocKey, audience: &Audience) -> Option<UpdateItem> {
+        let Audience { filter, lacking, after, at } = *audience;
         let may_read = filter.may_read(key) || is_planted(Plant::ReadRuleIgnoredInNews);
         if !filter.theirs.has_collection(&key.collection) || !may_read {
             return None;
         }
         let news = self.store.news(key, filter.peer, after, at)?;
         let document = &news.document;
+        let sync_key = sync_key(key);
         let body = if document.is_deleted() {
             if is_planted(Plant::TombstoneNotSent) {
                 return None;
             }
             tombstone_body(document)
+        } else if let Some(base) = lacking.get(&sync_key) {
+            delta_from(document, base.as_ref())
         } else if !document.is_visible()
             || filter.theirs.matches(&key.collection, &StoredRow::new(&key.id, document))
         {
@@ -154,7 +161,7 @@ impl Node {
         } else {
             ItemBody::Left { digest: digest(document) }
         };
-        Some(UpdateItem { key: sync_key(key), body })
+        Some(UpdateItem { key: sync_key, body })
     }
 
     fn scan_held(
@@ -262,8 +269,7 @@ impl Node {
         if document.is_deleted() {
             return Some(tombstone_body(&document));
         }
-        let base = wanted.base.as_ref().and_then(|bytes| decode_vector(bytes).ok());
-        Some(delta_body(&document, base.as_ref()))
+        Some(delta_from(&document, wanted.base.as_ref()))
     }
 
     /// What becomes of a received item, and what to merge.
@@ -310,6 +316,12 @@ fn offer(key: &DocKey, document: &Document, filter: &RemoteFilter, part: Part) -
     let may_read = filter.may_read(key) || is_planted(Plant::ReadRuleIgnoredInOffers);
     let wanted = may_read && (part == Part::Hold || tombstone || matches());
     wanted.then(|| Offered { key: sync_key(key), digest: digest(document), tombstone })
+}
+
+/// The delta from an encoded vector; all of the document when there is none, or none that can be read.
+fn delta_from(document: &Document, base: Option<&Bytes>) -> ItemBody {
+    let base = base.and_then(|bytes| decode_vector(bytes).ok());
+    delta_body(document, base.as_ref())
 }
 
 fn delta_body(document: &Document, base: Option<&Vector>) -> ItemBody {

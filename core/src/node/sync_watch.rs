@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Node;
-use super::sync_ask::{Ask, GatherId, RemoteFilter};
+use super::sync_ask::{Ask, GatherId, Lacking, RemoteFilter};
 use super::sync_gather::Gather;
 use super::sync_host::SessionId;
 use super::sync_source::body_size_bytes;
@@ -12,7 +12,7 @@ use crate::ident::{PartitionId, PeerKey, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
-use crate::sync::{CommandId, DocKey, HostEvent, UpdateItem};
+use crate::sync::{CommandId, DocKey, HostEvent, UpdateItem, Wanted};
 
 /// One watch of a session.
 #[derive(Debug)]
@@ -22,14 +22,16 @@ pub(crate) struct Watch {
     group: Option<Group>,
     /// The owners were asked to tell of the next touch.
     stir: Option<GatherId>,
+    /// What the remote has of documents of which it was thought to have another state.
+    lacking: Arc<Lacking>,
 }
 
 /// What the session waits for.
 #[derive(Clone, Copy, Debug)]
-struct Wish {
-    after: Txn,
-    until: Option<Txn>,
-    credit_bytes: usize,
+pub(crate) struct Wish {
+    pub(crate) after: Txn,
+    pub(crate) until: Option<Txn>,
+    pub(crate) credit_bytes: usize,
 }
 
 /// An update being read: everything touched in `(after, at]`, as of `at`.
@@ -53,7 +55,7 @@ struct Group {
 
 impl Watch {
     pub(crate) fn new(filter: Arc<RemoteFilter>) -> Self {
-        Self { filter, wish: None, group: None, stir: None }
+        Self { filter, wish: None, group: None, stir: None, lacking: Arc::default() }
     }
 
     /// The questions under way, whose answers nobody waits for any more.
@@ -73,16 +75,16 @@ impl Node {
         &mut self,
         session: SessionId,
         id: CommandId,
-        after: Txn,
-        until: Option<Txn>,
-        credit_bytes: usize,
+        wish: Wish,
+        lacking: Vec<Wanted>,
         now: Now,
     ) {
         let Some(watch) = self.watch(session, id) else { return };
-        watch.wish = Some(Wish { after, until, credit_bytes });
-        let is_open = watch.group.as_ref().is_some_and(|group| group.after == after);
+        watch.wish = Some(wish);
+        watch.lacking = Arc::new(lacking.into_iter().map(|it| (it.key, it.base)).collect());
+        let is_open = watch.group.as_ref().is_some_and(|group| group.after == wish.after);
         if !is_open {
-            self.open_group(session, id, after, now);
+            self.open_group(session, id, wish.after, now);
         }
         self.collect_next(session, id);
     }
@@ -120,6 +122,7 @@ impl Node {
         }
         let ask = Ask::Collect {
             filter: watch.filter.clone(),
+            lacking: watch.lacking.clone(),
             after: group.after,
             from: group.from,
             credit_bytes: wish.credit_bytes.saturating_sub(group.items_bytes).max(1),

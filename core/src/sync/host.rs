@@ -293,6 +293,9 @@ pub enum HostCommand {
         until: Option<Txn>,
         /// Close the group, or the answer, when its bytes pass this.
         credit_bytes: usize,
+        /// The remote has other states of these than it was thought to have: their deltas start from what it has,
+        /// and of what has left it is sent the newest state.
+        lacking: Vec<Wanted>,
     },
     /// Forget the watch.
     Unwatch {

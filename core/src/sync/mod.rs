@@ -27,7 +27,7 @@
 //! * The receiver owns the cursor ([`Cursor`]): it is written in the record of the update that it covers or in a
 //!   later one, never before, and only if every item of the update was accepted. A rejected, deleted or evicted item and a missing base hold the
 //!   position back: the sender settles them durably on its side ([`HostCommand::Settle`]), or sends what
-//!   lacks, and then sends the position again, by itself if need be. So neither side can crash into a state in
+//!   lacks, and then sends the position again, by itself if need be; or it tells a device all of it anew. So neither side can crash into a state in
 //!   which one believes that the other knows.
 //! * A cursor is believed only within the boot table of this very log, above the purge floor, for the same
 //!   interest, and if neither store was rolled back or cloned ([`BootTable::judge`]).

@@ -11,7 +11,7 @@ mod rounds;
 
 pub(crate) use flight::payload_hash;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,7 +24,7 @@ use crate::time::Instant;
 
 use super::cursor::{BootTable, Position};
 use super::error::{CloseReason, ProtocolError};
-use super::frame::{Ack, GRANT_BYTES_MAX, Got, Need, Subs};
+use super::frame::{Ack, GRANT_BYTES_MAX, Got, Need, Role, Subs};
 use super::host::{
     CommandId, DocKey, Final, HostCommand, ItemBody, Outcome, Owed, RejectReason, UpdateItem,
     Wanted,
@@ -52,6 +52,8 @@ pub(crate) const ROUND_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Sending {
     limits: Limits,
+    /// The remote takes nothing of an update in which something lacks its base.
+    is_to_device: bool,
     /// What the remote may read here.
     readable: Readable,
     /// What the remote wants; nothing is sent before we know.
@@ -103,9 +105,11 @@ enum Phase {
 }
 
 impl Sending {
-    pub(crate) fn new(limits: Limits, access: &Access) -> Self {
+    /// `role`: what we are ourselves.
+    pub(crate) fn new(limits: Limits, role: Role, access: &Access) -> Self {
         Self {
             limits,
+            is_to_device: role == Role::Server,
             readable: Readable::new(access),
             subs: None,
             is_restarting: false,
@@ -236,12 +240,15 @@ impl Sending {
                 if is_last {
                     live.upto = None;
                 }
+                let is_whole = is_last && !live.is_in_parts;
+                live.is_in_parts = !is_last;
                 if !items.is_empty() {
                     let is_placed = is_last || is_planted(Plant::PositionWithEveryPart);
                     self.launch(items, upto.filter(|_| is_placed).map(|txn| table.position(txn)));
+                    let flight = self.flight.as_mut().expect("it was launched a line ago");
+                    flight.is_whole = is_whole;
                 } else if let Some(upto) = upto {
-                    self.settled = upto;
-                    link.event(SessionEvent::SettledThere { upto });
+                    self.settle(upto, link);
                     self.advance(table);
                 }
             }
@@ -283,10 +290,14 @@ impl Sending {
     /// Takes an acknowledged update further: settle here, read what the receiver lacks, send it, end.
     fn pump_flight(&mut self, link: &mut Link) -> Result<(), CloseReason> {
         let (target_bytes, reached) = (self.limits.update_target_bytes, self.reached);
+        let is_anew_allowed = self.is_to_device
+            && matches!(&self.phase, Phase::Live(live) if live.retold < FOLLOW_UPS_MAX);
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let Stage::Settling(settling) = &mut flight.stage else { return Ok(()) };
         let credit_bytes = target_bytes.saturating_sub(settling.items_bytes);
-        if settling.diff.is_none() && !flight.wanted.is_empty() && credit_bytes > 0 {
+        let is_told_anew = is_anew_allowed && flight.is_whole && !flight.wanted.is_empty();
+        if !is_told_anew && settling.diff.is_none() && !flight.wanted.is_empty() && credit_bytes > 0
+        {
             let wanted = flight.wanted.drain(..).collect();
             settling.diff = Some(issue_diff(wanted, credit_bytes, link));
         }
@@ -296,6 +307,10 @@ impl Sending {
             settling.settle = Some(settle);
         }
         if settling.diff.is_some() || settling.settle.is_some() {
+            return Ok(());
+        }
+        if is_told_anew {
+            self.tell_anew();
             return Ok(());
         }
         let is_owing_goal = flight.goal.is_some() && !settling.is_recorded;
@@ -330,11 +345,17 @@ impl Sending {
                 self.leave_phase(link);
                 self.go_live(goal.txn, link);
             }
-            Phase::Live(_) => {
-                self.settled = goal.txn;
-                link.event(SessionEvent::SettledThere { upto: goal.txn });
-            }
+            Phase::Live(_) => self.settle(goal.txn, link),
         }
+    }
+
+    /// Everything up to here has ended there.
+    fn settle(&mut self, upto: Txn, link: &mut Link) {
+        self.settled = upto;
+        if let Phase::Live(live) = &mut self.phase {
+            (live.lacking, live.retold) = (BTreeMap::new(), 0);
+        }
+        link.event(SessionEvent::SettledThere { upto });
     }
 
     pub(crate) fn on_held(

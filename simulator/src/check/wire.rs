@@ -45,6 +45,9 @@ struct Groups {
     is_exceptional: bool,
     /// Not all that comes again is told yet: an item that lacked its base comes after the others.
     is_repeating: bool,
+    /// The group comes in parts, and what comes again of the last one is as new as the moment at which it is read. Of a
+    /// group that is one update, all is told anew.
+    is_in_parts: bool,
 }
 
 /// The effect of a frame on the transactions that the server sends a device.
@@ -181,6 +184,8 @@ impl Groups {
             }
             Frame::Ack(ack) => {
                 self.is_exceptional |= !ack.outcomes.is_empty();
+                let is_end = ack.last && self.closing.is_some() && !self.is_exceptional;
+                self.is_in_parts &= !is_end;
                 let is_placed = self.closing.is_some_and(|(update, upto)| {
                     update == ack.update && upto >= self.unordered_upto
                 });
@@ -215,7 +220,8 @@ impl Groups {
                     self.placed = placed;
                 }
                 let is_again = self.is_exceptional || self.is_repeating;
-                if begin.upto.is_none() || is_again || self.is_reconciling {
+                self.is_in_parts |= begin.upto.is_none();
+                if begin.upto.is_none() || (is_again && self.is_in_parts) || self.is_reconciling {
                     self.unordered_upto = durable;
                 }
                 self.is_repeating = is_again && begin.upto.is_none();
@@ -381,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn what_comes_again_is_as_new_as_its_last_update() {
+    fn what_comes_again_of_parts_is_as_new_as_its_last_update() {
         let mut wire = Wire::default();
         let begin = |update, upto: Option<u64>| {
             let (log, boot) = (LogId::default(), BootId::default());
@@ -391,6 +397,8 @@ mod tests {
         };
         let ack =
             |update, outcomes| encode(&Frame::Ack(Ack { update, last: true, outcomes, at: None }));
+        wire.server_says(&begin(0, None), Txn(7));
+        wire.device_says(&ack(0, Vec::new()));
         wire.server_says(&begin(1, Some(8)), Txn(8));
         wire.device_says(&ack(1, vec![(0, Outcome::NeedBase { vector: None })]));
         // What was held comes first, and then, read at a later position, that which lacked its base.
@@ -400,6 +408,12 @@ mod tests {
         assert_eq!(wire.device_says(&ack(3, Vec::new())), None);
         wire.server_says(&begin(4, Some(9)), Txn(9));
         assert_eq!(wire.device_says(&ack(4, Vec::new())), Some(Wholeness::Whole));
+
+        // A group that was one update is told anew, as of one position, and is whole by that.
+        wire.server_says(&begin(5, Some(10)), Txn(10));
+        wire.device_says(&ack(5, vec![(0, Outcome::NeedBase { vector: None })]));
+        wire.server_says(&begin(6, Some(10)), Txn(11));
+        assert_eq!(wire.device_says(&ack(6, Vec::new())), Some(Wholeness::Whole));
     }
 
     #[test]

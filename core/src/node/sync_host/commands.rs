@@ -4,7 +4,7 @@ use super::remotes::Nonces;
 use super::{AppendAnswer, SessionId};
 use crate::node::Node;
 use crate::node::sync_gather::JudgedFor;
-use crate::node::sync_watch::Watch;
+use crate::node::sync_watch::{Watch, Wish};
 use crate::node::sync_wire::RecordChange;
 use crate::seam::Now;
 use crate::sync::{HostCommand, HostEvent};
@@ -32,8 +32,9 @@ impl Node {
                 }
                 Err(reason) => self.tell(id, HostEvent::Failed { reason }, now),
             },
-            HostCommand::WatchMore { watch, after, until, credit_bytes } => {
-                self.watch_more(id, watch, after, until, credit_bytes, now);
+            HostCommand::WatchMore { watch, after, until, credit_bytes, lacking } => {
+                let wish = Wish { after, until, credit_bytes };
+                self.watch_more(id, watch, wish, lacking, now);
             }
             HostCommand::Unwatch { watch } => self.unwatch(id, watch),
             HostCommand::Scan { scan, part, interest, batch_count } => {

@@ -25,8 +25,10 @@ pub(crate) struct Flight {
     /// How many acknowledgements came back with something to settle.
     pub(crate) attempt: u8,
     pub(crate) stage: Stage,
-    /// What the receiver lacks, to be sent in follow-ups.
+    /// What the receiver lacks, to be sent in follow-ups, or with all else when it is told anew.
     pub(crate) wanted: VecDeque<Wanted>,
+    /// All that was touched up to the goal is in this one update: it can be told anew.
+    pub(crate) is_whole: bool,
 }
 
 #[derive(Debug)]
@@ -134,6 +136,7 @@ impl Flight {
             attempt: 0,
             stage: Stage::Outgoing(outgoing),
             wanted: VecDeque::new(),
+            is_whole: false,
         }
     }
 

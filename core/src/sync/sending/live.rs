@@ -1,11 +1,15 @@
 //! Live delivery: what was touched since everything settled, told by the host and sent group by group.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
 
 use super::{Phase, Rejections, Sending, body_bytes, item_bytes};
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
-use crate::sync::host::{CommandId, DocKey, Final, HostCommand, Owed, RejectReason, UpdateItem};
+use crate::sync::host::{
+    CommandId, DocKey, Final, HostCommand, Owed, RejectReason, UpdateItem, Wanted,
+};
 use crate::sync::link::{Link, SessionEvent};
 
 /// Items touched since the settled position, as far as the host has told.
@@ -17,6 +21,12 @@ pub(super) struct Live {
     pub(super) upto: Option<Txn>,
     /// A `WatchMore` is unanswered; it has this limit.
     pub(super) pull: Option<Option<Txn>>,
+    /// An update with a part of the group has left.
+    pub(super) is_in_parts: bool,
+    /// What the remote has of documents of which we thought that it had another state, since everything settled.
+    pub(super) lacking: BTreeMap<DocKey, Option<Bytes>>,
+    /// How often what was touched since then was told anew.
+    pub(super) retold: u8,
 }
 
 impl Sending {
@@ -30,6 +40,9 @@ impl Sending {
             items_bytes: 0,
             upto: None,
             pull: None,
+            is_in_parts: false,
+            lacking: BTreeMap::new(),
+            retold: 0,
         });
         link.event(SessionEvent::SettledThere { upto: from });
     }
@@ -59,7 +72,10 @@ impl Sending {
         }
         live.pull = Some(until);
         let watch = live.watch;
-        link.host(HostCommand::WatchMore { watch, after, until, credit_bytes });
+        let lacking = live.lacking.iter();
+        let lacking = lacking.map(|(key, base)| Wanted { key: key.clone(), base: base.clone() });
+        let lacking = lacking.collect();
+        link.host(HostCommand::WatchMore { watch, after, until, credit_bytes, lacking });
     }
 
     pub(crate) fn on_touched(
@@ -77,6 +93,28 @@ impl Sending {
             live.items.extend(items);
             live.upto = upto;
             self.keep_oversized(refused, link);
+        }
+    }
+
+    /// Gives up an update of which a device has taken nothing, since it lacked what something in it is based on, and
+    /// tells what was touched until now instead, as of one later position. Sent after the rest, what it lacked would be
+    /// newer than the rest, and a transaction in between would be seen in half.
+    pub(super) fn tell_anew(&mut self) {
+        let (Phase::Live(live), Some(flight)) = (&mut self.phase, self.flight.take()) else {
+            unreachable!("what was touched is told while we are live, and an update is under way");
+        };
+        assert!(live.items.is_empty() && live.upto.is_none(), "the group was this one update");
+        let goal = flight.goal.expect("a group ends with its position");
+        self.target = self.target.max(goal.txn);
+        live.retold += 1;
+        // Where the remote has named one state, what else it has not taken is only held back.
+        let is_held_back = flight.wanted.iter().any(|wanted| wanted.base.is_some());
+        for Wanted { key, base } in flight.wanted {
+            if base.is_some() || !is_held_back {
+                // Whose base was wrong a second time is told in full.
+                let base = base.filter(|_| !live.lacking.contains_key(&key));
+                live.lacking.insert(key, base);
+            }
         }
     }
 

@@ -174,11 +174,12 @@ struct Watch {
     open: Option<(VecDeque<UpdateItem>, Txn)>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Pull {
     after: u64,
     until: Option<Txn>,
     credit_bytes: usize,
+    lacking: Vec<Wanted>,
 }
 
 pub(crate) const APP: AppId = AppId(Uuid([1; 16]));
@@ -346,11 +347,11 @@ impl TestHost {
                 self.watches.insert(watch, Watch { interest, pull: None, open: None });
                 return None;
             }
-            HostCommand::WatchMore { watch, after, until, credit_bytes } => {
+            HostCommand::WatchMore { watch, after, until, credit_bytes, lacking } => {
                 assert!(credit_bytes > 0, "nothing can be told without credit");
                 let target_bytes = self.limits.update_target_bytes;
                 assert!(credit_bytes <= target_bytes, "what is told at once lies in memory");
-                let pull = Pull { after: after.0, until, credit_bytes };
+                let pull = Pull { after: after.0, until, credit_bytes, lacking };
                 self.watches.get_mut(&watch)?.pull = Some(pull);
                 return None;
             }
@@ -429,10 +430,12 @@ impl TestHost {
     pub(crate) fn report(&mut self, remote: PeerKey) -> Option<HostEvent> {
         let watches: Vec<_> = self.watches.iter().map(|(id, watch)| (*id, watch.clone())).collect();
         for (id, watch) in watches {
-            let Some(Pull { after, until, credit_bytes }) = watch.pull else { continue };
+            let Some(Pull { after, until, credit_bytes, lacking }) = watch.pull else { continue };
             let (mut rest, upto) = match watch.open {
                 Some(open) => open,
-                None => (self.touched(remote, &watch.interest, after).into(), Txn(self.txn)),
+                None => {
+                    (self.touched(remote, &watch.interest, after, &lacking).into(), Txn(self.txn))
+                }
             };
             if rest.is_empty() && until.is_none_or(|until| upto < until) {
                 continue;
@@ -447,7 +450,13 @@ impl TestHost {
         None
     }
 
-    fn touched(&mut self, remote: PeerKey, interest: &Interest, after: u64) -> Vec<UpdateItem> {
+    fn touched(
+        &mut self,
+        remote: PeerKey,
+        interest: &Interest,
+        after: u64,
+        lacking: &[Wanted],
+    ) -> Vec<UpdateItem> {
         let mut items = Vec::new();
         for (key, stored) in &self.docs {
             let is_known =
@@ -458,7 +467,11 @@ impl TestHost {
             self.docs_read += 1;
             let base = stored.before.iter().find(|(txn, _)| *txn > after);
             let base = base.map(|(_, vector)| vector.clone()).unwrap_or_default();
-            let body = if matches(interest, key, &stored.doc) || stored.doc.deleted {
+            let lacked = lacking.iter().find(|lacked| lacked.key == *key);
+            let body = if let Some(Wanted { base, .. }) = lacked {
+                let base = base.as_ref().map(|base| take_vector(&mut from_bytes(base)));
+                stored.doc.diff(&base.unwrap_or_default())
+            } else if matches(interest, key, &stored.doc) || stored.doc.deleted {
                 stored.doc.diff(&base)
             } else {
                 ItemBody::Left { digest: stored.doc.digest() }
