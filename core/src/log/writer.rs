@@ -66,7 +66,6 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 struct Stall {
     until: Instant,
-    lack: Option<Lack>,
 }
 
 #[derive(Debug)]
@@ -119,6 +118,8 @@ pub(crate) struct Writer {
     /// A sync is wanted that covers groups up to this one.
     sync_to: Option<u64>,
     stall: Option<Stall>,
+    /// The lack that the disk refused something for which is not durable yet.
+    lack: Option<Lack>,
     /// Left free in the last segment for what makes room: see [`Self::place`].
     reserve_bytes: u64,
     cadence: Cadence,
@@ -154,6 +155,7 @@ impl Writer {
             sync: None,
             sync_to: None,
             stall: None,
+            lack: None,
             reserve_bytes: found.config.segment_bytes / RESERVE_SHARE / BLOCK_BYTES * BLOCK_BYTES,
             cadence: Cadence::default(),
         }
@@ -436,9 +438,9 @@ impl Writer {
 
     fn stall(&mut self, error: &DiskError, now: Instant) {
         assert!(error.is_passing(), "after any other error nothing may be written");
-        let lack = Lack::of(error).or(self.lack());
-        let pause = if lack.is_some() { FULL_RETRY } else { AGAIN_RETRY };
-        self.stall = Some(Stall { until: now.after(pause), lack });
+        self.lack = Lack::of(error).or(self.lack);
+        let pause = if self.lack.is_some() { FULL_RETRY } else { AGAIN_RETRY };
+        self.stall = Some(Stall { until: now.after(pause) });
     }
 
     /// Writes again what the disk refused, once nothing is out and the time has come. False while it has not.
@@ -466,8 +468,9 @@ impl Writer {
     }
 
     /// The lack that a write into a segment met: space, though the volume had promised it, or the leave.
+    /// It holds until what was refused is durable: who appends meanwhile is refused, and does not wait with it.
     pub(crate) fn lack(&self) -> Option<Lack> {
-        self.stall.and_then(|stall| stall.lack)
+        self.lack
     }
 
     pub(crate) fn is_stalled(&self) -> bool {
@@ -522,6 +525,9 @@ impl Writer {
                 let (first, records) = (group.first, group.records);
                 io.outputs.push_back(LogOutput::Committed { first, records });
             }
+        }
+        if self.stall.is_none() {
+            self.lack = None;
         }
         self.cadence.on_sync_done(sync.started, now, records, appends);
         synced

@@ -38,6 +38,25 @@ fn what_the_disk_had_no_space_for_is_written_again_when_there_is_some() {
 }
 
 #[test]
+fn nothing_is_taken_before_what_the_disk_had_no_space_for_is_durable() {
+    let mut bench = Bench::new(1, 16_384);
+    bench.open_whole();
+    bench.disk.fail_next(CommandKind::Write, DiskError::Full);
+    bench.append_sizes(&[600]);
+    bench.settle();
+    assert!(bench.log.fill().disk_full);
+    assert!(bench.tick(), "it is written again when its time has come");
+    assert!(bench.log.fill().disk_full, "and may be refused again");
+    let ticket = bench.append_sizes(&[10]);
+    assert_eq!(bench.refused, [(ticket, Refusal::Full)]);
+    bench.settle();
+    assert_eq!((bench.commits, bench.log.fill().disk_full), (1, false));
+    bench.append_sizes(&[10]);
+    bench.settle();
+    assert_eq!(bench.commits, 2);
+}
+
+#[test]
 fn a_disk_that_refuses_for_the_moment_neither_ends_the_log_nor_loses_anything() {
     let mut commits = 0;
     for seed in 0..400 {
