@@ -1,5 +1,6 @@
-//! File systems of our own: an ext4 whose power can be cut, and a small one that can be filled.
+//! File systems of our own: an ext4 whose power can be cut, and small ones that can be filled.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -10,8 +11,8 @@ use crate::{setting, system};
 #[derive(Debug)]
 pub struct Volume {
     mount: PathBuf,
-    /// The file that an ext4 lies in.
-    image: Option<PathBuf>,
+    /// The file that it lies in, with its kind; none for one in memory.
+    image: Option<(PathBuf, &'static str)>,
     _scratch: Scratch,
 }
 
@@ -33,13 +34,36 @@ impl Volume {
     /// When this machine does not allow it.
     #[must_use]
     pub fn ext4(mib: u64) -> Self {
+        Self::on_loop("ext4", |image| {
+            let file = File::create(image).expect("temporary files can be written");
+            file.set_len(mib << 20).expect("a sparse file");
+            tool(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(image));
+        })
+    }
+
+    /// A btrfs of 128 MiB on a loop device. Whatever is written to it takes new space, and may find none, also where a
+    /// file already has its bytes.
+    ///
+    /// `tests/data` has it, packed: `mkfs.btrfs -M` made it, which few machines have.
+    ///
+    /// # Panics
+    ///
+    /// When this machine does not allow it.
+    #[must_use]
+    pub fn btrfs() -> Self {
+        Self::on_loop("btrfs", |image| {
+            let packed = concat!(env!("CARGO_MANIFEST_DIR"), "/data/btrfs-128m.img.xz");
+            let file = File::create(image).expect("temporary files can be written");
+            tool(Command::new("xz").args(["--decompress", "--stdout", packed]).stdout(file));
+        })
+    }
+
+    fn on_loop(kind: &'static str, make: impl FnOnce(&Path)) -> Self {
         let scratch = Scratch::new();
         let (image, mount) = (scratch.join("image"), scratch.join("mount"));
-        let file = std::fs::File::create(&image).expect("temporary files can be written");
-        file.set_len(mib << 20).expect("a sparse file");
         std::fs::create_dir(&mount).expect("temporary files can be written");
-        tool(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
-        let volume = Self { mount, image: Some(image), _scratch: scratch };
+        make(&image);
+        let volume = Self { mount, image: Some((image, kind)), _scratch: scratch };
         volume.mount();
         volume
     }
@@ -133,8 +157,8 @@ impl Volume {
     }
 
     fn mount(&self) {
-        let image = self.image.as_ref().expect("only an ext4 is mounted again");
-        tool(Command::new("mount").args(["-t", "ext4", "-o", "loop"]).arg(image).arg(&self.mount));
+        let (image, kind) = self.image.as_ref().expect("what is in memory is not mounted again");
+        tool(Command::new("mount").args(["-t", kind, "-o", "loop"]).arg(image).arg(&self.mount));
     }
 }
 
@@ -155,7 +179,7 @@ fn tool(command: &mut Command) {
     };
     let who = if system::is_root() { "root" } else { "not root" };
     panic!(
-        "{command:?} failed ({who}): {result}\nThis test mounts a file system, which needs root, mkfs.ext4 and loop \
-         devices. BIGPEER_TEST_POWER_CUT=off leaves such tests out"
+        "{command:?} failed ({who}): {result}\nThis test mounts a file system, which needs root, loop devices, mkfs.ext4, \
+         or xz and a kernel with btrfs. BIGPEER_TEST_POWER_CUT=off leaves such tests out"
     );
 }

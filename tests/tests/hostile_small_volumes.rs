@@ -13,9 +13,10 @@ use bigpeer_tests::wait_until;
 use serde_json::json;
 
 hostile_suite!(
-    "ext4 on a loop device",
+    "ext4 and btrfs on loop devices",
     updates_of_a_constant_set_never_fill_a_small_volume,
     a_full_volume_is_opened_read_and_freed_from_inside,
+    a_full_copy_on_write_volume_loses_nothing_and_is_written_again,
     a_failed_log_ends_with_the_process_and_says_so,
     a_read_only_volume_is_opened_read_and_written_again_once_it_can_be,
     a_volume_that_turns_read_only_is_read_on,
@@ -116,6 +117,45 @@ fn a_full_volume_is_opened_read_and_freed_from_inside(driver: Driver) {
         });
         eprintln!("{driver}: {count} documents of {TEXT_BYTES} bytes on {mib} MiB");
     }
+}
+
+fn a_full_copy_on_write_volume_loses_nothing_and_is_written_again(driver: Driver) {
+    if is_left_out("a full copy-on-write volume") {
+        return;
+    }
+    let volume = Volume::btrfs();
+    let mut server = Options::new(driver, volume.path().join("data")).start();
+    let mut client = server.client();
+    (0..20).for_each(|number| assert_eq!(insert(&mut client, number).status, 200));
+    fill_with_others(&volume);
+    // The log has made its segment, and a write into it finds no space all the same. What it carries is answered when
+    // that is durable, and nothing more is taken until then.
+    let mut early = server.client();
+    let bytes: Vec<u8> = (20..28).flat_map(|number| inserting(&mut early, number)).collect();
+    early.connection.send(&bytes).expect("the server runs");
+    let is_full = |ready: &Answer| ready.json()["reasons"][0]["code"] == "disk_full";
+    wait_until("the server has seen that its disk is full", || {
+        is_full(&health(&server, "ready")).then_some(())
+    });
+    for number in 100..300 {
+        let answer = insert(&mut client, number);
+        assert_eq!(answer.status, 507, "{}", answer.complaint());
+        assert!(is_full(&health(&server, "ready")), "it stays so between attempts");
+    }
+    fs::remove_file(volume.path().join("others")).expect("ours");
+    let early: Vec<u16> =
+        (20..28).map(|_| early.connection.receive().expect("an answer").status).collect();
+    assert!(early.iter().all(|status| [200, 507].contains(status)), "{early:?}");
+    let taken = early.iter().filter(|status| **status == 200).count() as u64;
+    wait_until("the server writes again by itself", || {
+        (insert(&mut client, 300).status == 200).then_some(())
+    });
+    assert_eq!(health(&server, "ready").json()["status"], "ready");
+    server.kill();
+    let server = server.restart();
+    let rows = server.client().select("SELECT COUNT(*) AS n FROM pages", &json!({}));
+    assert_eq!(rows, [json!({"n": 20 + taken + 1})]);
+    eprintln!("{driver}: {taken} of 8 were under way when the volume was full");
 }
 
 fn a_failed_log_ends_with_the_process_and_says_so(driver: Driver) {
@@ -219,9 +259,16 @@ fn fill_with_documents(client: &mut Client) -> u64 {
 }
 
 fn insert(client: &mut Client, number: u64) -> Answer {
+    let bytes = inserting(client, number);
+    client.connection.exchange(&bytes).expect("the server runs")
+}
+
+fn inserting(client: &mut Client, number: u64) -> Vec<u8> {
     let text = format!("{number:020}").repeat((TEXT_BYTES / 20) as usize);
-    let args = json!({"doc": {"_id": number, "text": text}});
-    client.execute("INSERT INTO pages DOCUMENTS (:doc)", &args).expect("the server runs")
+    client.request(
+        "INSERT INTO pages DOCUMENTS (:doc)",
+        &json!({"doc": {"_id": number, "text": text}}),
+    )
 }
 
 /// Somebody else takes all that is left of the volume.
