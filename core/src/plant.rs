@@ -102,6 +102,8 @@ pub enum Plant {
     OwnEntryBelieved,
     /// Items of any size are taken, and merged into documents of any size.
     SizeUnjudged,
+    /// An item that fitted into its document when it was judged is merged, whatever has come into that since.
+    SizeJudgedOnce,
     /// A document that a peer refused for its clock is not offered again by itself.
     ParkedForgotten,
     /// A group is read no further than an update aims at, and not given out before it is as large as one may be.
@@ -198,6 +200,7 @@ impl Plant {
         Self::PositionReadLate,
         Self::RefusedSyncTrusted,
         Self::ParkedForgotten,
+        Self::SizeJudgedOnce,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.

@@ -395,6 +395,10 @@ impl Node {
         let mut store =
             if config.pretend_cold { Store::pretending_cold(rng.split()) } else { Store::new() };
         store.set_keeps_evict_markers(!config.is_device);
+        // A device takes what its server has taken: the judgement is its only bound.
+        if !config.is_device {
+            store.set_merged_bytes_max(config.limits.merged_bytes_max);
+        }
         Self {
             store,
             tips: Tips::default(),

@@ -1,16 +1,16 @@
 //! What became of a received update: its items are judged by their owners, appended as one record, and applied. The
 //! sender hears what *apply* made of them: between judgement and append an EVICT may get into the log, and an edit of
-//! what is gone by then is void.
+//! what is gone by then is void; and so is what no longer fits, where other items have come into the document meanwhile.
 //!
 //! Each owner that applies a part of the record tells the session's node of every operation that did not take effect,
 //! or that all did. The acknowledgement leaves when the last has spoken. Owners say so by the record's id, which is
 //! drawn before the append: an owner on another thread may have applied the record before the session's node hears
 //! of its position.
 //!
-//! The cursor is part of the record of its update, unless a server takes a delta on a base, which an EVICT can make
-//! void. A cursor that is durable before it is known that all of it took effect would, after a crash between the
-//! two, say of a void edit that it is here. Then it is written with the next record of the session, and if there is
-//! none, the last update is sent again at the next meeting. A device that evicts asks for everything anyway.
+//! The cursor is part of the record of its update on a device. On a server what is merged may become void, by an EVICT or
+//! for want of room, and a cursor that is durable before it is known that all of it took effect would, after a crash
+//! between the two, say of a void edit that it is here. Then it is written with the next record of the session, and if
+//! there is none, the last update is sent again at the next meeting. A device that evicts asks for everything anyway.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -26,7 +26,9 @@ use crate::log::transaction::{Op, Origin, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::Outcome as ApplyOutcome;
-use crate::sync::{CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome, Position};
+use crate::sync::{
+    CommandId, Cursor, DocKey as SyncKey, HostEvent, Outcome, Position, RejectReason,
+};
 
 /// A received update between its append and what apply made of it.
 #[derive(Debug)]
@@ -35,9 +37,9 @@ pub(crate) struct Applying {
     command: CommandId,
     /// One for each item: judged, and corrected by what apply says.
     outcomes: Vec<Outcome>,
-    /// The item of each operation of the record; none where the remote may not read the document, and hears
-    /// nothing of what was there.
-    places: Vec<Option<usize>>,
+    /// The item of each operation of the record, and whether the remote may read the document: else it hears nothing of
+    /// what was there.
+    places: Vec<(usize, bool)>,
     /// The owners that have not spoken yet, and our own commit.
     missing: usize,
     txn: Option<Txn>,
@@ -62,10 +64,7 @@ impl Node {
     ) {
         let Some(app) = self.session_app(session) else { return };
         let may_become_void = !self.config.is_device
-            && deltas
-                .iter()
-                .flatten()
-                .any(|delta| delta.base().is_some() || delta.is_base_in_part())
+            && deltas.iter().any(Option::is_some)
             && !is_planted(Plant::CursorBeforeAck);
         let (at_once, later) = if may_become_void { (None, cursor) } else { (cursor, None) };
         let mut changes = self.advance_record(session, at_once, None);
@@ -74,7 +73,7 @@ impl Node {
         for (place, (key, delta)) in keys.into_iter().zip(deltas).enumerate() {
             let Some(delta) = delta else { continue };
             owners.insert(self.owner(app, &key.collection, &key.id));
-            places.push(filter.may_read(&store_key(app, &key)).then_some(place));
+            places.push((place, filter.may_read(&store_key(app, &key))));
             let collection = key.collection.as_str().into();
             ops.push(Op::Merge { collection, id: key.id, delta });
         }
@@ -127,8 +126,8 @@ impl Node {
     pub(crate) fn on_applied(&mut self, id: TxnId, void: Vec<(u32, ApplyOutcome)>, now: Now) {
         let Some(applying) = self.sync.applying.get_mut(&id) else { return };
         for (op, outcome) in void {
-            let Some(place) = applying.places[op as usize] else { continue };
-            if let Some(outcome) = outcome_of(outcome)
+            let (place, may_read) = applying.places[op as usize];
+            if let Some(outcome) = outcome_of(outcome, may_read)
                 && !is_planted(Plant::JudgementTold)
             {
                 applying.outcomes[place] = outcome;
@@ -154,10 +153,13 @@ impl Node {
     }
 }
 
-/// What a peer hears of an operation that did not take effect.
-fn outcome_of(outcome: ApplyOutcome) -> Option<Outcome> {
+/// What a peer hears of an operation that did not take effect. That its item is too large is the one thing that it hears
+/// of a document that it may not read.
+fn outcome_of(outcome: ApplyOutcome, may_read: bool) -> Option<Outcome> {
     match outcome {
+        ApplyOutcome::TooLarge => Some(Outcome::Rejected(RejectReason::TooLarge)),
         ApplyOutcome::Applied => None,
+        _ if !may_read => None,
         ApplyOutcome::Evicted => Some(Outcome::Evicted),
         // It knows more than what was evicted: in full it lives again.
         ApplyOutcome::BaseEvicted => Some(Outcome::NeedBase { vector: None }),

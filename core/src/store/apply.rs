@@ -1,5 +1,5 @@
 //! Applying transactions: total, deterministic, idempotent. Everything was validated before the append, except
-//! the base check, which only log order can decide.
+//! the base and the size of what a peer's delta is merged into, which only log order can decide.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -8,6 +8,7 @@ use super::{ChangeCursor, Collection, DocKey, Entry, Store};
 use crate::document::{ApplyError, Delta, Document, Vector};
 use crate::ident::{Actor, AppId, PeerKey, Txn};
 use crate::log::transaction::{Op, Origin, Transaction};
+use crate::plant::{Plant, is_planted};
 use crate::time::Hlc;
 
 /// What became of one operation.
@@ -21,6 +22,8 @@ pub enum Outcome {
     BaseEvicted,
     /// Its base was never here; the writer must send full state.
     NeedBase(Vector),
+    /// It would have made the document larger than what a peer sends may make one: the operation is void.
+    TooLarge,
 }
 
 /// What became of one transaction in this partition.
@@ -74,6 +77,7 @@ impl Store {
             Origin::Peer { key, .. } => Some(*key),
             Origin::Http | Origin::System => None,
         };
+        let bytes_max = self.merged_bytes_max;
         let mut applied = Applied::default();
         for &index in ops {
             let outcome = match &transaction.ops[index as usize] {
@@ -81,7 +85,9 @@ impl Store {
                     let key = key(transaction.app, collection, id);
                     applied.newest_hlc = applied.newest_hlc.max(delta.highest());
                     let ahead = ahead(&key);
-                    self.change(txn, index, &key, |entry| merge(entry, txn, delta, origin, ahead))
+                    self.change(txn, index, &key, |entry| {
+                        merge(entry, txn, delta, (origin, bytes_max), ahead)
+                    })
                 }
                 Op::Evict { collection, id } => {
                     let key = key(transaction.app, collection, id);
@@ -154,7 +160,7 @@ fn merge(
     entry: &mut Entry,
     txn: Txn,
     delta: &Delta,
-    origin: Option<PeerKey>,
+    (origin, bytes_max): (Option<PeerKey>, usize),
     ahead: Option<Arc<Document>>,
 ) -> (Outcome, bool) {
     let evicted = entry.evicted();
@@ -165,6 +171,7 @@ fn merge(
     }
     let was_evicted = evicted.is_some();
     let mut document = entry.document().map_or_else(Document::new, |it| Document::clone(it));
+    let size_before = document.size_bytes();
     let known = ahead.and_then(|ahead| Some((document.raised_towards(delta, &ahead)?, ahead)));
     let (raised, document) = match known {
         Some(known) => known,
@@ -184,6 +191,13 @@ fn merge(
             entry.touch(txn);
         }
         return (Outcome::Applied, is_behind);
+    }
+    // Between judgement and append others may have come into the document: only the order of the log says who fits.
+    let size = document.size_bytes();
+    let is_outgrown = origin.is_some() && size > bytes_max && size > size_before;
+    let is_judged_alone = is_planted(Plant::SizeJudgedOnce) || is_planted(Plant::SizeUnjudged);
+    if is_outgrown && !is_judged_alone {
+        return (Outcome::TooLarge, false);
     }
     // A peer that lacks something of the result has to hear of it, although the change is its own.
     let origin = origin.filter(|_| is_covered(document.vector(), delta));

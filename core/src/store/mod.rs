@@ -108,6 +108,8 @@ pub struct Store {
     /// What an EVICT leaves behind: a server remembers which versions it evicted, a device forgets them, because
     /// what it subscribes to shall come again.
     keeps_evict_markers: bool,
+    /// Bytes that merging what a peer sent may make of a document.
+    merged_bytes_max: usize,
 }
 
 impl Default for Store {
@@ -129,6 +131,7 @@ impl Store {
             restored: Txn(0),
             residency: Residency::Memory,
             keeps_evict_markers: true,
+            merged_bytes_max: usize::MAX,
         }
     }
 
@@ -141,6 +144,12 @@ impl Store {
     /// Chooses what an EVICT leaves behind: markers on a server, nothing on a device.
     pub fn set_keeps_evict_markers(&mut self, keeps: bool) {
         self.keeps_evict_markers = keeps;
+    }
+
+    /// Sets how many bytes merging what a peer sent may make of a document; there is no bound before. What the log says
+    /// depends on it, so it must be the same whenever one log is applied.
+    pub fn set_merged_bytes_max(&mut self, bytes: usize) {
+        self.merged_bytes_max = bytes;
     }
 
     /// The last transaction in which `key` was changed by anything but the updates of one peer.

@@ -202,3 +202,66 @@ fn what_became_void_is_sent_again_even_if_nobody_was_told() {
     pair.probe();
     assert_eq!(pair.server.rows("SELECT n FROM cars"), r#"[{"n":2}]"#);
 }
+
+/// The device asks for none of what outgrows the bound: nothing of it comes back and makes it speak of its own again.
+const OTHERS: &[&str] = &["SELECT * FROM cars WHERE n = 1"];
+
+/// Two texts of 2,000 bytes for one document that merging may take to 3,000: the verdict on the device's is on its way
+/// while the server's gets into the log.
+fn judged_and_then_outgrown() -> Pair {
+    let limits = NodeLimits { merged_bytes_max: 3_000, ..NodeLimits::default() };
+    let mut pair = Pair::with_server(&two_threads(limits));
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 'some', 'n': 1})");
+    let id = ids_of("cars", 1).next().expect("there are many");
+    pair.connect(OTHERS);
+    pair.probe();
+    pair.server.slow_thread = Some(0);
+    let text = "x".repeat(2_000);
+    let insert =
+        |field: &str| format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}, '{field}': '{text}'}})");
+    pair.device.local_rows(&insert("device"));
+    pair.exchange();
+    assert!(!pair.server.held.is_empty(), "the verdict is on its way");
+    let insert = Request::Execute(Process::statement(&insert("server"), "{}"));
+    let request = pair.server.submit(1, insert);
+    pair.server.settle();
+    assert_eq!(pair.server.answer(request).1.error, None);
+    pair.server.slow_thread = None;
+    let held = &mut pair.server.held;
+    pair.server.mail.append(held);
+    pair
+}
+
+fn is_refused_as_too_large(report: &(SessionId, SessionReport)) -> bool {
+    let (_, SessionReport::Rejected { listed, .. }) = report else { return false };
+    listed.iter().any(|rejected| &*rejected.reason == "TooLarge")
+}
+
+#[test]
+fn what_fitted_when_it_was_judged_is_refused_when_it_no_longer_fits() {
+    let mut pair = judged_and_then_outgrown();
+    pair.exchange();
+    assert!(pair.device.reports.iter().any(is_refused_as_too_large), "{:?}", pair.device.reports);
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT device FROM cars WHERE device IS NOT MISSING"), "[]");
+    let nodes = pair.server.racks.iter().flat_map(Rack::nodes);
+    let mut sizes = nodes.flat_map(|node| {
+        let store = node.store();
+        let id = ids_of("cars", 1).next().expect("there are many");
+        let id = encode_id(&Value::from(id)).expect("an integer is an id");
+        let key = DocKey { app: APP, collection: "cars".into(), id };
+        store.document(&key).map(|document| document.size_bytes())
+    });
+    assert!(sizes.all(|bytes| bytes <= 3_000));
+}
+
+#[test]
+fn what_no_longer_fits_is_named_even_if_nobody_was_told() {
+    let mut pair = judged_and_then_outgrown();
+    // The update is applied, and its acknowledgement is lost.
+    pair.server.settle();
+    pair.disconnect();
+    pair.connect(OTHERS);
+    assert!(pair.device.reports.iter().any(is_refused_as_too_large), "{:?}", pair.device.reports);
+    pair.probe();
+}
