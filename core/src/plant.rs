@@ -200,6 +200,7 @@ impl Plant {
         Self::PositionReadLate,
         Self::RefusedSyncTrusted,
         Self::ParkedForgotten,
+        Self::SizeUnjudged,
         Self::SizeJudgedOnce,
     ];
 
@@ -209,7 +210,6 @@ impl Plant {
         Self::PositionWithEveryPart,
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
-        Self::SizeUnjudged,
         Self::EpochAfterProof,
         Self::EpochKeptLate,
         Self::NonceKeptAtHello,

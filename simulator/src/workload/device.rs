@@ -99,6 +99,8 @@ pub(crate) struct Device {
     pub(crate) waits_for_session: bool,
     /// The connection whose session is past its introductions.
     pub(crate) ready: Option<ConnectionId>,
+    /// Its application has written nothing yet.
+    is_new: bool,
     asked: Option<Asked>,
     /// Edits of its own in the document that it has asked to evict.
     evicting: Vec<Dot>,
@@ -130,6 +132,7 @@ impl Device {
             is_synced: false,
             waits_for_session: false,
             ready: None,
+            is_new: true,
             asked: None,
             evicting: Vec::new(),
             number,
@@ -208,8 +211,13 @@ impl World {
         let (now_ns, is_finale) = (self.clock.now_ns(), self.is_finale());
         let device = &mut self.devices[id - 1];
         let (pen, rng) = (&mut device.pen, &mut device.rng);
-        let bulk =
-            if self.bulk != Bulk::None && rng.one_in(BULK_ONE_IN) { self.bulk } else { Bulk::None };
+        // The texts of devices that do not know each other add up: each writes its first before it has heard of any.
+        let is_due = match self.bulk {
+            Bulk::None => false,
+            Bulk::Grown => std::mem::take(&mut device.is_new) || rng.one_in(BULK_ONE_IN),
+            Bulk::Large => rng.one_in(BULK_ONE_IN),
+        };
+        let bulk = if is_due { self.bulk } else { Bulk::None };
         let statement = Statement::bulk(bulk, device.number, rng)
             .unwrap_or_else(|| Statement::for_device(pen, device.number, is_finale, rng));
         let site = device.site;

@@ -120,7 +120,7 @@ impl Statement {
     pub(crate) fn bulk(bulk: Bulk, number: usize, rng: &mut Rng) -> Option<Self> {
         let (id, bytes) = match bulk {
             Bulk::None => return None,
-            Bulk::Grown => (GROWN.to_owned(), 30_000 + rng.below(15_000)),
+            Bulk::Grown => (GROWN.to_owned(), 38_000 + rng.below(6_000)),
             // Edits that do not know each other add up: those of two devices are as much as a merge may make.
             Bulk::Large if number > LARGE_WRITERS => return None,
             Bulk::Large => (large(rng), 1 + rng.below(3 << 20)),
