@@ -343,23 +343,23 @@ impl Node {
             record: None,
         }));
         let call = self.add_call(request, query_type, deadline, work);
-        self.sort_out(call);
+        self.sort_out(call, self.whole_turn());
     }
 
     /// Goes on with a call that has work of its own to do: for a turn, then others get theirs.
-    pub(crate) fn advance_call(&mut self, call: CallId) {
+    pub(crate) fn advance_call(&mut self, call: CallId, turn: Fuel) {
         match self.calls.get(&call).map(|call| &call.work) {
-            Some(Work::Select(_)) => self.advance_select(call),
-            Some(Work::Mutate(mutate)) if mutate.record.is_some() => self.write_record(call),
-            Some(Work::Mutate(_)) => self.sort_out(call),
+            Some(Work::Select(_)) => self.advance_select(call, turn),
+            Some(Work::Mutate(mutate)) if mutate.record.is_some() => self.write_record(call, turn),
+            Some(Work::Mutate(_)) => self.sort_out(call, turn),
             // It has ended meanwhile.
             Some(Work::Wait { .. } | Work::Queued(_) | Work::Catalog) | None => {}
         }
     }
 
     /// Sorts the documents of a mutation out among their owners, then asks these.
-    fn sort_out(&mut self, call: CallId) {
-        let (partitions, turn) = (self.config.partitions, self.config.limits.turn_fuel);
+    fn sort_out(&mut self, call: CallId, turn: Fuel) {
+        let partitions = self.config.partitions;
         let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
             return;
         };
@@ -425,14 +425,13 @@ impl Node {
         let encoder = self.encoder(&transaction);
         if let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) {
             mutate.record = Some((transaction, encoder));
-            self.write_record(call);
+            self.write_record(call, self.whole_turn());
         }
     }
 
     /// Writes the record of a mutation that all owners have prepared, then appends it. They hold its documents until
     /// it is committed.
-    fn write_record(&mut self, call: CallId) {
-        let turn = self.config.limits.turn_fuel;
+    fn write_record(&mut self, call: CallId, turn: Fuel) {
         let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
             return;
         };

@@ -15,6 +15,7 @@ mod coordinate;
 mod epoch_record;
 mod journal;
 mod message;
+mod moment;
 mod mutate;
 mod mutation;
 mod rack;
@@ -46,6 +47,7 @@ use coordinate::Call;
 pub use epoch_record::EpochRecord;
 pub use journal::{CheckpointEvent, Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
+use moment::Moment;
 pub use mutation::Mutation;
 pub use rack::{PARTITIONS_MAX, Rack, RackConfig, RackInput, RackOutput, Work};
 pub use request::{
@@ -136,7 +138,7 @@ pub struct NodeLimits {
     /// it again once it lets us write others.
     pub owed_max: usize,
     /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
-    /// read over HTTP takes. Of a read, a document's expressions go on in the next turn; one that goes over a large text
+    /// read over HTTP takes. The long statements of all nodes of a thread share as much at one moment. Of a read, a document's expressions go on in the next turn; one that goes over a large text
     /// is not cut, and what it costs beyond a turn is paid for in turns.
     pub turn_fuel: Fuel,
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
@@ -372,11 +374,7 @@ pub struct Node {
     links: Vec<Link>,
     rng: Rng,
     last_now: Now,
-    /// Work that statements have taken of this moment, turns that they sat out included, and the most they may.
-    spent: Fuel,
-    allowance: Fuel,
-    /// The work itself, since it was last asked for.
-    worked: Fuel,
+    moment: Moment,
     outputs: VecDeque<Output>,
 }
 
@@ -425,9 +423,7 @@ impl Node {
             links: vec![Link::default(); usize::from(config.partitions)],
             rng,
             last_now: Now::default(),
-            spent: 0,
-            allowance: Fuel::MAX,
-            worked: 0,
+            moment: Moment::default(),
             outputs: VecDeque::new(),
             config,
         }
@@ -498,22 +494,6 @@ impl Node {
             return Some(self.last_now.mono);
         }
         self.next_timer()
-    }
-
-    /// From here on statements may take so much of this moment's work before those that come next wait.
-    pub(crate) fn allow(&mut self, allowance: Fuel) {
-        (self.spent, self.allowance) = (0, allowance);
-    }
-
-    /// Takes what statements were charged since the last [`Node::allow`], and the work that was done for it.
-    pub(crate) fn take_spent(&mut self) -> (Fuel, Fuel) {
-        (std::mem::take(&mut self.spent), std::mem::take(&mut self.worked))
-    }
-
-    /// Counts work that a statement has done.
-    pub(crate) fn note_work(&mut self, fuel: Fuel) {
-        self.spent = self.spent.saturating_add(fuel);
-        self.worked = self.worked.saturating_add(fuel);
     }
 
     /// Something that may be short was left when a moment's work was done.

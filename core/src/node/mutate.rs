@@ -95,7 +95,12 @@ impl Node {
     }
 
     /// Waits for what it needs, then authors all documents: a few in one step, many in turns.
-    pub(crate) fn resume_mutate(&mut self, task: &mut MutateTask, now: Now) -> Progress {
+    pub(crate) fn resume_mutate(
+        &mut self,
+        task: &mut MutateTask,
+        turn: Fuel,
+        now: Now,
+    ) -> Progress {
         if self.store.applied() < task.watermark {
             return Progress::Behind(task.watermark);
         }
@@ -104,9 +109,9 @@ impl Node {
             self.answer_failure(task, coordinate::timed_out());
             return Progress::Done;
         }
-        let turn = self.config.limits.turn_fuel;
         if task.spent >= turn {
-            (task.spent, self.spent) = (task.spent - turn, self.spent + turn);
+            task.spent -= turn;
+            self.note_sat_out(turn);
             return Progress::Yield;
         }
         while let Some(key) = task.keys.get(task.resident) {
@@ -123,7 +128,7 @@ impl Node {
             }
             return Progress::Locked;
         }
-        match self.author(task, now) {
+        match self.author(task, turn, now) {
             Ok(None) => return Progress::Yield,
             Ok(Some(authored)) => {
                 self.release(task);
@@ -157,6 +162,7 @@ impl Node {
     fn author(
         &mut self,
         task: &mut MutateTask,
+        turn: Fuel,
         now: Now,
     ) -> Result<Option<Vec<Authored>>, RequestError> {
         let is_first_turn = task.begun.is_none();
@@ -165,7 +171,8 @@ impl Node {
             _ => self.begin_authoring(now)?,
         };
         while let Some(key) = task.keys.get(begun.next) {
-            if task.spent >= self.config.limits.turn_fuel {
+            if task.spent >= turn {
+                task.spent -= turn;
                 if is_first_turn {
                     self.tips.reserve(&task.keys, task.txn_id);
                 }

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::append::{Append, AppendRefused, Record, Ticket};
 use super::backlog::Backlog;
 use super::message::Message;
+use super::moment::Shares;
 use super::request::{Reply, Request, RequestId};
 use super::snapshot::SnapshotAsk;
 use super::sync_host::{SessionId, SessionInput, SessionReport};
@@ -223,7 +224,9 @@ pub struct Rack {
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// Work of statements at this moment, of all nodes.
-    spent: Fuel,
+    spent: Shares,
+    /// How much of it long statements may do.
+    turns_end: Fuel,
     moment: Instant,
     work: Work,
     local: VecDeque<Message>,
@@ -252,16 +255,27 @@ impl Rack {
         assert!(!nodes.is_empty(), "a thread has at least one partition");
         assert!(config.node.partitions <= PARTITIONS_MAX, "a record names its partitions by bits");
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
-        let (spent, moment, work) = (0, Instant::default(), Work::default());
+        let (spent, moment, work) = (Shares::default(), Instant::default(), Work::default());
+        let turns_end = config.node.limits.turn_fuel / 2;
         let backlog = Backlog::new(nodes.len());
-        Self { config, nodes, backlog, turn_next: 0, spent, moment, work, local, outputs }
+        Self {
+            config,
+            nodes,
+            backlog,
+            turn_next: 0,
+            spent,
+            turns_end,
+            moment,
+            work,
+            local,
+            outputs,
+        }
     }
 
     /// Takes what happened, and lets the nodes of this thread talk until they have nothing more to say.
     pub fn handle_input(&mut self, input: RackInput, now: Now) {
         if now.mono != self.moment {
-            (self.moment, self.spent, self.work.moment) = (now.mono, 0, 0);
-            self.backlog.begin_moment();
+            self.begin_moment(now);
         }
         match input {
             RackInput::Request { request, body } => {
@@ -366,12 +380,26 @@ impl Rack {
         &self.nodes
     }
 
+    /// Until the nodes are called with time, long statements have half of a turn, for the rows that come to their
+    /// coordinators.
+    fn begin_moment(&mut self, now: Now) {
+        (self.moment, self.spent, self.work.moment) = (now.mono, Shares::default(), 0);
+        self.turns_end = self.turn() / 2;
+        self.backlog.begin_moment();
+    }
+
+    fn turn(&self) -> Fuel {
+        self.config.node.limits.turn_fuel
+    }
+
     /// Timers of all nodes, and turns of their statements until one turn's work is done: the nodes of a thread share
-    /// its time, so that a statement over all of them holds up a point read by one turn, not by one for each.
+    /// its time, so that a statement over all of them holds up a point read by one turn, not by one for each. The
+    /// last of them has what the others have left.
     fn on_time(&mut self, now: Now) {
-        let count = self.nodes.len();
-        // Whoever waits goes on now, also where time stands still between two turns.
-        self.spent = 0;
+        let (count, turn) = (self.nodes.len(), self.turn());
+        // Whoever waits goes on now, also where time stands still between two turns; at least half of a turn is left.
+        self.spent = Shares { all: 0, turns: self.spent.turns.min(turn / 2) };
+        self.turns_end = turn;
         self.backlog.begin_moment();
         self.catch_up(now);
         // What the last moment left goes first: it may be done at once, and each turn of a long one makes it wait.
@@ -380,13 +408,13 @@ impl Rack {
                 self.step(index, Input::Timers, now);
             }
         }
-        let end = self.spent.saturating_add(self.config.node.limits.turn_fuel);
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
-            let runs = node.has_runnable() && self.spent < end;
+            let left = turn.saturating_sub(self.spent.turns);
             let is_due = node.next_timer().is_some_and(|at| at <= now.mono);
-            if runs {
-                self.turn_next = (index + 1) % count;
+            if node.has_runnable() && left > 0 {
+                // A node that has had a rest of a turn is the first at the next moment: nobody lives on rests.
+                self.turn_next = if left < turn / 2 { index } else { (index + 1) % count };
                 self.step(index, Input::Time, now);
             } else if is_due || node.has_foldable() {
                 self.step(index, Input::Timers, now);
@@ -416,9 +444,10 @@ impl Rack {
     }
 
     pub(super) fn step(&mut self, index: usize, input: Input, now: Now) {
-        let allowance = self.config.node.limits.turn_fuel.saturating_mul(TURNS_AT_ONCE);
+        let all = self.turn().saturating_mul(TURNS_AT_ONCE);
+        let end = Shares { all, turns: self.turns_end };
         let node = &mut self.nodes[index];
-        node.allow(allowance.saturating_sub(self.spent));
+        node.begin_step(end.saturating_sub(self.spent));
         node.handle_input(input, now);
         let (spent, worked) = node.take_spent();
         self.spent = self.spent.saturating_add(spent);

@@ -42,6 +42,8 @@ pub(crate) struct SelectCall {
     paused_at: Option<Instant>,
     /// It has work to do here, and waits for time.
     is_waiting: bool,
+    /// The work that it has been here.
+    spent: Fuel,
 }
 
 /// A read that is about to begin.
@@ -93,6 +95,11 @@ impl SelectCall {
     /// Its rows are the documents that a mutation is about.
     pub(crate) fn is_choosing(&self) -> bool {
         matches!(self.purpose, Purpose::Choose { .. })
+    }
+
+    /// It looks through a collection, or has been more than a turn's work here: it takes turns.
+    fn is_long(&self, turn: Fuel) -> bool {
+        self.merge.is_scan() || self.spent >= turn
     }
 }
 
@@ -258,6 +265,7 @@ impl Node {
             seat: Seat::taken(asker),
             paused_at: None,
             is_waiting: false,
+            spent: 0,
         };
         let work = Work::Select(Box::new(select));
         let call = self.add_call(request, query_type, deadline, work);
@@ -267,7 +275,7 @@ impl Node {
         }
         // A statement about no document at all has its answer already.
         if is_done {
-            self.advance_select(call);
+            self.advance_select(call, self.whole_turn());
         }
     }
 
@@ -302,6 +310,7 @@ impl Node {
         call: CallId,
         result: Result<Box<PartOut>, RequestError>,
     ) {
+        let turn = self.whole_turn();
         let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
             return;
         };
@@ -314,30 +323,38 @@ impl Node {
             Err(error) => Err(error),
         };
         let worked = select.merge.take_spent();
-        self.note_work(worked);
+        select.spent = select.spent.saturating_add(worked);
+        match select.is_long(turn) {
+            true => self.in_turn(|node| node.note_work(worked)),
+            false => self.note_work(worked),
+        }
         match pushed {
             Ok(()) => self.go_on(call),
             Err(error) => self.fail_select(call, error),
         }
     }
 
-    /// Goes on with a read for which something has come, while the moment has work left. Else one that names its
-    /// documents goes on at the next moment, and a scan in its turn: many parts, or a client that takes all its rows,
-    /// would keep the thread until it is over.
+    /// Goes on with a read for which something has come, while the moment has work left for it. Else one that names its
+    /// documents goes on at the next moment, and a long one in its turn: many parts, or a client that takes all its
+    /// rows, would keep the thread until it is over.
     pub(crate) fn go_on(&mut self, call: CallId) {
+        let (turn, left, has_time) = (self.whole_turn(), self.turn_left(), self.moment.has_time());
         let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
             return;
         };
         if select.is_waiting {
             return;
         }
-        if self.spent < self.allowance {
-            return self.advance_select(call);
-        }
-        select.is_waiting = true;
-        match select.merge.is_scan() {
-            true => self.tasks.wait_for_turn(call),
-            false => self.tasks.wait_for_moment(call),
+        match select.is_long(turn) {
+            true if has_time && left > 0 => self.in_turn(|node| node.advance_select(call, left)),
+            false if has_time => self.advance_select(call, turn),
+            is_long => {
+                select.is_waiting = true;
+                match is_long {
+                    true => self.tasks.wait_for_turn(call),
+                    false => self.tasks.wait_for_moment(call),
+                }
+            }
         }
     }
 
@@ -350,24 +367,24 @@ impl Node {
     }
 
     /// Puts rows together, hands on what is ready, asks for more, ends the call when there is no more: a turn of it.
-    pub(crate) fn advance_select(&mut self, call: CallId) {
-        let turn = self.config.limits.turn_fuel;
+    pub(crate) fn advance_select(&mut self, call: CallId, turn: Fuel) {
         let Some(Call { work: Work::Select(select), .. }) = self.calls.get_mut(&call) else {
             return;
         };
         select.is_waiting = false;
         let worked = select.merge.work(turn);
         let spent = select.merge.take_spent();
+        select.spent = select.spent.saturating_add(spent);
         self.note_work(spent);
         match worked {
-            Ok(false) => self.hand_on_rows(call),
+            Ok(false) => self.hand_on_rows(call, turn.saturating_sub(spent)),
             Ok(true) => self.wait_for_turn_of(call),
             Err(error) => self.fail_select(call, dql_error(&error)),
         }
     }
 
-    fn hand_on_rows(&mut self, call: CallId) {
-        let (limit, turn) = (self.config.limits.reply_bytes_max, self.config.limits.turn_fuel);
+    fn hand_on_rows(&mut self, call: CallId, turn: Fuel) {
+        let limit = self.config.limits.reply_bytes_max;
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let request = entry.request;
         let Work::Select(select) = &mut entry.work else { return };
@@ -380,6 +397,7 @@ impl Node {
         }
         let rows = select.merge.take_rows(usize::try_from(room).unwrap_or(usize::MAX), turn);
         let spent = select.merge.take_spent();
+        select.spent = select.spent.saturating_add(spent);
         let mut is_paused = false;
         match &mut select.purpose {
             Purpose::Rows { untaken_bytes } => {
@@ -412,7 +430,7 @@ impl Node {
         if is_done {
             self.finish_select(call);
         } else if spent >= turn {
-            // To take these rows out was a turn's work, and more may be ready.
+            // To take these rows out was the rest of its turn, and more may be ready.
             self.wait_for_turn_of(call);
         } else {
             self.ask_for_more(call);
@@ -529,14 +547,19 @@ impl Node {
     }
 
     /// Pushes documents for one turn, or until a part is ready that must not be sent yet.
-    pub(crate) fn resume_select(&mut self, id: TaskId, task: &mut SelectTask) -> Progress {
+    pub(crate) fn resume_select(
+        &mut self,
+        id: TaskId,
+        task: &mut SelectTask,
+        turn: Fuel,
+    ) -> Progress {
         if self.store.applied() < task.at {
             return Progress::Behind(task.at);
         }
-        let turn = self.config.limits.turn_fuel;
         if task.spent >= turn {
             // What a row has cost beyond its turn: the task sits this one out, and the thread's time goes to others.
-            (task.spent, self.spent) = (task.spent - turn, self.spent + turn);
+            task.spent -= turn;
+            self.note_sat_out(turn);
             return Progress::Yield;
         }
         loop {
@@ -559,7 +582,7 @@ impl Node {
                 return Progress::Yield;
             }
             let before = task.spent;
-            let pushed = self.push_next(task);
+            let pushed = self.push_next(task, turn);
             task.spent += task.machine.take_spent();
             self.note_work(task.spent - before);
             match pushed {
@@ -574,8 +597,11 @@ impl Node {
     }
 
     /// Looks at one document, as far as the turn goes; says so when it has to wait for it.
-    fn push_next(&mut self, task: &mut SelectTask) -> Result<Option<Progress>, RequestError> {
-        let turn = self.config.limits.turn_fuel;
+    fn push_next(
+        &mut self,
+        task: &mut SelectTask,
+        turn: Fuel,
+    ) -> Result<Option<Progress>, RequestError> {
         if let Some(document) = task.begun.take() {
             return task.push(document, turn).map(|()| None);
         }

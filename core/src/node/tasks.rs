@@ -88,11 +88,14 @@ impl Tasks {
         self.wake([id]);
     }
 
+    fn is_long(&self, id: TaskId) -> bool {
+        self.tasks.get(&id).is_some_and(|entry| entry.is_long)
+    }
+
     /// The tasks go on: what they waited for is there.
     fn wake(&mut self, ids: impl IntoIterator<Item = TaskId>) {
         for id in ids {
-            let is_long = self.tasks.get(&id).is_some_and(|entry| entry.is_long);
-            let queue = if is_long { &mut self.yielded } else { &mut self.ready };
+            let queue = if self.is_long(id) { &mut self.yielded } else { &mut self.ready };
             queue.push_back(Waiting::Task(id));
         }
     }
@@ -157,7 +160,7 @@ impl Tasks {
         if let Some(Entry { task: Task::Select(task), .. }) = self.tasks.get_mut(&id)
             && task.grant()
         {
-            // To hand on what is gathered costs little, and a merge asks for many such parts one after the other.
+            // A merge asks for many such parts one after the other: they leave while the thread's turn is not over.
             if task.is_at_end() {
                 self.ready.push_back(Waiting::Task(id));
             } else {
@@ -191,34 +194,45 @@ impl Node {
     /// Runs what was just made or woken, as far as there is work to be spent; the rest waits for the driver's call
     /// with time.
     pub(crate) fn run_ready(&mut self, now: Now) {
-        while self.spent < self.allowance
+        while self.moment.has_time()
             && let Some(waiting) = self.tasks.ready.pop_front()
         {
-            self.run_waiting(waiting, now);
+            let is_long = matches!(waiting, Waiting::Task(id) if self.tasks.is_long(id));
+            match self.turn_left() {
+                0 if is_long => self.tasks.yielded.push_back(waiting),
+                turn if is_long => self.run_waiting(waiting, turn, now),
+                _ => self.run_waiting(waiting, self.whole_turn(), now),
+            }
         }
     }
 
-    /// Gives one of those that wait for a turn theirs.
+    /// Gives those that wait for turns theirs, until the turn that the thread has left is over.
     pub(crate) fn run_yielded(&mut self, now: Now) {
-        if let Some(waiting) = self.tasks.yielded.pop_front() {
-            self.run_waiting(waiting, now);
+        while let turn @ 1.. = self.turn_left()
+            && let Some(waiting) = self.tasks.yielded.pop_front()
+        {
+            self.in_turn(|node| node.run_waiting(waiting, turn, now));
         }
     }
 
-    fn run_waiting(&mut self, waiting: Waiting, now: Now) {
+    fn run_waiting(&mut self, waiting: Waiting, turn: Fuel, now: Now) {
         match waiting {
-            Waiting::Task(id) => self.run_task(id, now),
-            Waiting::Call(call) => self.advance_call(call),
+            Waiting::Task(id) => self.run_task(id, turn, now),
+            Waiting::Call(call) => self.advance_call(call, turn),
         }
     }
 
-    fn run_task(&mut self, id: TaskId, now: Now) {
+    fn run_task(&mut self, id: TaskId, turn: Fuel, now: Now) {
         let Some(mut entry) = self.tasks.tasks.remove(&id) else { return };
-        self.note_work(RESUME);
-        let progress = match &mut entry.task {
-            Task::Select(task) => self.resume_select(id, task),
-            Task::Mutate(task) => self.resume_mutate(task, now),
+        let mut resume = |node: &mut Self| {
+            node.note_work(RESUME);
+            match &mut entry.task {
+                Task::Select(task) => node.resume_select(id, task, turn),
+                Task::Mutate(task) => node.resume_mutate(task, turn, now),
+            }
         };
+        // What a long one hands on from among the others is part of its turn too.
+        let progress = if entry.is_long { self.in_turn(resume) } else { resume(self) };
         if let Progress::Blocked(block) = progress {
             self.outputs.push_back(Output::FetchBlock(block));
         }

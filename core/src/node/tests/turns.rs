@@ -92,6 +92,36 @@ fn a_scan_whose_rows_are_taken_goes_on_when_it_is_its_turn() {
 }
 
 #[test]
+fn the_long_statements_of_a_thread_share_one_turn_of_a_moment() {
+    let mut server = server_with(16);
+    let columns: Vec<_> = (0..60).map(|n| format!("n + {n} AS c{n}")).collect();
+    let costly = format!("SELECT {} FROM c", columns.join(", "));
+    for text in [&*costly, "SELECT * FROM c", "SELECT _id, COUNT(*) AS k FROM c GROUP BY _id"] {
+        let requests: Vec<_> = (0..3)
+            .map(|_| server.submit(0, Request::Execute(Process::statement(text, "{}"))))
+            .collect();
+        let is_done = |server: &Process| {
+            let outcome = |request| server.replies.get(request).and_then(|it| it.1.as_ref());
+            requests.iter().all(|request| outcome(request).is_some())
+        };
+        let mut moments = 0;
+        while !is_done(&server) {
+            server.end_moment();
+            server.now.mono.ns += 1_000;
+            server.racks[0].handle_input(RackInput::Time, server.now);
+            moments += 1;
+            assert!(moments < 100_000, "{text} comes to no end");
+        }
+        for request in requests {
+            assert_eq!(server.answer(request).1.error, None, "{text}");
+        }
+    }
+    // A turn, and what taking in the parts costs that were handed on in it.
+    let most = server.racks[0].work().moment_max;
+    assert!(most < 450_000, "{most} units at once");
+}
+
+#[test]
 fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
     let mut server = server();
     let update = Process::statement("UPDATE c SET x = 1", "{}");
