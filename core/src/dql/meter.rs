@@ -19,10 +19,10 @@ pub const EVALUATION_FUEL_MAX: Fuel = 8_000_000;
 pub const VALUE_BYTES_MAX: usize = 1 << 20;
 
 /// What looking at any node of an expression costs.
-const STEP: Fuel = 24;
+const STEP: Fuel = 40;
 
 /// What it costs to find a field of a document, beside the bytes of its value.
-pub(super) const LOOK_UP: Fuel = 320;
+pub(super) const LOOK_UP: Fuel = 400;
 
 /// Counts the work of one machine. Keeps where an evaluation is to go on that was paused, and the reason why one was
 /// given up.
