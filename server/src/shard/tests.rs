@@ -13,6 +13,7 @@ use bigpeer_core::sync::{BootRow, BootTable};
 mod admission;
 mod clock;
 mod door;
+mod leaving;
 mod reading;
 
 use super::*;
