@@ -1,12 +1,16 @@
 //! `LIKE` in time linear in the text: no pattern makes it go back over what it has read.
 //!
 //! A pattern of plain runs between `%` is searched run by run. One with `_` or an escape runs as a set of states,
-//! a bit each, that every character moves on at once.
+//! a bit each, that every character moves on at once. Either goes over a long text piece by piece, so that an
+//! evaluation may be paused between two of them.
 
 use super::meter::Fuel;
 
 /// The most characters other than `%` in a pattern that needs the set of states.
 pub const PATTERN_CHARACTERS_MAX: usize = 1024;
+
+/// The work of going over one piece of a text.
+const PIECE: Fuel = 1 << 16;
 
 /// A pattern, made once for all the texts that it is tried on.
 #[derive(Debug)]
@@ -39,47 +43,107 @@ impl Pattern {
         Some(Self { ignore_case, bytes: pattern.len(), kind })
     }
 
-    /// Whether all of `text` matches.
-    pub(crate) fn accepts(&self, text: &str) -> bool {
-        if self.ignore_case {
-            return self.accepts_as_it_is(&text.to_lowercase());
-        }
-        self.accepts_as_it_is(text)
+    /// The text as it is to be gone over, if not as it is.
+    pub(super) fn folded(&self, text: &str) -> Option<String> {
+        self.ignore_case.then(|| text.to_lowercase())
     }
 
-    /// What trying a text of so many bytes costs.
-    pub(super) fn fuel(&self, text_bytes: usize) -> Fuel {
-        let per_byte = match &self.kind {
-            Kind::Runs(_) => 1,
-            Kind::States(states) => 4 + 2 * states.loops.len(),
-        };
+    /// What beginning with a text of so many bytes costs, before it is folded.
+    pub(super) fn begin_fuel(&self, text_bytes: usize) -> Fuel {
         // To begin a search costs more than to go on with it, and a run takes at least two bytes of the pattern.
         let runs = self.bytes.min(text_bytes) * 16;
         let lower = if self.ignore_case { 4 * text_bytes } else { 0 };
-        (text_bytes * per_byte + runs + lower) as Fuel
+        (runs + lower) as Fuel
     }
 
-    fn accepts_as_it_is(&self, text: &str) -> bool {
+    /// What the next piece of a folded text costs.
+    pub(super) fn piece_fuel(&self, text: &str, progress: &Progress) -> Fuel {
+        let left = text.len().saturating_sub(progress.read) as Fuel;
+        (left * self.byte_fuel()).min(PIECE)
+    }
+
+    /// Goes over the next piece of a folded text. Whether all of the text matches, once that is known.
+    pub(super) fn go_on(&self, text: &str, progress: &mut Progress) -> Option<bool> {
+        let bytes = usize::try_from(PIECE / self.byte_fuel()).unwrap_or(usize::MAX).max(1);
         match &self.kind {
-            Kind::Runs(pattern) => matches_runs(text, pattern),
-            Kind::States(states) => states.accept(text),
+            Kind::Runs(pattern) => find_runs(text, pattern, progress, bytes),
+            Kind::States(states) => states.go_on(text, progress, bytes),
         }
+    }
+
+    fn byte_fuel(&self) -> Fuel {
+        match &self.kind {
+            Kind::Runs(_) => 1,
+            Kind::States(states) => 4 + 2 * states.loops.len() as Fuel,
+        }
+    }
+
+    /// About how much memory it takes.
+    fn size(&self) -> usize {
+        let states = match &self.kind {
+            Kind::Runs(_) => 0,
+            Kind::States(states) => states.steps.len() * (16 + 8 * states.loops.len()),
+        };
+        size_of::<Self>() + self.bytes + states
     }
 }
 
-/// The leftmost place for each run leaves the most room for the next, so there is never a reason to go back.
-fn matches_runs(text: &str, pattern: &str) -> bool {
-    let mut runs = pattern.split('%');
-    let first = runs.next().unwrap_or_default();
-    let Some(mut rest) = text.strip_prefix(first) else { return false };
-    let Some(last) = runs.next_back() else { return rest.is_empty() };
-    for run in runs {
-        match rest.find(run) {
-            Some(at) => rest = &rest[at + run.len()..],
-            None => return false,
+/// How far a pattern has come with a text.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// Bytes of the text that have been read.
+    read: usize,
+    /// Bytes of a pattern of runs that account for these.
+    matched: usize,
+    /// The states that these lead to; empty before the first.
+    states: Vec<u64>,
+}
+
+/// A pattern that is being tried on a text.
+#[derive(Debug, Default)]
+pub(super) struct Trial {
+    /// The pattern, where it was made for this text alone.
+    pub(super) pattern: Option<Pattern>,
+    pub(super) progress: Progress,
+}
+
+impl Trial {
+    /// About how much memory it takes.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Self>() + self.pattern.as_ref().map_or(0, Pattern::size)
+    }
+}
+
+/// Looks for the plain runs of a pattern in about so many bytes of a text. The leftmost place for each run leaves the
+/// most room for the next, so there is never a reason to go back.
+fn find_runs(text: &str, pattern: &str, progress: &mut Progress, bytes: usize) -> Option<bool> {
+    let Progress { read, matched, .. } = progress;
+    if *matched == 0 {
+        let Some(end) = pattern.find('%') else { return Some(text == pattern) };
+        if !text.starts_with(&pattern[..end]) {
+            return Some(false);
+        }
+        (*read, *matched) = (end, end + 1);
+    }
+    // A pattern may have many `%` beside each other, and none of them reads anything.
+    let end_of_piece = (*read + *matched).saturating_add(bytes);
+    while *read + *matched < end_of_piece {
+        let Some(run) = pattern[*matched..].find('%') else {
+            return Some(text[*read..].ends_with(&pattern[*matched..]));
+        };
+        let run = &pattern[*matched..*matched + run];
+        // A run may begin in this piece and end in the next; a long one is not looked at once for each short piece.
+        let reach = text.floor_char_boundary(*read + run.len() + bytes.max(run.len()));
+        if let Some(place) = text[*read..reach].find(run) {
+            *read += place + run.len();
+            *matched += run.len() + 1;
+        } else if reach == text.len() {
+            return Some(false);
+        } else {
+            *read = text.floor_char_boundary(reach - run.len() + 1);
         }
     }
-    rest.ends_with(last)
+    None
 }
 
 /// A pattern with `_` or an escape. Having read some of the text, state `n` means: the first `n` characters of the pattern can account for it.
@@ -131,10 +195,15 @@ impl States {
         Some(states)
     }
 
-    fn accept(&self, text: &str) -> bool {
-        let mut current = vec![0_u64; self.loops.len()];
-        set(&mut current, 0);
-        for character in text.chars() {
+    /// Reads about so many bytes of a text.
+    fn go_on(&self, text: &str, progress: &mut Progress, bytes: usize) -> Option<bool> {
+        let Progress { read, states: current, .. } = progress;
+        if current.is_empty() {
+            *current = vec![0_u64; self.loops.len()];
+            set(current, 0);
+        }
+        let end = text.floor_char_boundary(read.saturating_add(bytes.max(4)));
+        for character in text[*read..end].chars() {
             let found = self.moves.binary_search_by_key(&character, |entry| entry.0).ok();
             let moves = found.map(|index| &self.moves[index].1);
             let mut carry = 0;
@@ -144,8 +213,9 @@ impl States {
                 carry = moving >> 63;
             }
         }
+        *read = end;
         let last = self.steps.len();
-        current[last / 64] >> (last % 64) & 1 == 1
+        (end == text.len()).then(|| current[last / 64] >> (last % 64) & 1 == 1)
     }
 }
 
@@ -161,6 +231,30 @@ mod tests {
 
     fn is_like(text: &str, pattern: &str, escape: Option<char>, ignore_case: bool) -> Option<bool> {
         Pattern::new(pattern, escape, ignore_case).map(|pattern| pattern.accepts(text))
+    }
+
+    impl Pattern {
+        fn accepts(&self, text: &str) -> bool {
+            let folded = self.folded(text);
+            let (text, mut progress) = (folded.as_deref().unwrap_or(text), Progress::default());
+            std::iter::repeat_with(|| self.go_on(text, &mut progress))
+                .find_map(|it| it)
+                .expect("an end")
+        }
+    }
+
+    /// The answer, going over so many bytes at once.
+    fn in_pieces(kind: &Kind, text: &str, bytes: usize) -> bool {
+        let mut progress = Progress::default();
+        loop {
+            let answer = match kind {
+                Kind::Runs(pattern) => find_runs(text, pattern, &mut progress, bytes),
+                Kind::States(states) => states.go_on(text, &mut progress, bytes),
+            };
+            if let Some(answer) = answer {
+                return answer;
+            }
+        }
     }
 
     fn like(text: &str, pattern: &str) -> bool {
@@ -215,12 +309,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn both_ways_agree_with_the_definition(text in "[ab]{0,8}", pattern in "[ab%_]{0,6}") {
+        fn both_ways_agree_with_the_definition(
+            text in "[abé]{0,8}",
+            pattern in "[abé%_]{0,6}",
+            bytes in 1_usize..6,
+        ) {
             let chars = |text: &str| text.chars().collect::<Vec<_>>();
             let expected = by_definition(&chars(&text), &chars(&pattern));
             prop_assert_eq!(like(&text, &pattern), expected);
             let states = States::new(&pattern, None).expect("the pattern is short");
-            prop_assert_eq!(states.accept(&text), expected);
+            prop_assert_eq!(in_pieces(&Kind::States(states), &text, bytes), expected);
+            if !pattern.contains('_') {
+                prop_assert_eq!(in_pieces(&Kind::Runs(pattern.into()), &text, bytes), expected);
+            }
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::value::Value;
 pub type Fuel = u64;
 
 /// The most work for the expressions of one statement over one document, and for those that its arguments settle. An
-/// evaluation may be paused between two nodes of an expression, but not within one: so this also bounds how long a
-/// statement can keep a thread from everything else.
+/// evaluation may be paused between two nodes of an expression, but within none other than a LIKE: so this also bounds
+/// how long a statement can keep a thread from everything else.
 pub const EVALUATION_FUEL_MAX: Fuel = 8_000_000;
 
 /// The most bytes of a value that an expression makes. What it is given may be larger.
@@ -72,10 +72,15 @@ impl Meter {
 
     /// Pays for a node of an expression that is about to begin; false if it must not, for now or at all.
     pub(super) fn step(&self) -> bool {
+        self.goes_on() && self.charge(STEP)
+    }
+
+    /// Pauses the evaluation if it has done its work: false once it is paused.
+    pub(super) fn goes_on(&self) -> bool {
         if self.spent.get() >= self.pause_at.get() && self.refusal.get().is_none() {
             self.is_paused.set(true);
         }
-        !self.is_paused.get() && self.charge(STEP)
+        !self.is_paused.get()
     }
 
     /// Keeps an operator that was under way when the evaluation was paused.

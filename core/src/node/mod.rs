@@ -138,8 +138,9 @@ pub struct NodeLimits {
     /// it again once it lets us write others.
     pub owed_max: usize,
     /// Work of one statement before others get their turn, in units of about a nanosecond: a few times what a point
-    /// read over HTTP takes. The long statements of all nodes of a thread share as much at one moment. Of a read, a document's expressions go on in the next turn; one that goes over a large text
-    /// is not cut, and what it costs beyond a turn is paid for in turns.
+    /// read over HTTP takes. The long statements of all nodes of a thread share as much at one moment. Of a read, a
+    /// document's expressions go on in the next turn; a function of a large text is not cut, and what it costs beyond
+    /// a turn is paid for in turns.
     pub turn_fuel: Fuel,
     /// Operations of committed records that a thread applies before it looks at what else has happened. A partition
     /// applies no more than these in one go, and what it has of the record in which they are reached; what a record

@@ -173,6 +173,39 @@ fn a_document_of_many_terms_is_left_after_any_of_them() {
 }
 
 #[test]
+fn a_large_text_is_left_within_a_like_and_taken_up_where_it_was() {
+    let document = format!(r#"{{"_id":1,"n":1,"t":"{}é"}}"#, "ab".repeat(500_000));
+    let row = &rows(&[&document])[0];
+    for (condition, found) in [
+        ("t LIKE '%b%b_c%'", false),
+        ("t LIKE '%bab%_é'", true),
+        ("t LIKE concat('%', substr('b_b', n - 1), '%é')", true),
+        ("t LIKE 'ab%ba%c%'", false),
+        ("NOT t LIKE '%ba%é_'", true),
+    ] {
+        let text = format!("SELECT COUNT(*) AS n FROM c WHERE {condition}");
+        let bound = bind(&text, "{}").expect("well-formed");
+        let run = |fuel| {
+            let mut select = PartitionSelect::new(bound.clone(), Limits::default());
+            let (mut pauses, mut sum, mut most) = (0, 0, 0);
+            while !select.push_within(row, fuel).expect("within limits") {
+                let spent = select.take_spent();
+                (pauses, sum, most) = (pauses + 1, sum + spent, most.max(spent));
+            }
+            let spent = select.take_spent();
+            select.finish();
+            let count = select.take_output().expect("a part").groups.len();
+            (count, sum + spent, most.max(spent), pauses)
+        };
+        let (count, cost, ..) = run(u64::MAX);
+        let (paused, sum, most, pauses) = run(10_000);
+        assert_eq!((count, paused, sum), (usize::from(found), count, cost), "{condition}");
+        // To find the text of a megabyte costs a quarter of that.
+        assert!(pauses > 10 && most < 400_000, "{pauses} pauses, at most {most}: {condition}");
+    }
+}
+
+#[test]
 fn an_argument_costs_what_it_weighs_each_time_that_it_is_named() {
     let argument = format!(r#"{{"p":[{}]}}"#, vec!["1"; 10_000].join(","));
     let spent = |expr: &str| {

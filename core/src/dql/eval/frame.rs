@@ -9,6 +9,7 @@ use super::{Env, value_of};
 use crate::dql::aggregate::size_of_value;
 use crate::dql::ast::Expr;
 use crate::dql::functions::Argument;
+use crate::dql::like::Trial;
 use crate::value::Value;
 
 /// How far one operator has come with its operands.
@@ -20,6 +21,8 @@ pub(super) struct Frame<'a> {
     pub(super) truth: Option<Truth>,
     /// The values of the first operands.
     pub(super) values: SmallVec<[Argument<'a>; 2]>,
+    /// The pattern that is being tried on the first of them.
+    pub(super) trial: Option<Box<Trial>>,
 }
 
 impl<'a> Frame<'a> {
@@ -46,26 +49,28 @@ pub(crate) struct Kept {
     next: usize,
     truth: Option<Truth>,
     values: Vec<Option<Value>>,
+    trial: Option<Box<Trial>>,
 }
 
 impl Kept {
     /// About how much memory it takes.
     pub(crate) fn size(&self) -> usize {
-        size_of::<Self>() + self.values.iter().flatten().map(size_of_value).sum::<usize>()
+        let values = self.values.iter().flatten().map(size_of_value).sum::<usize>();
+        size_of::<Self>() + values + self.trial.as_ref().map_or(0, |trial| trial.size())
     }
 }
 
 impl From<Frame<'_>> for Kept {
-    fn from(Frame { next, truth, values }: Frame<'_>) -> Self {
+    fn from(Frame { next, truth, values, trial }: Frame<'_>) -> Self {
         let values = values.into_iter().map(|value| value.map(Cow::into_owned)).collect();
-        Self { next, truth, values }
+        Self { next, truth, values, trial }
     }
 }
 
 impl From<Option<Kept>> for Frame<'_> {
     fn from(kept: Option<Kept>) -> Self {
-        let Some(Kept { next, truth, values }) = kept else { return Self::default() };
+        let Some(Kept { next, truth, values, trial }) = kept else { return Self::default() };
         let values = values.into_iter().map(|value| value.map(Cow::Owned)).collect();
-        Self { next, truth, values }
+        Self { next, truth, values, trial }
     }
 }

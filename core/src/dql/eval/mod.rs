@@ -405,39 +405,65 @@ const ITEM: Fuel = 16;
 
 fn is_like<'a>(like: &'a Like, at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<'a, Value>> {
     at.evaluate([&like.text], env)?;
-    let text = at.values[0].as_deref()?;
+    at.values[0].as_ref()?;
     if let Some(Ready::Pattern(pattern)) =
         like.ready.and_then(|place| env.ready.get(place as usize))
     {
-        return try_pattern(text, pattern.as_ref(), env);
+        return try_pattern(pattern.as_ref(), at, env);
     }
     at.evaluate([&like.text, &like.pattern], env)?;
     let (text, pattern) = (at.values[0].as_deref()?, at.values[1].as_deref()?);
     if text.is_null() || pattern.is_null() {
         return owned(Some(Value::Null));
     }
-    let pattern = pattern.as_str()?;
-    if !env.charge(32 * pattern.len() as Fuel) {
-        return None;
+    // What a pause has interrupted has its pattern.
+    let mut made = at.trial.as_mut().and_then(|trial| trial.pattern.take());
+    if made.is_none() {
+        let pattern = pattern.as_str()?;
+        if !env.charge(32 * pattern.len() as Fuel) {
+            return None;
+        }
+        made = Pattern::new(pattern, like.escape, like.ignore_case);
     }
-    let pattern = Pattern::new(pattern, like.escape, like.ignore_case);
-    try_pattern(text, pattern.as_ref(), env)
+    let value = try_pattern(made.as_ref(), at, env);
+    if let Some(trial) = &mut at.trial {
+        trial.pattern = made;
+    }
+    value
 }
 
-/// A pattern that is too long to be tried gives MISSING.
+/// Tries a pattern on the first value. One that is too long to be tried gives MISSING.
 fn try_pattern<'a>(
-    text: &Value,
     pattern: Option<&Pattern>,
-    env: &Env<'_>,
+    at: &mut Frame<'a>,
+    env: &Env<'a>,
 ) -> Option<Cow<'a, Value>> {
-    if text.is_null() {
+    if at.values[0].as_deref()?.is_null() {
         return owned(Some(Value::Null));
     }
-    let (text, pattern) = (text.as_str()?, pattern?);
-    if !env.charge(pattern.fuel(text.len())) {
-        return None;
+    let pattern = pattern?;
+    if at.trial.is_none() {
+        let text = at.values[0].as_deref()?.as_str()?;
+        if !env.charge(pattern.begin_fuel(text.len())) {
+            return None;
+        }
+        if let Some(folded) = pattern.folded(text) {
+            at.values[0] = Some(Cow::Owned(folded.into()));
+        }
     }
-    owned(Some(Value::Bool(pattern.accepts(text))))
+    let Frame { values, trial, .. } = at;
+    let text = values[0].as_deref()?.as_str()?;
+    let progress = &mut trial.get_or_insert_default().progress;
+    // At least one piece at a time, so that it comes to its end however little that is.
+    while env.charge(pattern.piece_fuel(text, progress)) {
+        if let Some(accepts) = pattern.go_on(text, progress) {
+            return owned(Some(Value::Bool(accepts)));
+        }
+        if !env.meter.is_none_or(Meter::goes_on) {
+            break;
+        }
+    }
+    None
 }
 
 fn is_test<'a>(test: IsTest, operand: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Value>> {

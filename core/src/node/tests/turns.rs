@@ -447,7 +447,7 @@ fn what_a_key_makes_the_server_hold_for_clients_that_do_not_read_has_a_bound() {
     assert!(server.replies.len() <= max, "and the others have not begun");
 }
 
-/// Of a document with a text of 100 KB it costs seven turns' work.
+/// Of a document with a text of 100 KB it costs seven turns' work, which are taken within one condition.
 const COSTLY: &str = "SELECT COUNT(*) AS n FROM wide WHERE t LIKE '%b%b_c%' OR t LIKE '%b%b_d%'";
 
 #[test]
@@ -478,8 +478,7 @@ fn many_scans_that_come_at_once_hold_up_a_point_read_by_one_document() {
         }
     }
     let most = server.racks[0].work().moment_max;
-    // One condition over one text is not cut.
-    assert!(most > 500_000 && most < 1_000_000, "{most} units between two looks");
+    assert!(most < 450_000, "{most} units between two looks");
     server.settle();
     server.check();
 }
