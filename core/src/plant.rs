@@ -202,6 +202,7 @@ impl Plant {
         Self::ParkedForgotten,
         Self::SizeUnjudged,
         Self::SizeJudgedOnce,
+        Self::EpochKeptLate,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.
@@ -211,7 +212,6 @@ impl Plant {
         Self::LateAnswerTaken,
         Self::ToldAtEachTouch,
         Self::EpochAfterProof,
-        Self::EpochKeptLate,
         Self::NonceKeptAtHello,
         Self::ReachedNotKept,
         Self::UpdateHalved,

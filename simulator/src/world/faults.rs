@@ -77,6 +77,16 @@ impl World {
         self.clock.after(pause_ns, Event::Start(device));
     }
 
+    /// A device that has just taken a new epoch goes down, now and then: whatever is lost with it, it must never again
+    /// author as the actor before.
+    pub(crate) fn end_after_new_epoch(&mut self, process: ProcessId) {
+        if process != SERVER && self.is_working() && self.proofs.one_in(2) {
+            let boot = self.processes[process].boot;
+            let pause_ns = self.proofs.below(300 * MS);
+            self.clock.after(pause_ns, Event::Restart { process, boot });
+        }
+    }
+
     /// The process of a device ends, and is there again: an application that is run for each thing that it does.
     ///
     /// It rests when the work goes on for the operator's sake alone, which may take long: no checkpoint is made within
@@ -181,6 +191,18 @@ impl World {
         self.line(format!("device {device} is backed up"));
         let (guard, kernel) = (self.processes[device].guard, self.processes[device].kernel);
         self.devices[device - 1].backup = Some(Backup { disk, log, guard, kernel, at_ns, durable });
+        // Within a session both sides agree about its nonces: only positions tell that something was lost.
+        if self.proofs.one_in(3) {
+            let pause_ns = 50 * MS + self.proofs.below(700 * MS);
+            self.clock.after(pause_ns, Event::PutBack(device));
+        }
+    }
+
+    /// The machine of a device is put back to its image, memory included.
+    pub(crate) fn put_machine_back(&mut self, device: ProcessId) {
+        if self.is_working() && !self.is_finale() {
+            self.put_back(device, true, true);
+        }
     }
 
     /// Puts a device's backup back: what it wrote since is lost. File by file, which its guard shows; as an image of the
@@ -188,9 +210,16 @@ impl World {
     /// Then it writes nothing before a session has told it: what it wrote as the former actor would not be authored
     /// again.
     fn restore(&mut self, device: ProcessId) {
+        if self.devices[device - 1].backup.is_some() {
+            let is_image = self.faults.one_in(2);
+            let has_memory = is_image && self.faults.one_in(2);
+            self.put_back(device, is_image, has_memory);
+        }
+    }
+
+    fn put_back(&mut self, device: ProcessId, is_image: bool, has_memory: bool) {
         let backup = self.devices[device - 1].backup.clone();
         let Some(Backup { disk, log, guard, kernel, at_ns, durable }) = backup else { return };
-        let is_image = self.faults.one_in(2);
         if self.processes[device].running.is_some() {
             self.stop(device, false);
         }
@@ -198,7 +227,6 @@ impl World {
         self.line(format!("device {device} is restored from {:.3} s", at_ns as f64 / 1e9));
         self.processes[device].disk = disk;
         self.processes[device].log = log;
-        let has_memory = is_image && self.faults.one_in(2);
         let is_copy_taken = is_planted(Plant::GuardHoldsForCopies);
         self.processes[device].guard = guard.filter(|_| is_image || is_copy_taken);
         self.processes[device].kernel =

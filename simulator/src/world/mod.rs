@@ -97,6 +97,8 @@ pub(crate) enum Event {
         epoch: u64,
     },
     Start(ProcessId),
+    /// The machine of a device is put back to an image of a moment ago.
+    PutBack(ProcessId),
     /// A device whose process starts all the time starts again.
     StartAgain(ProcessId),
     Bytes {
@@ -168,6 +170,8 @@ pub(crate) struct World {
     volumes: Rng,
     /// The credentials that expire while the world runs, and when.
     lending: Rng,
+    /// When devices go down that have just been told what they lost.
+    proofs: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,
     pub(crate) processes: Vec<Process>,
@@ -267,6 +271,7 @@ impl World {
             faults: Rng::new(&root, "faults"),
             volumes: Rng::new(&root, "volumes"),
             lending: Rng::new(&root, "lending"),
+            proofs: Rng::new(&root, "proofs"),
             trace: Trace::new(is_loud),
             coverage: Coverage::default(),
             processes: Vec::new(),
@@ -441,6 +446,7 @@ impl World {
             }
             Event::Start(process) => self.start(process),
             Event::StartAgain(device) => self.start_again(device),
+            Event::PutBack(device) => self.put_machine_back(device),
             Event::Bytes { connection, to, bytes } => {
                 self.trace.mix(5, now_ns, bytes.len() as u64);
                 self.on_bytes(connection, to, bytes);

@@ -317,6 +317,7 @@ impl World {
             RackOutput::Changed { .. } => {}
             RackOutput::NewEpoch { epoch } => {
                 self.coverage.saw(Seen::NewEpoch);
+                self.end_after_new_epoch(id);
                 if !is_planted(Plant::EpochKeptLate) {
                     return self.keep_epoch(id, epoch);
                 }
