@@ -28,6 +28,8 @@ pub(crate) struct Shape {
     pub(crate) bulk: Bulk,
     /// The longest that a message lies in a mailbox, most of the time.
     pub(crate) mailbox_ns: u64,
+    /// Each device meets one thread of the server, by its number: a clone another one than the device that it is of.
+    pub(crate) is_pinned: bool,
 }
 
 /// The fate of images of the server's disk.
@@ -93,6 +95,7 @@ impl Shape {
             _ => Bulk::None,
         };
         let is_slow = Rng::new(root, "mailboxes").one_in(16);
+        let is_pinned = Rng::new(root, "pinned").one_in(8);
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -116,6 +119,7 @@ impl Shape {
             images,
             bulk,
             mailbox_ns: if is_slow { 10 * MS } else { 30 * US },
+            is_pinned,
         }
     }
 }

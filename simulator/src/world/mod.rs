@@ -217,6 +217,8 @@ pub(crate) struct World {
     pub(crate) bulk: Bulk,
     /// The longest that a message lies in a mailbox, most of the time.
     mailbox_ns: u64,
+    /// Each device meets one thread of the server, by its number.
+    is_pinned: bool,
 }
 
 /// Small bounds, so that the few documents of a run meet them; in half of all runs updates as well are cut small.
@@ -303,6 +305,7 @@ impl World {
             server_image: None,
             bulk: Bulk::None,
             mailbox_ns: 0,
+            is_pinned: false,
         };
         world.limits = limits(&mut shape, &root);
         let drawn = Shape::draw(&mut shape, &root);
@@ -311,6 +314,7 @@ impl World {
         world.images = drawn.images;
         world.bulk = drawn.bulk;
         world.mailbox_ns = drawn.mailbox_ns;
+        world.is_pinned = drawn.is_pinned;
         match drawn.bulk {
             Bulk::None => {}
             // The edits of two devices that do not know each other are more.

@@ -16,6 +16,7 @@ use super::process::{APP, ProcessId, SERVER};
 use super::{Event, World, api};
 use crate::check::promise::Promise;
 use crate::check::wire::Wire;
+use crate::coverage::Seen;
 
 /// Names a connection, and the session on it at both ends.
 pub(crate) type ConnectionId = u64;
@@ -64,6 +65,17 @@ pub(crate) struct Connection {
 }
 
 impl World {
+    /// Whether another device with the same identity has a session on another thread of the server.
+    fn meets_clone_apart(&self, owner: Owner, thread: u16) -> bool {
+        let Owner::Device(device) = owner else { return false };
+        let is_clone = |owner: Owner| {
+            let Owner::Device(other) = owner else { return false };
+            other != device && self.processes[other].peer_key == self.processes[device].peer_key
+        };
+        let mut others = self.connections.values().filter(|it| it.has_far_session);
+        others.any(|it| is_clone(it.owner) && it.thread != thread)
+    }
+
     /// Connects a client or a device to the server, which must be ready.
     pub(crate) fn connect(&mut self, owner: Owner) -> ConnectionId {
         self.connection_next += 1;
@@ -72,6 +84,14 @@ impl World {
         let now = self.instant();
         let mut near = ClientConnection::new(config.clone(), None, now).expect("there is no TLS");
         let far = ServerConnection::new(config, None, now).expect("there is no TLS");
+        let drawn = self.delays.below(u64::from(self.threads(SERVER))) as u16;
+        let thread = match owner {
+            Owner::Device(device) if self.is_pinned => device as u16 % self.threads(SERVER),
+            _ => drawn,
+        };
+        if self.meets_clone_apart(owner, thread) {
+            self.saw(Seen::ClonesApart);
+        }
         let token = match owner {
             Owner::Client(_) => None,
             Owner::Device(device) => Some(self.devices[device - 1].token()),
@@ -91,7 +111,7 @@ impl World {
             owner,
             near,
             far,
-            thread: self.delays.below(u64::from(self.threads(SERVER))) as u16,
+            thread,
             is_near_open: true,
             is_far_open: true,
             busy: [false; 2],
