@@ -140,6 +140,8 @@ pub enum Plant {
     BaseMismatchBelieved,
     /// Of an update that misses the base of one document, a device merges the others at once.
     UpdateHalved,
+    /// A position in our log that a remote tells, and that our log never reached, is taken for no loss.
+    LostPositionIgnored,
 }
 
 impl Plant {
@@ -203,6 +205,7 @@ impl Plant {
         Self::SizeUnjudged,
         Self::SizeJudgedOnce,
         Self::EpochKeptLate,
+        Self::LostPositionIgnored,
     ];
 
     /// Mistakes that no simulated world shows yet: a world or a judge is missing. Whoever adds it moves the name up.

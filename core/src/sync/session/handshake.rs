@@ -349,6 +349,7 @@ impl Session {
         let mut told = cursor.into_iter().chain(subs.reached);
         told.any(|position| !self.config.local.boots.has_reached(position))
             && !is_planted(Plant::NonceIgnored)
+            && !is_planted(Plant::LostPositionIgnored)
     }
 
     pub(super) fn on_epoch(&mut self, id: CommandId, actor: Actor) {
