@@ -29,7 +29,8 @@ fn main() -> ExitCode {
     run::keep_panics_quiet();
     let threads = options.threads.unwrap_or_else(cores);
     if options.planted {
-        return code(planted::run(threads, options.bug.as_deref(), options.seeds.clone()));
+        let (bug, also) = (options.bug.as_deref(), options.also.as_deref());
+        return code(planted::run(threads, bug, also, options.seeds.clone()));
     }
     if let Some(seed) = options.seed {
         return code(one(seed, options.loud));

@@ -26,6 +26,10 @@ pub(crate) struct Options {
     /// With --planted: only the bug of this name.
     #[arg(long, value_name = "NAME", requires = "planted")]
     pub(crate) bug: Option<String>,
+    /// With --bug: make the bug of this name as well, also in the run that must pass. So it is shown which mechanism heals
+    /// a bug that no judge finds alone.
+    #[arg(long, value_name = "NAME", requires = "bug")]
+    pub(crate) also: Option<String>,
     /// Run so many seeds at once; the number of cores by default.
     #[arg(long, value_name = "N")]
     pub(crate) threads: Option<usize>,

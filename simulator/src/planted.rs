@@ -18,28 +18,27 @@ mod hunt {
     const TEXT_CHARS: usize = 100;
 
     /// Runs each planted bug against seeds until one finds it.
-    pub(crate) fn run(threads: usize, only: Option<&str>, seeds: Option<Range<u64>>) -> bool {
+    pub(crate) fn run(
+        threads: usize,
+        only: Option<&str>,
+        also: Option<&str>,
+        seeds: Option<Range<u64>>,
+    ) -> bool {
         let tried = seeds.unwrap_or(SEEDS);
-        let wanted: Vec<Plant> = match only {
-            None => Plant::ALL.to_vec(),
-            Some(name) => Plant::ALL
-                .iter()
-                .chain(Plant::UNSEEN)
-                .copied()
-                .filter(|plant| format!("{plant:?}") == name)
-                .collect(),
-        };
-        if wanted.is_empty() {
+        let (only, also) = (only.map(named), also.map(named));
+        if only == Some(None) || also == Some(None) {
             println!("there is no such bug; there are {:?} and {:?}", Plant::ALL, Plant::UNSEEN);
             return false;
         }
+        let also = also.flatten();
+        let wanted = only.flatten().map_or_else(|| Plant::ALL.to_vec(), |plant| vec![plant]);
         let (next, found) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
         let began = Instant::now();
         std::thread::scope(|scope| {
             for _ in 0..threads {
                 scope.spawn(|| {
                     while let Some(plant) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                        if let Some(seed) = find(*plant, tried.clone()) {
+                        if let Some(seed) = find(*plant, also, tried.clone()) {
                             found.lock().expect("no thread panics while it holds it").push(seed);
                         }
                     }
@@ -56,13 +55,18 @@ mod hunt {
         count == all
     }
 
-    /// Looks for a seed that fails with the bug and passes without it.
-    fn find(plant: Plant, seeds: Range<u64>) -> Option<u64> {
+    fn named(name: &str) -> Option<Plant> {
+        let all = Plant::ALL.iter().chain(Plant::UNSEEN).copied();
+        all.into_iter().find(|plant| format!("{plant:?}") == name)
+    }
+
+    /// Looks for a seed that fails with the bug and passes without it; with `also` made in both.
+    fn find(plant: Plant, also: Option<Plant>, seeds: Range<u64>) -> Option<u64> {
         let began = Instant::now();
         let found = seeds.clone().find_map(|seed| {
-            let outcome = run_with(Some(plant), seed);
+            let outcome = run_with([Some(plant), also], seed);
             // A seed that fails without the bug as well proves nothing.
-            let tells = outcome.failure.is_some() && run_with(None, seed).failure.is_none();
+            let tells = outcome.failure.is_some() && run_with([None, also], seed).failure.is_none();
             tells.then_some(outcome)
         });
         let (name, seconds) = (format!("{plant:?}"), began.elapsed().as_secs_f64());
@@ -75,10 +79,10 @@ mod hunt {
         Some(seed)
     }
 
-    fn run_with(plant: Option<Plant>, seed: u64) -> Outcome {
-        select(plant);
+    fn run_with(plants: [Option<Plant>; 2], seed: u64) -> Outcome {
+        select(plants);
         let outcome = run_seed(seed, false);
-        select(None);
+        select([None; 2]);
         outcome
     }
 }
@@ -91,6 +95,7 @@ pub(crate) use hunt::run;
 pub(crate) fn run(
     _threads: usize,
     _only: Option<&str>,
+    _also: Option<&str>,
     _seeds: Option<std::ops::Range<u64>>,
 ) -> bool {
     println!("this build has no planted bugs: build it with --features planted-bugs");

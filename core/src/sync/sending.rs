@@ -219,7 +219,9 @@ impl Sending {
     /// Sends what waits: answers and wanted documents first, then the end of a reconciliation or what was
     /// touched.
     fn launch_next(&mut self, table: &BootTable, is_hold_compared: bool, link: &mut Link) {
-        if !self.queue.is_empty() {
+        let is_live_first = is_planted(Plant::LiveBeforeOwed)
+            && matches!(&self.phase, Phase::Live(live) if live.upto.is_some());
+        if !self.queue.is_empty() && !is_live_first {
             return self.launch_queued();
         }
         let is_drained = self.wanted.is_empty() && self.diff.is_none();

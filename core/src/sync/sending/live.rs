@@ -60,7 +60,8 @@ impl Sending {
             true => self.limits.update_target_bytes,
             false => self.limits.update_bytes_max,
         };
-        let room_bytes = bytes_max.saturating_sub(live.items_bytes);
+        let held_bytes = if is_planted(Plant::PulledBeyondRoom) { 0 } else { live.items_bytes };
+        let room_bytes = bytes_max.saturating_sub(held_bytes);
         let credit_bytes = room_bytes.min(self.limits.update_target_bytes);
         if is_moving
             || self.is_restarting
