@@ -152,6 +152,8 @@ pub enum Plant {
     /// More of a group is pulled than one update has room for. Healed by the parts in which it leaves: see
     /// `PositionWithEveryPart`.
     PulledBeyondRoom,
+    /// A device that lacks a base is sent what it lacks after all else, as of a later position.
+    LackedFollows,
 }
 
 impl Plant {
@@ -231,6 +233,7 @@ impl Plant {
         Self::UpdateHalved,
         Self::LiveBeforeOwed,
         Self::PulledBeyondRoom,
+        Self::LackedFollows,
     ];
 }
 

@@ -294,6 +294,7 @@ impl Live {
         self.pump_mend(now, io);
         self.pump_writes(now, io);
         if self.is_stopping
+            && self.writer.is_stalled()
             && let Some(lack) = self.writer.lack()
         {
             // Nobody knows how long it will lack it: who stops does not wait for it.

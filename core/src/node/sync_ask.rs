@@ -1,9 +1,6 @@
 //! What the node of a session asks of the owners of documents, and what they answer.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use bytes::Bytes;
 
 use super::sync_host::SessionId;
 use super::sync_owed::OwedNews;
@@ -13,7 +10,7 @@ use crate::dql::SubscriptionQuery;
 use crate::ident::{AppId, DocId, PeerKey, Txn};
 use crate::store::ChangeCursor;
 use crate::sync::{
-    DocKey, Interest, ItemBody, Offered, Outcome, Part, RemoteRecord, UpdateItem, Verdict, Wanted,
+    Interest, ItemBody, Lacking, Offered, Outcome, Part, RemoteRecord, UpdateItem, Verdict, Wanted,
 };
 
 /// From a session's node to an owner of documents.
@@ -165,9 +162,6 @@ pub enum Answer {
     /// To [`Ask::Judge`]: the outcome, and what to merge.
     Judged(Vec<(usize, Outcome, Option<Arc<Delta>>)>),
 }
-
-/// Documents with the encoded vector of what a remote has of them; none when it has nothing.
-pub(crate) type Lacking = BTreeMap<DocKey, Option<Bytes>>;
 
 /// Which documents concern a remote.
 #[derive(Debug)]

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Node;
 use super::sync_ask::{Answer, Ask, GatherId};
 use super::sync_host::SessionId;
@@ -49,6 +51,8 @@ pub(crate) enum Parts {
     Diffs(Vec<Option<Option<ItemBody>>>),
     Judged {
         keys: Vec<SyncKey>,
+        /// The places of those of which the sender says that they left: nothing of them is merged.
+        left: BTreeSet<usize>,
         verdict_for: JudgedFor,
         outcomes: Vec<Outcome>,
         deltas: Vec<Option<Arc<Delta>>>,
@@ -168,20 +172,22 @@ impl Node {
                 let items = items.into_iter().map_while(|given| given).collect();
                 self.tell(session, HostEvent::Diffs { id, items }, now);
             }
-            Parts::Judged { keys, verdict_for, mut outcomes, mut deltas } => match verdict_for {
-                JudgedFor::Update { cursor, reached } => {
-                    let is_group = self.config.is_device && cursor.is_some();
-                    if is_group && !is_planted(Plant::UpdateHalved) {
-                        hold_together(&mut outcomes, &mut deltas);
+            Parts::Judged { keys, left, verdict_for, mut outcomes, mut deltas } => {
+                match verdict_for {
+                    JudgedFor::Update { cursor, reached } => {
+                        let is_group = self.config.is_device && cursor.is_some();
+                        if is_group && !is_planted(Plant::UpdateHalved) {
+                            hold_together(&mut outcomes, &mut deltas, &left);
+                        }
+                        self.on_judged(session, id, keys, (cursor, reached), outcomes, deltas, now);
                     }
-                    self.on_judged(session, id, keys, (cursor, reached), outcomes, deltas, now);
+                    JudgedFor::Acknowledgement { ends, reached } => {
+                        let judged = keys.into_iter().zip(outcomes).zip(deltas);
+                        let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
+                        self.finish_settling(session, id, ends, judged.collect(), reached, now);
+                    }
                 }
-                JudgedFor::Acknowledgement { ends, reached } => {
-                    let judged = keys.into_iter().zip(outcomes).zip(deltas);
-                    let judged = judged.map(|((key, outcome), delta)| (key, outcome, delta));
-                    self.finish_settling(session, id, ends, judged.collect(), reached, now);
-                }
-            },
+            }
         }
     }
 
@@ -308,9 +314,11 @@ impl Node {
         now: Now,
     ) {
         let keys: Vec<SyncKey> = items.iter().map(|item| item.key.clone()).collect();
+        let is_left = |item: &UpdateItem| matches!(item.body, ItemBody::Left { .. });
         let parts = Parts::Judged {
             outcomes: vec![Outcome::Accepted; keys.len()],
             deltas: vec![None; keys.len()],
+            left: (0..items.len()).filter(|place| is_left(&items[*place])).collect(),
             keys,
             verdict_for,
         };
@@ -386,10 +394,25 @@ impl Node {
 }
 
 /// Where we hold another state of a document than the sender thought, nothing of its group is merged: what is written
-/// together shall be seen together. The sender tells all of it anew.
-fn hold_together(outcomes: &mut [Outcome], deltas: &mut [Option<Arc<Delta>>]) {
-    if !outcomes.iter().any(|outcome| matches!(outcome, Outcome::NeedBase { .. })) {
+/// together shall be seen together. The sender tells a group of one update anew.
+///
+/// A document that left for the sender and not for us, or that we do not have, holds nothing back: that is how documents
+/// leave and enter an interest, and it comes by itself.
+fn hold_together(
+    outcomes: &mut [Outcome],
+    deltas: &mut [Option<Arc<Delta>>],
+    left: &BTreeSet<usize>,
+) {
+    let is_mistaken = |(place, outcome): (usize, &Outcome)| {
+        matches!(outcome, Outcome::NeedBase { vector: Some(_) }) && !left.contains(&place)
+    };
+    if !outcomes.iter().enumerate().any(is_mistaken) {
         return;
+    }
+    for outcome in outcomes.iter_mut() {
+        if let Outcome::NeedBase { vector: vector @ None } = outcome {
+            *vector = Some(Bytes::new());
+        }
     }
     for (outcome, delta) in outcomes.iter_mut().zip(deltas) {
         if delta.take().is_some() {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Node;
 use super::message::Body;
 use super::row::StoredRow;
-use super::sync_ask::{Answer, Ask, FromSession, GatherId, Lacking, RemoteFilter, ToSession};
+use super::sync_ask::{Answer, Ask, FromSession, GatherId, RemoteFilter, ToSession};
 use super::sync_judge::{Judge, Ruling};
 use super::sync_remotes::Visit;
 use super::sync_wire::{decode_vector, encode_vector};
@@ -16,12 +16,12 @@ use crate::ident::{AppId, DocId, PartitionId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::store::{ChangeCursor, DocKey, Held};
 use crate::sync::{
-    Digest, DocKey as SyncKey, ItemBody, Offered, Outcome, Part, RejectReason, UpdateItem, Verdict,
-    Wanted,
+    Digest, DocKey as SyncKey, ItemBody, Lacking, Offered, Outcome, Part, RejectReason, UpdateItem,
+    Verdict, Wanted,
 };
 
-/// Whom news are for, and which: what was touched in `(after, at]`, as of `at`.
-struct Audience<'a> {
+/// A question for what was touched in `(after, at]` and concerns one remote, as of `at`.
+struct NewsQuery<'a> {
     filter: &'a RemoteFilter,
     lacking: &'a Lacking,
     after: Txn,
@@ -50,8 +50,8 @@ impl Node {
                 return self.dismiss(app, peer, Visit { home: from, session, gather: visit });
             }
             Ask::Collect { filter, lacking, after, from, credit_bytes } => {
-                let audience = Audience { filter: &filter, lacking: &lacking, after, at };
-                self.collect(app, &audience, from, credit_bytes)
+                let query = NewsQuery { filter: &filter, lacking: &lacking, after, at };
+                self.collect(app, &query, from, credit_bytes)
             }
             Ask::Stir(session) => {
                 if is_planted(Plant::WakeUpLost)
@@ -112,7 +112,7 @@ impl Node {
     fn collect(
         &self,
         app: AppId,
-        audience: &Audience,
+        query: &NewsQuery,
         from: ChangeCursor,
         credit_bytes: usize,
     ) -> Answer {
@@ -126,7 +126,7 @@ impl Node {
             }
             for change in changes {
                 from = change.at;
-                let Some(item) = self.news_item(&change.key, audience) else { continue };
+                let Some(item) = self.news_item(&change.key, query) else { continue };
                 bytes += body_size_bytes(&item.body);
                 items.push(item);
                 if bytes >= credit_bytes {
@@ -136,8 +136,8 @@ impl Node {
         }
     }
 
-    fn news_item(&self, key: &DocKey, audience: &Audience) -> Option<UpdateItem> {
-        let Audience { filter, lacking, after, at } = *audience;
+    fn news_item(&self, key: &DocKey, query: &NewsQuery) -> Option<UpdateItem> {
+        let NewsQuery { filter, lacking, after, at } = *query;
         let may_read = filter.may_read(key) || is_planted(Plant::ReadRuleIgnoredInNews);
         if !filter.theirs.has_collection(&key.collection) || !may_read {
             return None;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Node;
-use super::sync_ask::{Ask, GatherId, Lacking, RemoteFilter};
+use super::sync_ask::{Ask, GatherId, RemoteFilter};
 use super::sync_gather::Gather;
 use super::sync_host::SessionId;
 use super::sync_source::body_size_bytes;
@@ -12,7 +12,7 @@ use crate::ident::{PartitionId, PeerKey, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::ChangeCursor;
-use crate::sync::{CommandId, DocKey, HostEvent, UpdateItem, Wanted};
+use crate::sync::{CommandId, DocKey, HostEvent, Lacking, UpdateItem};
 
 /// One watch of a session.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub(crate) struct Watch {
     group: Option<Group>,
     /// The owners were asked to tell of the next touch.
     stir: Option<GatherId>,
-    /// What the remote has of documents of which it was thought to have another state.
+    /// States that the remote has of documents of which it was thought to have others.
     lacking: Arc<Lacking>,
 }
 
@@ -76,12 +76,12 @@ impl Node {
         session: SessionId,
         id: CommandId,
         wish: Wish,
-        lacking: Vec<Wanted>,
+        lacking: Arc<Lacking>,
         now: Now,
     ) {
         let Some(watch) = self.watch(session, id) else { return };
         watch.wish = Some(wish);
-        watch.lacking = Arc::new(lacking.into_iter().map(|it| (it.key, it.base)).collect());
+        watch.lacking = lacking;
         let is_open = watch.group.as_ref().is_some_and(|group| group.after == wish.after);
         if !is_open {
             self.open_group(session, id, wish.after, now);

@@ -5,6 +5,9 @@
 //! repeats it; answers may come in any order and at any later time. An answer to a command that the session has
 //! meanwhile given up is ignored, so the host never has to cancel anything but `Watch` and `Scan`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 
 use crate::ident::{Actor, DocId, PeerKey, StoreId, Txn};
@@ -112,6 +115,9 @@ pub struct Wanted {
     pub base: Option<Bytes>,
 }
 
+/// Documents with the encoded vector that their deltas to a remote start from; none where all of it is to be sent.
+pub type Lacking = BTreeMap<DocKey, Option<Bytes>>;
+
 /// Why a receiver refuses a document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RejectReason {
@@ -133,6 +139,10 @@ pub enum Outcome {
     /// Refused whole; the rest of the update applies.
     Rejected(RejectReason),
     /// The receiver lacks the base of the delta, or holds an older matching copy of a document that left.
+    ///
+    /// A device that takes nothing of an update, since it holds another state of something in it than the sender
+    /// thought, answers so for all: without a vector for what is only held back, and with an empty one for what is
+    /// not there at all.
     NeedBase {
         /// Its encoded vector; none asks for the full state.
         vector: Option<Bytes>,
@@ -294,8 +304,8 @@ pub enum HostCommand {
         /// Close the group, or the answer, when its bytes pass this.
         credit_bytes: usize,
         /// The remote has other states of these than it was thought to have: their deltas start from what it has,
-        /// and of what has left it is sent the newest state.
-        lacking: Vec<Wanted>,
+        /// and what has left is sent all the same.
+        lacking: Arc<Lacking>,
     },
     /// Forget the watch.
     Unwatch {

@@ -84,8 +84,8 @@ pub use frame::{FEATURE_RECALLS_BASES, FrameFacts, Hello, Role};
 pub use frame::{SUBSCRIPTION_COUNT_MAX, SUBSCRIPTIONS_BYTES_MAX};
 pub(crate) use host::add_unlisted;
 pub use host::{
-    CommandId, Digest, DocKey, Final, HostCommand, HostEvent, ItemBody, NONCES_KEPT, Nonce,
-    Offered, Outcome, Owed, Part, RejectReason, RemoteRecord, UpdateItem, Verdict, Wanted,
+    CommandId, Digest, DocKey, Final, HostCommand, HostEvent, ItemBody, Lacking, NONCES_KEPT,
+    Nonce, Offered, Outcome, Owed, Part, RejectReason, RemoteRecord, UpdateItem, Verdict, Wanted,
 };
 pub use link::{REJECTED_LISTED_MAX, SessionEvent, SessionOutput};
 pub use session::{Limits, LocalIdentity, Session, SessionConfig, SessionState, SessionStatus};

@@ -11,7 +11,8 @@ mod rounds;
 
 pub(crate) use flight::payload_hash;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -40,6 +41,9 @@ use owing::Owing;
 const WANTED_MAX: usize = 2_048;
 /// How often an update may come back with something to settle.
 const FOLLOW_UPS_MAX: u8 = 8;
+/// How often what was touched is told anew before a device is no longer asked to take all of it or nothing: each time
+/// takes as long as the first, and it may be needed again for what was touched meanwhile.
+const RETOLD_MAX: u8 = 2;
 
 /// Wishes that a remote may say before we have begun to send what it wanted before.
 pub(crate) const SUBS_WAITING_MAX: u64 = 16;
@@ -52,7 +56,7 @@ pub(crate) const ROUND_EVERY: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(crate) struct Sending {
     limits: Limits,
-    /// The remote takes nothing of an update in which something lacks its base.
+    /// The remote merges nothing of a group in which it has another state of something than we thought.
     is_to_device: bool,
     /// What the remote may read here.
     readable: Readable,
@@ -105,11 +109,10 @@ enum Phase {
 }
 
 impl Sending {
-    /// `role`: what we are ourselves.
-    pub(crate) fn new(limits: Limits, role: Role, access: &Access) -> Self {
+    pub(crate) fn new(limits: Limits, access: &Access) -> Self {
         Self {
             limits,
-            is_to_device: role == Role::Server,
+            is_to_device: false,
             readable: Readable::new(access),
             subs: None,
             is_restarting: false,
@@ -139,6 +142,11 @@ impl Sending {
 
     pub(crate) fn load_owed(&mut self, owed: Vec<Owed>, unlisted: Option<u64>) {
         self.owed.load(owed, unlisted);
+    }
+
+    /// The remote has said what it is.
+    pub(crate) fn meet(&mut self, role: Role) {
+        self.is_to_device = role == Role::Device && !is_planted(Plant::LackedFollows);
     }
 
     /// Our own history is not the one that the remote knows: its cursor means nothing, and nothing leaves before
@@ -243,12 +251,16 @@ impl Sending {
                     live.upto = None;
                 }
                 let is_whole = is_last && !live.is_in_parts;
+                let is_taken_apart = is_whole && live.retold == RETOLD_MAX;
                 live.is_in_parts = !is_last;
                 if !items.is_empty() {
                     let is_placed = is_last || is_planted(Plant::PositionWithEveryPart);
                     self.launch(items, upto.filter(|_| is_placed).map(|txn| table.position(txn)));
                     let flight = self.flight.as_mut().expect("it was launched a line ago");
-                    flight.is_whole = is_whole;
+                    flight.is_whole = is_whole && !is_taken_apart;
+                    if is_taken_apart {
+                        flight.withhold_goal();
+                    }
                 } else if let Some(upto) = upto {
                     self.settle(upto, link);
                     self.advance(table);
@@ -293,11 +305,11 @@ impl Sending {
     fn pump_flight(&mut self, link: &mut Link) -> Result<(), CloseReason> {
         let (target_bytes, reached) = (self.limits.update_target_bytes, self.reached);
         let is_anew_allowed = self.is_to_device
-            && matches!(&self.phase, Phase::Live(live) if live.retold < FOLLOW_UPS_MAX);
+            && matches!(&self.phase, Phase::Live(live) if live.retold < RETOLD_MAX);
         let Some(flight) = &mut self.flight else { return Ok(()) };
         let Stage::Settling(settling) = &mut flight.stage else { return Ok(()) };
         let credit_bytes = target_bytes.saturating_sub(settling.items_bytes);
-        let is_told_anew = is_anew_allowed && flight.is_whole && !flight.wanted.is_empty();
+        let is_told_anew = is_anew_allowed && flight.is_whole && flight.is_mistaken;
         if !is_told_anew && settling.diff.is_none() && !flight.wanted.is_empty() && credit_bytes > 0
         {
             let wanted = flight.wanted.drain(..).collect();
@@ -326,9 +338,8 @@ impl Sending {
         self.update_last += 1;
         let items = std::mem::take(&mut settling.items);
         let upto = flight.goal.filter(|_| flight.wanted.is_empty());
-        let follow_up = Flight::launch(self.limits, self.update_last, items, upto, self.durable);
-        (flight.update, flight.keys, flight.stage) =
-            (follow_up.update, follow_up.keys, follow_up.stage);
+        let next = Flight::launch(self.limits, self.update_last, items, upto, self.durable);
+        flight.follow_up(next);
         Ok(())
     }
 
@@ -355,7 +366,7 @@ impl Sending {
     fn settle(&mut self, upto: Txn, link: &mut Link) {
         self.settled = upto;
         if let Phase::Live(live) = &mut self.phase {
-            (live.lacking, live.retold) = (BTreeMap::new(), 0);
+            (live.lacking, live.retold) = (Arc::default(), 0);
         }
         link.event(SessionEvent::SettledThere { upto });
     }
@@ -466,20 +477,18 @@ impl Sending {
         let flight = flight.ok_or(ProtocolError::UnknownUpdate { frame: "Ack", found: update })?;
         let Some(outcomes) = flight.on_ack(ack)? else { return Ok(()) };
         let is_exceptional = !outcomes.is_empty();
-        let mut settling = Settling { is_recorded: !is_exceptional, ..Settling::default() };
+        let is_recorded = flight.is_recorded(is_exceptional);
+        let mut settling = Settling { is_recorded, ..Settling::default() };
         settling.finals = self.forget_owed(&outcomes);
+        let is_retold = self.is_retold();
         let mut rejected = Rejections::default();
         let flight = self.flight.as_mut().expect("it was there a line ago");
-        // A follow-up before the last one carries no position: the goal is still to be sent.
-        settling.is_recorded &= flight.wanted.is_empty();
         for (index, outcome) in outcomes {
             let key = flight.keys[index as usize].clone();
             match outcome {
                 Outcome::Accepted => {}
-                Outcome::NeedBase { vector } => {
-                    let base = vector.filter(|_| flight.attempt == 0);
-                    flight.wanted.push_back(Wanted { key, base });
-                }
+                Outcome::NeedBase { vector } => flight.note_lacking(index, vector),
+                Outcome::Rejected(reason) if is_retold && self.owed.holds(&key, reason) => {}
                 Outcome::Rejected(reason) => {
                     rejected.add(&key, reason);
                     let write_permission =

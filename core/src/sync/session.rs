@@ -204,7 +204,7 @@ impl Session {
         let mut link = Link::default();
         let handshake = Handshake::begin(&config, rng, &mut link);
         Self {
-            sending: Sending::new(config.limits, config.role, &config.permissions.read),
+            sending: Sending::new(config.limits, &config.permissions.read),
             receiving: Receiving::new(config.limits, config.interest.clone()),
             comparing: Comparing::default(),
             probes: Probes::default(),

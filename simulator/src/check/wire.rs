@@ -45,9 +45,11 @@ struct Groups {
     is_exceptional: bool,
     /// Not all that comes again is told yet: an item that lacked its base comes after the others.
     is_repeating: bool,
-    /// The group comes in parts, and what comes again of the last one is as new as the moment at which it is read. Of a
-    /// group that is one update, all is told anew.
+    /// The group comes in parts: what comes again of the last one is as new as the moment at which it is read.
     is_in_parts: bool,
+    /// The device has merged nothing of a group that is one update, since it has another state of something in it: all of
+    /// that is told anew, as of one position.
+    is_held_back: bool,
 }
 
 /// The effect of a frame on the transactions that the server sends a device.
@@ -67,8 +69,15 @@ struct Half {
     payload: Vec<u8>,
     /// The items of the newest whole update.
     update: Vec<UpdateItem>,
-    /// The places of those that the other side has not taken, as far as it has answered; true: it refused them.
-    untaken: BTreeMap<u32, bool>,
+    /// The places of those that the other side has not taken, as far as it has answered.
+    untaken: BTreeMap<u32, Untaken>,
+}
+
+/// How a device did not take an item.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Untaken {
+    Refused,
+    Lacking,
 }
 
 #[derive(Debug)]
@@ -90,7 +99,8 @@ impl Wire {
     /// Reads a frame of the device's; nothing of it is a secret from the server.
     pub(crate) fn device_says(&mut self, frame: &[u8]) -> Option<Wholeness> {
         let Ok(Some(frame)) = decode(frame) else { return None };
-        let wholeness = self.groups.device_says(&frame);
+        let is_held_back = matches!(&frame, Frame::Ack(ack) if self.server.is_held_back(ack));
+        let wholeness = self.groups.device_says(&frame, is_held_back);
         self.device.note(frame);
         wholeness
     }
@@ -101,8 +111,8 @@ impl Wire {
         let Ok(Some(Frame::Ack(ack))) = decode(frame) else { return };
         let server = &mut self.server;
         let untaken = ack.outcomes.iter().filter_map(|(place, outcome)| match outcome {
-            Outcome::Rejected(_) => Some((*place, true)),
-            Outcome::NeedBase { .. } => Some((*place, false)),
+            Outcome::Rejected(_) => Some((*place, Untaken::Refused)),
+            Outcome::NeedBase { .. } => Some((*place, Untaken::Lacking)),
             Outcome::Accepted | Outcome::Evicted | Outcome::Deleted { .. } => None,
         });
         server.untaken.extend(untaken);
@@ -112,8 +122,8 @@ impl Wire {
         let untaken = std::mem::take(&mut server.untaken);
         for (place, item) in server.update.iter().enumerate() {
             match untaken.get(&(place as u32)) {
-                Some(true) => refused.insert(item.key.clone()),
-                Some(false) => false,
+                Some(Untaken::Refused) => refused.insert(item.key.clone()),
+                Some(Untaken::Lacking) => false,
                 None => refused.remove(&item.key),
             };
         }
@@ -175,7 +185,7 @@ impl Wire {
 }
 
 impl Groups {
-    fn device_says(&mut self, frame: &Frame) -> Option<Wholeness> {
+    fn device_says(&mut self, frame: &Frame, is_held_back: bool) -> Option<Wholeness> {
         match frame {
             Frame::Subs(subs) => {
                 self.is_subs_due = false;
@@ -184,6 +194,7 @@ impl Groups {
             }
             Frame::Ack(ack) => {
                 self.is_exceptional |= !ack.outcomes.is_empty();
+                self.is_held_back |= is_held_back && self.closing.is_some() && !self.is_in_parts;
                 let is_end = ack.last && self.closing.is_some() && !self.is_exceptional;
                 self.is_in_parts &= !is_end;
                 let is_placed = self.closing.is_some_and(|(update, upto)| {
@@ -207,6 +218,7 @@ impl Groups {
                 self.subs_waiting = 0;
                 self.closing = None;
                 self.placed = None;
+                self.is_in_parts = false;
                 self.is_reconciling = start.unknown.is_some();
                 self.is_reconciling.then_some(Wholeness::Part)
             }
@@ -221,12 +233,13 @@ impl Groups {
                 }
                 let is_again = self.is_exceptional || self.is_repeating;
                 self.is_in_parts |= begin.upto.is_none();
-                if begin.upto.is_none() || (is_again && self.is_in_parts) || self.is_reconciling {
+                let is_newer = is_again && !self.is_held_back;
+                if begin.upto.is_none() || is_newer || self.is_reconciling {
                     self.unordered_upto = durable;
                 }
                 self.is_repeating = is_again && begin.upto.is_none();
                 self.is_reconciling &= begin.upto.is_none();
-                self.is_exceptional = false;
+                (self.is_exceptional, self.is_held_back) = (false, false);
                 begin.upto.is_none().then_some(Wholeness::Part)
             }
             _ => None,
@@ -254,6 +267,16 @@ impl Half {
             _ => {}
         }
         None
+    }
+
+    /// Whether the answer says that of our newest update nothing was merged for the sake of one item.
+    fn is_held_back(&self, ack: &Ack) -> bool {
+        ack.outcomes.iter().any(|(place, outcome)| {
+            let says_left = |item: &UpdateItem| matches!(item.body, ItemBody::Left { .. });
+            let has_another = |vector: &Bytes| !vector.is_empty();
+            matches!(outcome, Outcome::NeedBase { vector } if vector.as_ref().is_some_and(has_another))
+                && self.update.get(*place as usize).is_some_and(|item| !says_left(item))
+        })
     }
 
     /// Facts that the answer to a batch of ours tells: a vector, or, once it is complete, that both hold the same.
@@ -410,10 +433,21 @@ mod tests {
         assert_eq!(wire.device_says(&ack(4, Vec::new())), Some(Wholeness::Whole));
 
         // A group that was one update is told anew, as of one position, and is whole by that.
-        wire.server_says(&begin(5, Some(10)), Txn(10));
-        wire.device_says(&ack(5, vec![(0, Outcome::NeedBase { vector: None })]));
-        wire.server_says(&begin(6, Some(10)), Txn(11));
+        let vector = Some(Bytes::from_static(b"another"));
+        let told = |wire: &mut Wire, begin: Bytes| {
+            wire.server_says(&begin, Txn(11));
+            let item = UpdateItem { key: key("d1"), body: ItemBody::Evicted };
+            update(&[item])[1..].iter().for_each(|frame| drop(wire.server_says(frame, Txn(11))));
+        };
+        told(&mut wire, begin(5, Some(10)));
+        wire.device_says(&ack(5, vec![(0, Outcome::NeedBase { vector })]));
+        told(&mut wire, begin(6, Some(10)));
         assert_eq!(wire.device_says(&ack(6, Vec::new())), Some(Wholeness::Whole));
+        // A document that enters comes by itself.
+        told(&mut wire, begin(7, Some(10)));
+        wire.device_says(&ack(7, vec![(0, Outcome::NeedBase { vector: None })]));
+        told(&mut wire, begin(8, Some(10)));
+        assert_eq!(wire.device_says(&ack(8, Vec::new())), None);
     }
 
     #[test]

@@ -199,8 +199,8 @@ impl World {
         self.on_synced(device, id, promise.round);
     }
 
-    /// A reconciliation has no order, and neither has a group that is too large for one update; an item that lacks
-    /// its base comes later than its transaction.
+    /// A reconciliation has no order, and neither has a group that is too large for one update; an item that was not
+    /// taken may come later than its transaction.
     fn note_partial(
         &mut self,
         device: ProcessId,

@@ -10,7 +10,7 @@ use crate::sync::cursor::Position;
 use crate::sync::error::ProtocolError;
 use crate::sync::frame::compact::Writer;
 use crate::sync::frame::{Ack, Frame, Got, UpdBegin, UpdChunk, UpdEnd};
-use crate::sync::host::{CommandId, DocKey, Final, Outcome, UpdateItem, Wanted};
+use crate::sync::host::{CommandId, DocKey, Final, ItemBody, Outcome, UpdateItem, Wanted};
 use crate::sync::reconcile::Ticket;
 use crate::sync::session::Limits;
 
@@ -25,10 +25,16 @@ pub(crate) struct Flight {
     /// How many acknowledgements came back with something to settle.
     pub(crate) attempt: u8,
     pub(crate) stage: Stage,
-    /// What the receiver lacks, to be sent in follow-ups, or with all else when it is told anew.
+    /// What the receiver lacks, to be sent in follow-ups, or with all else when that is told anew.
     pub(crate) wanted: VecDeque<Wanted>,
-    /// All that was touched up to the goal is in this one update: it can be told anew.
+    /// All that was touched up to the goal is in this one update, and may be told anew.
     pub(crate) is_whole: bool,
+    /// The receiver has another state of something than we thought.
+    pub(crate) is_mistaken: bool,
+    /// The goal comes in an update of its own.
+    is_withheld: bool,
+    /// The places of items that say "left".
+    left: Vec<u32>,
 }
 
 #[derive(Debug)]
@@ -104,10 +110,11 @@ impl Flight {
         at: Txn,
     ) -> Self {
         let mut list = Writer::default();
-        let mut keys = Vec::new();
-        for item in items {
+        let (mut keys, mut left) = (Vec::new(), Vec::new());
+        for (place, item) in (0..).zip(items) {
             list.update(&item);
             keys.push(item.key);
+            left.extend(matches!(item.body, ItemBody::Left { .. }).then_some(place));
         }
         let payload = list.finish();
         let begin = UpdBegin {
@@ -137,7 +144,40 @@ impl Flight {
             stage: Stage::Outgoing(outgoing),
             wanted: VecDeque::new(),
             is_whole: false,
+            is_mistaken: false,
+            is_withheld: false,
+            left,
         }
+    }
+
+    /// Sends the goal after the items, so that the receiver holds none of them back.
+    pub(crate) fn withhold_goal(&mut self) {
+        if let Stage::Outgoing(Outgoing { begin: Some(begin), .. }) = &mut self.stage {
+            begin.upto = None;
+            self.is_withheld = true;
+        }
+    }
+
+    /// What the receiver lacks goes next, in the place of what it has answered.
+    pub(crate) fn follow_up(&mut self, next: Self) {
+        (self.update, self.keys, self.left, self.stage) =
+            (next.update, next.keys, next.left, next.stage);
+        (self.is_whole, self.is_withheld) = (false, false);
+    }
+
+    /// Notes that the receiver lacks the base of an item, of which it has `vector`.
+    pub(crate) fn note_lacking(&mut self, place: u32, vector: Option<Bytes>) {
+        let has_another = vector.as_ref().is_some_and(|vector| !vector.is_empty());
+        self.is_mistaken |= has_another && self.left.binary_search(&place).is_err();
+        let key = self.keys[place as usize].clone();
+        // Whose base was wrong again is told in full.
+        self.wanted.push_back(Wanted { key, base: vector.filter(|_| self.attempt == 0) });
+    }
+
+    /// The acknowledged update carried the goal, and nothing in it has to be settled.
+    pub(crate) fn is_recorded(&self, is_exceptional: bool) -> bool {
+        // A follow-up before the last one carries no position: the goal is still to be sent.
+        !is_exceptional && !self.is_withheld && self.wanted.is_empty()
     }
 
     /// The next frame, if the window is open.

@@ -1,14 +1,13 @@
 //! Live delivery: what was touched since everything settled, told by the host and sent group by group.
 
-use std::collections::{BTreeMap, VecDeque};
-
-use bytes::Bytes;
+use std::collections::VecDeque;
+use std::sync::Arc;
 
 use super::{Phase, Rejections, Sending, body_bytes, item_bytes};
 use crate::ident::Txn;
 use crate::plant::{Plant, is_planted};
 use crate::sync::host::{
-    CommandId, DocKey, Final, HostCommand, Owed, RejectReason, UpdateItem, Wanted,
+    CommandId, DocKey, Final, HostCommand, Lacking, Owed, RejectReason, UpdateItem, Wanted,
 };
 use crate::sync::link::{Link, SessionEvent};
 
@@ -23,8 +22,8 @@ pub(super) struct Live {
     pub(super) pull: Option<Option<Txn>>,
     /// An update with a part of the group has left.
     pub(super) is_in_parts: bool,
-    /// What the remote has of documents of which we thought that it had another state, since everything settled.
-    pub(super) lacking: BTreeMap<DocKey, Option<Bytes>>,
+    /// States that the remote has of documents of which we thought that it had others, since everything settled.
+    pub(super) lacking: Arc<Lacking>,
     /// How often what was touched since then was told anew.
     pub(super) retold: u8,
 }
@@ -41,7 +40,7 @@ impl Sending {
             upto: None,
             pull: None,
             is_in_parts: false,
-            lacking: BTreeMap::new(),
+            lacking: Arc::default(),
             retold: 0,
         });
         link.event(SessionEvent::SettledThere { upto: from });
@@ -73,9 +72,7 @@ impl Sending {
         }
         live.pull = Some(until);
         let watch = live.watch;
-        let lacking = live.lacking.iter();
-        let lacking = lacking.map(|(key, base)| Wanted { key: key.clone(), base: base.clone() });
-        let lacking = lacking.collect();
+        let lacking = live.lacking.clone();
         link.host(HostCommand::WatchMore { watch, after, until, credit_bytes, lacking });
     }
 
@@ -97,9 +94,14 @@ impl Sending {
         }
     }
 
-    /// Gives up an update of which a device has taken nothing, since it lacked what something in it is based on, and
-    /// tells what was touched until now instead, as of one later position. Sent after the rest, what it lacked would be
-    /// newer than the rest, and a transaction in between would be seen in half.
+    /// What was touched since everything settled was told before: what was refused then was heard of.
+    pub(super) fn is_retold(&self) -> bool {
+        matches!(&self.phase, Phase::Live(live) if live.retold > 0)
+    }
+
+    /// Gives up an update of which a device has merged nothing, since it has another state of something in it than we
+    /// thought, and tells what was touched until now instead, as of one later position. Sent after the rest, what it
+    /// lacked would be newer than the rest, and a transaction in between would be seen in half.
     pub(super) fn tell_anew(&mut self) {
         let (Phase::Live(live), Some(flight)) = (&mut self.phase, self.flight.take()) else {
             unreachable!("what was touched is told while we are live, and an update is under way");
@@ -108,24 +110,27 @@ impl Sending {
         let goal = flight.goal.expect("a group ends with its position");
         self.target = self.target.max(goal.txn);
         live.retold += 1;
-        // Where the remote has named one state, what else it has not taken is only held back.
-        let is_held_back = flight.wanted.iter().any(|wanted| wanted.base.is_some());
+        let lacking = Arc::make_mut(&mut live.lacking);
         for Wanted { key, base } in flight.wanted {
-            if base.is_some() || !is_held_back {
+            // Without a base it is only held back.
+            if let Some(base) = base {
                 // Whose base was wrong a second time is told in full.
-                let base = base.filter(|_| !live.lacking.contains_key(&key));
-                live.lacking.insert(key, base);
+                let is_known = !base.is_empty() && !lacking.contains_key(&key);
+                lacking.insert(key, is_known.then_some(base));
             }
         }
     }
 
     /// Items larger than any may be are not sent, as if the remote had refused them: all else goes on, and their
     /// documents are named in `owed`.
-    pub(super) fn keep_oversized(&mut self, keys: Vec<DocKey>, link: &mut Link) {
+    pub(super) fn keep_oversized(&mut self, mut keys: Vec<DocKey>, link: &mut Link) {
+        let reason = RejectReason::TooLarge;
+        if self.is_retold() {
+            keys.retain(|key| !self.owed.holds(key, reason));
+        }
         if keys.is_empty() {
             return;
         }
-        let reason = RejectReason::TooLarge;
         let write_permission = self.subs.as_ref().map_or(0, |subs| subs.write_permission);
         let mut rejected = Rejections::default();
         for key in &keys {

@@ -54,6 +54,11 @@ impl Owing {
         self.owed.insert(owed.key.clone(), owed);
     }
 
+    /// Whether the remote has refused the document for this before.
+    pub(crate) fn holds(&self, key: &DocKey, reason: RejectReason) -> bool {
+        self.owed.get(key).is_some_and(|owed| owed.reason == reason)
+    }
+
     /// The remote has taken a document, or answered for good. True when it was owed.
     pub(crate) fn remove(&mut self, key: &DocKey) -> bool {
         self.parked.remove(key);

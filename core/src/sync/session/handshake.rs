@@ -219,6 +219,7 @@ impl Session {
         }
         self.check_hello(&hello)?;
         self.link.event(SessionEvent::Connected(hello.clone()));
+        self.sending.meet(hello.role);
         self.handshake.hello = Some(hello);
         self.meet();
         Ok(())

@@ -179,7 +179,7 @@ struct Pull {
     after: u64,
     until: Option<Txn>,
     credit_bytes: usize,
-    lacking: Vec<Wanted>,
+    lacking: Arc<Lacking>,
 }
 
 pub(crate) const APP: AppId = AppId(Uuid([1; 16]));
@@ -391,7 +391,12 @@ impl TestHost {
             }
             HostCommand::Apply { id, items, cursor, reached } => {
                 self.reach(remote, reached);
-                let outcomes: Vec<_> = items.iter().map(|item| self.apply(remote, item)).collect();
+                let before = self.docs.clone();
+                let mut outcomes: Vec<_> =
+                    items.iter().map(|item| self.apply(remote, item)).collect();
+                if self.role == Role::Device && cursor.is_some() && hold(&items, &mut outcomes) {
+                    self.docs = before;
+                }
                 self.txn += 1;
                 if outcomes.iter().all(|outcome| *outcome == Outcome::Accepted)
                     && let Some(cursor) = cursor
@@ -455,7 +460,7 @@ impl TestHost {
         remote: PeerKey,
         interest: &Interest,
         after: u64,
-        lacking: &[Wanted],
+        lacking: &Lacking,
     ) -> Vec<UpdateItem> {
         let mut items = Vec::new();
         for (key, stored) in &self.docs {
@@ -467,8 +472,7 @@ impl TestHost {
             self.docs_read += 1;
             let base = stored.before.iter().find(|(txn, _)| *txn > after);
             let base = base.map(|(_, vector)| vector.clone()).unwrap_or_default();
-            let lacked = lacking.iter().find(|lacked| lacked.key == *key);
-            let body = if let Some(Wanted { base, .. }) = lacked {
+            let body = if let Some(base) = lacking.get(key) {
                 let base = base.as_ref().map(|base| take_vector(&mut from_bytes(base)));
                 stored.doc.diff(&base.unwrap_or_default())
             } else if matches(interest, key, &stored.doc) || stored.doc.deleted {
@@ -604,6 +608,25 @@ impl TestHost {
             }
         }
     }
+}
+
+/// True when nothing of these items is taken, since one of them goes over another state than is here.
+fn hold(items: &[UpdateItem], outcomes: &mut [Outcome]) -> bool {
+    let is_mistaken = |(item, outcome): (&UpdateItem, &Outcome)| {
+        let has_another = matches!(outcome, Outcome::NeedBase { vector: Some(_) });
+        has_another && !matches!(item.body, ItemBody::Left { .. })
+    };
+    let is_held = items.iter().zip(&*outcomes).any(is_mistaken);
+    for (item, outcome) in items.iter().zip(outcomes).filter(|_| is_held) {
+        *outcome = match (&item.body, &outcome) {
+            (_, Outcome::NeedBase { vector: None }) => {
+                Outcome::NeedBase { vector: Some(Bytes::new()) }
+            }
+            (ItemBody::Delta { .. }, Outcome::Accepted) => Outcome::NeedBase { vector: None },
+            (_, outcome) => (*outcome).clone(),
+        };
+    }
+    is_held
 }
 
 /// The first items, until their bytes pass the credit.

@@ -276,6 +276,15 @@ impl Pair {
         }
     }
 
+    /// What recorded frames say, of those for which `is` holds.
+    pub(crate) fn frames_with(
+        &self,
+        is: impl Fn(&FrameFacts) -> bool,
+    ) -> impl Iterator<Item = FrameFacts> {
+        let frames = self.record.iter().flatten();
+        frames.map(|frame| FrameFacts::of(frame)).filter(move |facts| is(facts))
+    }
+
     pub(crate) fn count(&self, at: usize, is: impl Fn(&SessionEvent) -> bool) -> usize {
         self.sides[at].events.iter().filter(|event| is(event)).count()
     }
