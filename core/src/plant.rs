@@ -152,6 +152,8 @@ pub enum Plant {
     /// More of a group is pulled than one update has room for. Healed by the parts in which it leaves: see
     /// `PositionWithEveryPart`.
     PulledBeyondRoom,
+    /// A device evicts what its server had, while that does not know whether it still has it.
+    SettledForGood,
     /// A device that lacks a base is sent what it lacks after all else, as of a later position.
     LackedFollows,
 }
@@ -234,6 +236,7 @@ impl Plant {
         Self::LiveBeforeOwed,
         Self::PulledBeyondRoom,
         Self::LackedFollows,
+        Self::SettledForGood,
     ];
 }
 

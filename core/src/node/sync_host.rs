@@ -295,6 +295,10 @@ impl SyncHost {
         *settled = upto.max(*settled);
     }
 
+    pub(crate) fn forget_settled_there(&mut self, app: AppId) {
+        self.settled_there.remove(&app);
+    }
+
     pub(crate) fn count_evict(&mut self, app: AppId) {
         *self.evict_generations.entry(app).or_default() += 1;
     }
@@ -365,9 +369,21 @@ impl Node {
             return;
         }
         self.sync.note_settled_there(app, upto);
+        self.tell_others(app, || Ask::SettledThere(upto));
+    }
+
+    /// A server that was put back may have lost what a device would now forget.
+    fn take_back_settled_there(&mut self, app: AppId) {
+        if self.config.is_device && !is_planted(Plant::SettledForGood) {
+            self.sync.forget_settled_there(app);
+            self.tell_others(app, || Ask::UnsettledThere);
+        }
+    }
+
+    fn tell_others(&mut self, app: AppId, ask: impl Fn() -> Ask) {
         for partition in (0..self.config.partitions).map(PartitionId) {
             if partition != self.config.partition {
-                self.ask(partition, GatherId(0), app, Txn(0), Ask::SettledThere(upto));
+                self.ask(partition, GatherId(0), app, Txn(0), ask());
             }
         }
     }
@@ -382,6 +398,10 @@ impl Node {
             SessionEvent::SettledThere { upto } => {
                 let app = hosted.app;
                 return self.tell_settled_there(app, upto);
+            }
+            SessionEvent::UnsettledThere => {
+                let app = hosted.app;
+                return self.take_back_settled_there(app);
             }
             SessionEvent::Rejected { listed, count } => {
                 let listed = listed.into_iter().map(|(key, reason)| RejectedDocument {

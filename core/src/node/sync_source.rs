@@ -67,6 +67,7 @@ impl Node {
                 return;
             }
             Ask::SettledThere(upto) => return self.sync.note_settled_there(app, upto),
+            Ask::UnsettledThere => return self.sync.forget_settled_there(app),
             Ask::Owed(news) => return self.sync.refusals.apply(app, news),
             Ask::Scan { filter, part, after, count } => {
                 self.scan_held(app, &filter, part, after, count)

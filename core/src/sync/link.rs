@@ -45,6 +45,9 @@ pub enum SessionEvent {
         /// Our position.
         upto: Txn,
     },
+    /// A round begins: what counts as settled at the remote is said anew. It may have been put back and have lost what
+    /// was settled before.
+    UnsettledThere,
     /// The remote refused documents of ours in one update. All of them are kept in `owed`.
     Rejected {
         /// Which and why, the first [`REJECTED_LISTED_MAX`].

@@ -5,7 +5,7 @@ use super::*;
 use crate::ident::Actor;
 use crate::log::transaction::Origin;
 use crate::sync::wire::{self, Frame, Subs};
-use crate::sync::{Interest, Position};
+use crate::sync::{FrameFacts, Interest, Position};
 use crate::time::Hlc;
 
 const ALL_CARS: &str = "SELECT * FROM cars";
@@ -163,6 +163,30 @@ fn a_device_that_was_put_back_to_within_a_session_gets_back_what_it_sent_in_it()
     pair.probe();
     assert_eq!(pair.device.local_rows("SELECT n FROM cars"), r#"[{"n":1}]"#);
     assert_eq!(pair.device.epochs.len(), 1);
+}
+
+#[test]
+fn a_device_keeps_what_a_server_that_was_put_back_may_have_lost() {
+    let options = Options::default();
+    let mut pair = Pair::with_server(&options);
+    pair.connect(&[ALL_CARS]);
+    pair.probe();
+    let mut backup = pair.server.disk.clone();
+    pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 1, 'n': 'the device alone'})");
+    pair.probe();
+    pair.disconnect();
+    backup.kill();
+    pair.server = Process::on_disk(&Options { boot: 2, ..options }, backup);
+    pair.server.settle();
+    pair.open("dev", &[ALL_CARS]);
+    // The server has read its former cursor, and is about to answer for what it has lost.
+    pair.exchange_until(|frame| ["Need", "Ack"].contains(&FrameFacts::of(frame).name));
+    let (_, refused) = pair.device.local("EVICT FROM cars WHERE _id = 1", "{}");
+    assert_eq!(refused.error.map(|error| error.kind), Some(ErrorKind::Conflict));
+    pair.exchange();
+    pair.probe();
+    assert_eq!(pair.server.rows("SELECT _id FROM cars"), r#"[{"_id":1}]"#);
+    pair.device.local_rows("EVICT FROM cars WHERE _id = 1");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::sync::cursor::{BootTable, Unknown};
 use crate::sync::error::ProtocolError;
 use crate::sync::frame::{Frame, Start, Subs};
 use crate::sync::host::{HostCommand, Part, Wanted};
-use crate::sync::link::Link;
+use crate::sync::link::{Link, SessionEvent};
 use crate::sync::reconcile::Offering;
 use crate::sync::subscription::{InterestScope, interest_hash};
 use crate::time::Instant;
@@ -63,6 +63,7 @@ impl Sending {
             link.frame(&Frame::Grant { read });
         }
         link.frame(&Frame::Start(Start { round, version, unknown, interest }));
+        link.event(SessionEvent::UnsettledThere);
         self.target = self.target.max(durable);
         let interest = subs.interest.clone();
         match judged {
