@@ -146,7 +146,7 @@ pub enum Plant {
     UpdateHalved,
     /// A position in our log that a remote tells, and that our log never reached, is taken for no loss.
     LostPositionIgnored,
-    /// What is touched is sent before what was refused and is offered again. Healed by the rule that nobody is in sync while
+    /// News are sent before what was refused and is offered again. Healed by the rule that nobody is in sync while
     /// something is offered again: see `SyncedBeforeOwed`.
     LiveBeforeOwed,
     /// More of a group is pulled than one update has room for. Healed by the parts in which it leaves: see

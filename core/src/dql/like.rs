@@ -48,7 +48,7 @@ impl Pattern {
         self.ignore_case.then(|| text.to_lowercase())
     }
 
-    /// What beginning with a text of so many bytes costs, before it is folded.
+    /// The cost of beginning with a text of so many bytes, before it is folded.
     pub(super) fn begin_fuel(&self, text_bytes: usize) -> Fuel {
         // To begin a search costs more than to go on with it, and a run takes at least two bytes of the pattern.
         let runs = self.bytes.min(text_bytes) * 16;
@@ -56,7 +56,7 @@ impl Pattern {
         (runs + lower) as Fuel
     }
 
-    /// What the next piece of a folded text costs.
+    /// The cost of the next piece of a folded text.
     pub(super) fn piece_fuel(&self, text: &str, progress: &Progress) -> Fuel {
         let left = text.len().saturating_sub(progress.read) as Fuel;
         (left * self.byte_fuel()).min(PIECE)

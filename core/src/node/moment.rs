@@ -27,7 +27,7 @@ impl Shares {
     }
 }
 
-/// What the statements of a node may do of the present moment, and what they have done of it.
+/// The work of the present moment that the statements of a node may do, and have done.
 #[derive(Debug)]
 pub(super) struct Moment {
     spent: Shares,
@@ -56,7 +56,7 @@ impl Node {
         (self.moment.spent, self.moment.left) = (Shares::default(), left);
     }
 
-    /// What statements were charged since the last [`Node::begin_step`], and the work that was done for it.
+    /// The charge of statements since the last [`Node::begin_step`], and the work that was done for it.
     pub(super) fn take_spent(&mut self) -> (Shares, Fuel) {
         (std::mem::take(&mut self.moment.spent), std::mem::take(&mut self.moment.worked))
     }

@@ -153,7 +153,7 @@ impl Node {
     }
 }
 
-/// What a peer hears of an operation that did not take effect. That its item is too large is the one thing that it hears
+/// The outcome that a peer hears of an operation that did not take effect. That its item is too large is the one thing that it hears
 /// of a document that it may not read.
 fn outcome_of(outcome: ApplyOutcome, may_read: bool) -> Option<Outcome> {
     match outcome {

@@ -80,7 +80,7 @@ pub enum Ask {
     /// Everything of the app that was authored here up to this position is settled at a server: what EVICT asks
     /// for. Not answered.
     SettledThere(Txn),
-    /// What was said so may be lost there: nothing is settled until it is said again. Not answered.
+    /// A server says anew how far it has come: nothing is settled until then. Not answered.
     UnsettledThere,
     /// A remote refuses others of this partition's documents than before: EVICT asks for that as well. Not answered.
     Owed(OwedNews),

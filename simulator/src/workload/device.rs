@@ -88,7 +88,7 @@ pub(crate) struct Device {
     pub(crate) key: usize,
     /// A reconciliation has begun and not been seen to end: transactions may be here in part.
     pub(crate) is_partial: bool,
-    /// What it refused of the server's, for its clock, and has not taken since.
+    /// Documents of the server's that it refused for its clock and has not taken since.
     pub(crate) refused: BTreeSet<DocKey>,
     pub(crate) interest: Interest,
     pub(crate) backup: Option<Backup>,

@@ -25,7 +25,7 @@ pub(crate) struct Flight {
     /// How many acknowledgements came back with something to settle.
     pub(crate) attempt: u8,
     pub(crate) stage: Stage,
-    /// What the receiver lacks, to be sent in follow-ups, or with all else when that is told anew.
+    /// Documents that the receiver lacks, to be sent in follow-ups, or with all else when that is told anew.
     pub(crate) wanted: VecDeque<Wanted>,
     /// All that was touched up to the goal is in this one update, and may be told anew.
     pub(crate) is_whole: bool,
@@ -158,7 +158,7 @@ impl Flight {
         }
     }
 
-    /// What the receiver lacks goes next, in the place of what it has answered.
+    /// Sends next, in the place of what the receiver has answered, what it lacks.
     pub(crate) fn follow_up(&mut self, next: Self) {
         (self.update, self.keys, self.left, self.stage) =
             (next.update, next.keys, next.left, next.stage);

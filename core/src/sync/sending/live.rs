@@ -94,7 +94,7 @@ impl Sending {
         }
     }
 
-    /// What was touched since everything settled was told before: what was refused then was heard of.
+    /// True when everything touched since the settled position was told before: its refusals were heard of.
     pub(super) fn is_retold(&self) -> bool {
         matches!(&self.phase, Phase::Live(live) if live.retold > 0)
     }

@@ -276,7 +276,7 @@ impl Pair {
         }
     }
 
-    /// What recorded frames say, of those for which `is` holds.
+    /// The facts of recorded frames for which `is` holds.
     pub(crate) fn frames_with(
         &self,
         is: impl Fn(&FrameFacts) -> bool,
