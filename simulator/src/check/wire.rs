@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bigpeer_core::document::Delta;
 use bigpeer_core::ident::Txn;
 use bigpeer_core::sync::wire::{Ack, Frame, Need, Offer, decode, decode_payload};
 use bigpeer_core::sync::{DocKey, ItemBody, Outcome, Part, UpdateItem};
@@ -103,6 +104,27 @@ impl Wire {
         let wholeness = self.groups.device_says(&frame, is_held_back);
         self.device.note(frame);
         wholeness
+    }
+
+    /// Notes what the device will refuse of an update that ends with this frame of the server's, since it is from a time
+    /// after `clock_ms_max`: by the answer, what is from before is merged.
+    pub(crate) fn note_ahead(
+        &self,
+        frame: &[u8],
+        clock_ms_max: u64,
+        refused: &mut BTreeSet<DocKey>,
+    ) {
+        if !matches!(decode(frame), Ok(Some(Frame::UpdEnd(_)))) {
+            return;
+        }
+        let is_ahead = |item: &&UpdateItem| match &item.body {
+            ItemBody::Delta { bytes, .. } | ItemBody::Tombstone { bytes } => {
+                let delta = Delta::from_bytes(bytes);
+                delta.is_ok_and(|delta| delta.highest().physical_ms() > clock_ms_max)
+            }
+            ItemBody::Left { .. } | ItemBody::Evicted => false,
+        };
+        refused.extend(self.server.update.iter().filter(is_ahead).map(|item| item.key.clone()));
     }
 
     /// Notes what the device refuses of the server's newest update, in a frame of the device's, and what it takes that it

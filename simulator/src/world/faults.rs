@@ -8,6 +8,7 @@ use super::network::Owner;
 use super::process::{ProcessId, SERVER};
 use super::{Event, World};
 use crate::coverage::Seen;
+use crate::shape::Images;
 use crate::workload::device::Backup;
 
 impl World {
@@ -83,7 +84,7 @@ impl World {
         if process != SERVER && self.is_working() && self.proofs.one_in(2) {
             let boot = self.processes[process].boot;
             let pause_ns = self.proofs.below(300 * MS);
-            self.clock.after(pause_ns, Event::Restart { process, boot });
+            self.clock.after(pause_ns, Event::GoDown { process, boot });
         }
     }
 
@@ -218,6 +219,9 @@ impl World {
     }
 
     fn put_back(&mut self, device: ProcessId, is_image: bool, has_memory: bool) {
+        // Where the server is put back too, nobody may be left who knows what the machine has lost, and it would author as
+        // the former actor: no system can tell.
+        let has_memory = has_memory && self.images == Images::None;
         let backup = self.devices[device - 1].backup.clone();
         let Some(Backup { disk, log, guard, kernel, at_ns, durable }) = backup else { return };
         if self.processes[device].running.is_some() {

@@ -82,6 +82,10 @@ pub(crate) enum Event {
         process: ProcessId,
         boot: u64,
     },
+    GoDown {
+        process: ProcessId,
+        boot: u64,
+    },
     Restart {
         process: ProcessId,
         boot: u64,
@@ -431,7 +435,9 @@ impl World {
                     self.on_ready(process);
                 }
             }
-            Event::Restart { process, boot } => {
+            // Only while there are faults: at the end everybody is in sync, and is judged so.
+            Event::GoDown { .. } if !self.is_working() => {}
+            Event::Restart { process, boot } | Event::GoDown { process, boot } => {
                 if self.is_boot(process, boot) {
                     let power = self.faults.one_in(2);
                     self.stop(process, power);

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use super::clock::{MS, SECOND};
 use super::final_phase::Phase;
 use super::network::{Connection, ConnectionId, Owner, Side};
-use super::process::{APP, ProcessId, SERVER};
+use super::process::{APP, ProcessId, SERVER, wall};
 use super::{Event, Failure, World};
 use crate::check::Documents;
 use crate::check::ledger::judge_whole;
@@ -277,7 +277,14 @@ impl World {
         }
         let durable = self.processes[SERVER].running.as_ref().map_or(Txn(0), |it| it.durable);
         let was_admitted = connection.wire.is_admitted();
+        let now_ns = self.clock.now_ns();
         let (told, wholeness) = connection.wire.server_says(frame, durable);
+        if let Owner::Device(device) = owner {
+            let limit_ms = wall(self.processes[device].wall_offset_ms, now_ns).0 + AHEAD_MS;
+            let device = &mut self.devices[device - 1];
+            connection.wire.note_ahead(frame, limit_ms, &mut device.refused);
+            device.is_partial |= !device.refused.is_empty();
+        }
         let misplaced = connection.wire.misplaced();
         if connection.wire.is_admitted() && !was_admitted {
             self.judge_alone(id, owner);
@@ -347,6 +354,9 @@ impl World {
 
 /// Wishes that may wait at a server.
 const SUBS_WAITING_MAX: u32 = 16;
+
+/// A device takes from its server what is no further ahead of its own clock.
+const AHEAD_MS: u64 = 24 * 3_600_000;
 
 /// Characters of a frame that are printed.
 const FRAME_CHARS: usize = 400;
