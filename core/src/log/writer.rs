@@ -118,7 +118,7 @@ pub(crate) struct Writer {
     /// A sync is wanted that covers groups up to this one.
     sync_to: Option<u64>,
     stall: Option<Stall>,
-    /// Why the disk refused something that is not durable yet.
+    /// The cause for which the disk refused something that is not durable yet.
     lack: Option<Lack>,
     /// Left free in the last segment for what makes room: see [`Self::place`].
     reserve_bytes: u64,

@@ -44,7 +44,7 @@ impl Default for Moment {
 }
 
 impl Moment {
-    /// Whether what names its documents may go on.
+    /// True while statements that name their documents may go on.
     pub(super) fn has_time(&self) -> bool {
         self.spent.all < self.left.all
     }
@@ -87,7 +87,7 @@ impl Node {
     pub(super) fn in_turn<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
         let (all, turns) = (self.moment.spent.all, self.moment.spent.turns);
         let result = work(self);
-        // What is a turn within a turn is counted once.
+        // A turn within a turn is counted once.
         self.moment.spent.turns = turns.saturating_add(self.moment.spent.all - all);
         result
     }

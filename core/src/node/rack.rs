@@ -397,7 +397,7 @@ impl Rack {
     /// last of them has what the others have left.
     fn on_time(&mut self, now: Now) {
         let (count, turn) = (self.nodes.len(), self.turn());
-        // Whoever waits goes on now, also where time stands still between two turns; at least half of a turn is left.
+        // A statement that waits goes on now, also where time stands still between two turns; at least half of a turn is left.
         self.spent = Shares { all: 0, turns: self.spent.turns.min(turn / 2) };
         self.turns_end = turn;
         self.backlog.begin_moment();

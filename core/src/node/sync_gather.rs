@@ -393,7 +393,7 @@ impl Node {
     }
 }
 
-/// Where we hold another state of a document than the sender thought, nothing of its group is merged: what is written
+/// Holds a whole group back when we have another state of one of its documents than the sender thought: what is written
 /// together shall be seen together. The sender tells a group of one update anew.
 ///
 /// A document that left for the sender and not for us, or that we do not have, holds nothing back: that is how documents

@@ -231,7 +231,7 @@ impl Node {
                 Task::Mutate(task) => node.resume_mutate(task, turn, now),
             }
         };
-        // What a long one hands on from among the others is part of its turn too.
+        // Rows that a long one hands on from among the others are part of its turn too.
         let progress = if entry.is_long { self.in_turn(resume) } else { resume(self) };
         if let Progress::Blocked(block) = progress {
             self.outputs.push_back(Output::FetchBlock(block));

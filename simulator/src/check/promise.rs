@@ -61,7 +61,7 @@ impl Promise {
                 self.interest.asks_for(collection, &text, before)
                     && there.is_some_and(|there| !may_have_left(there))
             } else {
-                // What was made again since may have left instead, and its next end is told with what came later.
+                // A document made again since may have left instead, and its next end is told with what came later.
                 self.interest.has_collection(collection)
                     && here.is_some_and(|here| here.is_visible())
                     && there.is_some_and(|there| !there.is_visible() && !may_have_left(there))

@@ -291,7 +291,7 @@ impl Half {
         None
     }
 
-    /// Whether the answer says that of our newest update nothing was merged for the sake of one item.
+    /// True when the answer says that nothing of our newest update was merged, for the sake of one item.
     fn is_held_back(&self, ack: &Ack) -> bool {
         ack.outcomes.iter().any(|(place, outcome)| {
             let says_left = |item: &UpdateItem| matches!(item.body, ItemBody::Left { .. });

@@ -219,7 +219,7 @@ impl World {
     }
 
     fn put_back(&mut self, device: ProcessId, is_image: bool, has_memory: bool) {
-        // Where the server is put back too, nobody may be left who knows what the machine has lost, and it would author as
+        // If the server is put back too, nobody may be left who knows what the machine has lost, and it would author as
         // the former actor: no system can tell.
         let has_memory = has_memory && self.images == Images::None;
         let backup = self.devices[device - 1].backup.clone();

@@ -174,7 +174,7 @@ pub(crate) struct World {
     volumes: Rng,
     /// The credentials that expire while the world runs, and when.
     lending: Rng,
-    /// When devices go down that have just been told what they lost.
+    /// The moments at which devices go down that have just been told what they lost.
     proofs: Rng,
     pub(crate) trace: Trace,
     pub(crate) coverage: Coverage,

@@ -65,7 +65,7 @@ pub(crate) struct Connection {
 }
 
 impl World {
-    /// Whether another device with the same identity has a session on another thread of the server.
+    /// True when another device with the same identity has a session on another thread of the server.
     fn meets_clone_apart(&self, owner: Owner, thread: u16) -> bool {
         let Owner::Device(device) = owner else { return false };
         let is_clone = |owner: Owner| {

@@ -211,7 +211,7 @@ impl World {
         let is_partial = if from == SERVER {
             facts.reconciles || facts.is_part
         } else {
-            // What is not taken may come again by itself, read at a later position than the rest.
+            // An item that is not taken may come again by itself, read at a later position than the rest.
             facts.need_base + facts.rejected + facts.deleted + facts.evicted > 0
         };
         if from == SERVER && facts.reconciles {

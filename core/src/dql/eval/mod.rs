@@ -416,7 +416,7 @@ fn is_like<'a>(like: &'a Like, at: &mut Frame<'a>, env: &Env<'a>) -> Option<Cow<
     if text.is_null() || pattern.is_null() {
         return owned(Some(Value::Null));
     }
-    // What a pause has interrupted has its pattern.
+    // A LIKE that a pause has interrupted has its pattern.
     let mut made = at.trial.as_mut().and_then(|trial| trial.pattern.take());
     if made.is_none() {
         let pattern = pattern.as_str()?;

@@ -170,7 +170,7 @@ impl Flight {
         let has_another = vector.as_ref().is_some_and(|vector| !vector.is_empty());
         self.is_mistaken |= has_another && self.left.binary_search(&place).is_err();
         let key = self.keys[place as usize].clone();
-        // Whose base was wrong again is told in full.
+        // A document whose base was wrong again is told in full.
         self.wanted.push_back(Wanted { key, base: vector.filter(|_| self.attempt == 0) });
     }
 

@@ -114,7 +114,7 @@ impl Sending {
         for Wanted { key, base } in flight.wanted {
             // Without a base it is only held back.
             if let Some(base) = base {
-                // Whose base was wrong a second time is told in full.
+                // A document whose base was wrong a second time is told in full.
                 let is_known = !base.is_empty() && !lacking.contains_key(&key);
                 lacking.insert(key, is_known.then_some(base));
             }

@@ -54,7 +54,7 @@ impl Owing {
         self.owed.insert(owed.key.clone(), owed);
     }
 
-    /// Whether the remote has refused the document for this before.
+    /// True when the remote has refused the document for this reason before.
     pub(crate) fn holds(&self, key: &DocKey, reason: RejectReason) -> bool {
         self.owed.get(key).is_some_and(|owed| owed.reason == reason)
     }

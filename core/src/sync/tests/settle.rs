@@ -177,7 +177,7 @@ fn a_device_that_lacks_a_base_is_told_the_group_anew_and_without_gaps() {
         let (mut pair, _) = told_with_a_wrong_base(seed);
         let facts = pair.frames_with(|facts| facts.need_base > 0).next();
         assert_eq!(facts.map(|facts| facts.need_base), Some(4), "it has taken nothing");
-        // What is written now comes with the group that is told anew, and not with what was lacking alone.
+        // An edit made now comes with the group that is told anew, and not with what was lacking alone.
         (0..4).for_each(|n| pair.host(SERVER).write(&key("cars", n), 1, 8));
         let read = pair.host(SERVER).docs_read;
         pair.run();
