@@ -167,18 +167,25 @@ fn judged_and_then_evicted() -> Pair {
     pair.server.rows(&format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}, 'n': 1}})"));
     pair.connect(&["SELECT * FROM cars"]);
     pair.probe();
-    pair.server.slow_thread = Some(0);
-    pair.device.local_rows("UPDATE cars SET n = 2");
-    pair.exchange();
-    assert!(!pair.server.held.is_empty(), "the verdict is on its way");
-    let evict = format!("EVICT FROM cars WHERE _id = {id}");
-    let request = pair.server.submit(1, Request::Execute(Process::statement(&evict, "{}")));
-    pair.server.settle();
-    assert_eq!(pair.server.answer(request).1.error, None);
-    pair.server.slow_thread = None;
-    let held = &mut pair.server.held;
-    pair.server.mail.append(held);
+    pair.judged_before("UPDATE cars SET n = 2", &format!("EVICT FROM cars WHERE _id = {id}"));
     pair
+}
+
+impl Pair {
+    /// Carries out a statement on the device, and, while the verdict on it is on its way, one on the server.
+    fn judged_before(&mut self, on_device: &str, on_server: &str) {
+        self.server.slow_thread = Some(0);
+        self.device.local_rows(on_device);
+        self.exchange();
+        assert!(!self.server.held.is_empty(), "the verdict is on its way");
+        let execute = Request::Execute(Process::statement(on_server, "{}"));
+        let request = self.server.submit(1, execute);
+        self.server.settle();
+        assert_eq!(self.server.answer(request).1.error, None);
+        self.server.slow_thread = None;
+        let held = &mut self.server.held;
+        self.server.mail.append(held);
+    }
 }
 
 #[test]
@@ -215,20 +222,10 @@ fn judged_and_then_outgrown() -> Pair {
     let id = ids_of("cars", 1).next().expect("there are many");
     pair.connect(OTHERS);
     pair.probe();
-    pair.server.slow_thread = Some(0);
     let text = "x".repeat(2_000);
     let insert =
         |field: &str| format!("INSERT INTO cars DOCUMENTS ({{'_id': {id}, '{field}': '{text}'}})");
-    pair.device.local_rows(&insert("device"));
-    pair.exchange();
-    assert!(!pair.server.held.is_empty(), "the verdict is on its way");
-    let insert = Request::Execute(Process::statement(&insert("server"), "{}"));
-    let request = pair.server.submit(1, insert);
-    pair.server.settle();
-    assert_eq!(pair.server.answer(request).1.error, None);
-    pair.server.slow_thread = None;
-    let held = &mut pair.server.held;
-    pair.server.mail.append(held);
+    pair.judged_before(&insert("device"), &insert("server"));
     pair
 }
 
