@@ -223,6 +223,8 @@ pub struct Rack {
     pub(super) backlog: Backlog,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
+    /// Which node is the next to go on with what the last moment left.
+    ready_next: usize,
     /// Work of statements at this moment, of all nodes.
     spent: Shares,
     /// How much of it long statements may do.
@@ -263,6 +265,7 @@ impl Rack {
             nodes,
             backlog,
             turn_next: 0,
+            ready_next: 0,
             spent,
             turns_end,
             moment,
@@ -402,12 +405,7 @@ impl Rack {
         self.turns_end = turn;
         self.backlog.begin_moment();
         self.catch_up(now);
-        // What the last moment left goes first: it may be done at once, and each turn of a long one makes it wait.
-        for index in (self.turn_next..count).chain(0..self.turn_next) {
-            if self.nodes[index].has_ready() {
-                self.step(index, Input::Timers, now);
-            }
-        }
+        self.run_ready(now);
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
             let left = turn.saturating_sub(self.spent.turns);
@@ -418,6 +416,22 @@ impl Rack {
                 self.step(index, Input::Time, now);
             } else if is_due || node.has_foldable() {
                 self.step(index, Input::Timers, now);
+            }
+        }
+    }
+
+    /// Goes on with what the last moment left, before any turn of a long statement: it may be done at once. The node
+    /// that takes what is left of the moment is the last at the next one, so none keeps the others waiting for ever,
+    /// however much comes to it: least of all the one that answers for all.
+    fn run_ready(&mut self, now: Now) {
+        let count = self.nodes.len();
+        for index in (self.ready_next..count).chain(0..self.ready_next) {
+            if self.nodes[index].has_ready() {
+                self.step(index, Input::Timers, now);
+            }
+            if self.nodes[index].has_ready() {
+                self.ready_next = (index + 1) % count;
+                return;
             }
         }
     }

@@ -5,6 +5,7 @@ mod bases;
 mod checkpoint;
 mod cost;
 mod credentials;
+mod fairness;
 mod flow;
 mod full_disk;
 mod identity;

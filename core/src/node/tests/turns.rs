@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// Everything that happens while time stands still: what is answered is taken at once.
-    fn end_moment(&mut self) {
+    pub(super) fn end_moment(&mut self) {
         loop {
             while let Some(output) = self.racks[0].poll_output() {
                 self.on_rack(0, output);
