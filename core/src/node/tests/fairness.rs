@@ -145,3 +145,36 @@ fn a_point_read_waits_for_those_that_came_before_it_and_for_no_later_ones() {
     }
     server.check();
 }
+
+#[test]
+fn a_read_of_few_documents_that_was_long_to_put_together_hands_its_rows_on_in_turns() {
+    let (mut server, ids) = server();
+    let ids: Vec<_> = ids.concat().iter().take(8).map(ToString::to_string).collect();
+    // To write its rows was long, to hand them on is short.
+    let ids = ids.join(", ");
+    let text = format!("SELECT _id, MAX(t) AS t FROM wide WHERE _id IN ({ids}) GROUP BY _id");
+    let requests: Vec<_> = (0..20).map(|_| server.begin(&text)).collect();
+    while server.racks[0].poll_timeout().is_some_and(|at| at <= server.now.mono) {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+    }
+    assert!(!requests.iter().any(|request| server.is_answered(*request)), "all have more rows");
+    // Their clients take what there is, all at one moment.
+    let taken: Vec<_> = server.mail.drain(..).collect();
+    assert!(taken.len() >= requests.len());
+    let before = server.racks[0].work().total;
+    server.now.mono.ns += 1_000;
+    for (_, input) in taken {
+        server.racks[0].handle_input(input, server.now);
+    }
+    let spent = server.racks[0].work().total - before;
+    assert!(spent < 250_000, "{spent} units at once");
+    server.settle();
+    for request in requests {
+        assert_eq!(server.answer(request).1.error, None);
+    }
+    server.check();
+}
