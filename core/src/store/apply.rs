@@ -279,4 +279,31 @@ mod tests {
         assert!(store.news(&key, PEER, Txn(3), Txn(4)).is_none());
         store.check_invariants();
     }
+
+    #[test]
+    fn a_version_is_held_for_as_long_as_a_read_may_need_it() {
+        let mut store = Store::new();
+        let key = DocKey { app: AppId::default(), collection: "cars".into(), id: id() };
+        let write = |store: &mut Store, txn: u64| {
+            let here = store.document(&key).unwrap_or_default();
+            let mut edit = Edit::new(&here, Dot { hlc: Hlc(txn), actor: Actor([1; 16]) });
+            let path = Path::from_steps(["n"]).expect("short");
+            edit.set_register(&path, Value::from(txn as i64)).expect("it fits");
+            let delta = edit.finish().expect("it writes");
+            store.apply(Txn(txn), &merge_of(delta, Origin::Http), |_| true);
+            store.document(&key).expect("it was written")
+        };
+        let first = write(&mut store, 1);
+        let second = write(&mut store, 2);
+        let third = write(&mut store, 3);
+        let held = |document| Arc::strong_count(document) - 1;
+        assert_eq!([&first, &second, &third].map(held), [1, 1, 1]);
+        store.fold(Txn(2));
+        assert_eq!([&first, &second, &third].map(held), [0, 1, 1], "a read at 2 is not over");
+        assert!(store.has_foldable());
+        store.fold(Txn(3));
+        assert_eq!([&first, &second, &third].map(held), [0, 0, 1]);
+        assert!(!store.has_foldable());
+        store.check_invariants();
+    }
 }

@@ -12,7 +12,7 @@ mod residency;
 mod snapshot;
 mod tips;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 pub use apply::{Applied, Outcome};
@@ -297,6 +297,7 @@ impl Store {
     /// When an invariant of the store does not hold.
     pub fn check_invariants(&self) {
         let newest = self.applied.max(self.restored).max(self.begun);
+        let folds: BTreeSet<_> = self.folds.iter().map(|(txn, key)| (*txn, key)).collect();
         let mut places = 0;
         for (app, collections) in &self.apps {
             for (name, collection) in collections {
@@ -305,6 +306,9 @@ impl Store {
                     let key = DocKey { app: *app, collection: name.clone(), id: id.clone() };
                     let is_held = entry.place().is_some_and(|at| self.changes.holds(&key, at));
                     assert!(is_held, "each key has its last change in the change index");
+                    let is_let_go =
+                        !entry.has_older() || folds.contains(&(entry.changed_at(), &key));
+                    assert!(is_let_go, "older versions are kept for reads that are not over");
                     places += 1;
                 }
             }
