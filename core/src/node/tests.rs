@@ -14,6 +14,7 @@ mod owed;
 mod permission;
 mod refused;
 mod remotes;
+mod reserved;
 mod review;
 mod statements;
 mod sync;

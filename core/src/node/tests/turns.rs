@@ -2,14 +2,13 @@
 
 use super::coordinate::Work;
 use super::*;
-use crate::value::canonical::encode_id;
 
 /// One thread with a few documents of 200 KB text each, and many small ones.
 fn server() -> Process {
     server_with(Options::default().partitions)
 }
 
-fn server_with(partitions: u16) -> Process {
+pub(super) fn server_with(partitions: u16) -> Process {
     let mut server = Process::server(&Options { partitions, ..Options::default() });
     let wide = "ab".repeat(100_000);
     for id in 0..8 {
@@ -503,87 +502,5 @@ fn a_client_that_closes_ends_its_read_and_no_mutation() {
     assert_eq!((outcome.error, outcome.mutated.len()), (None, 2_000));
     assert!(server.racks[0].work().total > before);
     assert_eq!(server.racks[0].nodes()[0].load(), 0, "nothing is left of the read");
-    server.check();
-}
-
-impl Process {
-    /// One turn of the first thread, and nothing of the disk.
-    fn turn(&mut self) {
-        self.now.mono.ns += 1_000;
-        self.racks[0].handle_input(RackInput::Time, self.now);
-        while let Some(output) = self.racks[0].poll_output() {
-            self.on_rack(0, output);
-        }
-    }
-
-    /// Gives turns until a mutation has authored some of its documents, among which is number 7 of `c`.
-    fn turn_until_reserved(&mut self) {
-        let id = encode_id(&Value::Int(7)).expect("a number may be an id");
-        let key = DocKey { app: APP, collection: "c".into(), id };
-        for _ in 0..1_000 {
-            if self.racks[0].nodes()[0].tips.is_reserved_by_another(&key, None) {
-                return;
-            }
-            self.turn();
-        }
-        panic!("it is authored in one step");
-    }
-}
-
-#[test]
-fn a_huge_update_is_authored_in_turns_and_stays_whole() {
-    let mut server = server_with(1);
-    let all = "UPDATE c SET m = n + 1, k = 'all'";
-    let huge = server.submit(0, Request::Execute(Process::statement(all, "{}")));
-    server.turn_until_reserved();
-    // Another statement about one of its documents, while some are authored and none is appended.
-    let text = "UPDATE c SET k = 'one' WHERE _id = 7";
-    let one = server.submit(0, Request::Execute(Process::statement(text, "{}")));
-    let count = "SELECT COUNT(*) AS n FROM c WHERE k = 'all' AND _id IN (1, 7, 77, 777, 1999)";
-    for _ in 0..10 {
-        server.turn();
-        let read = server.submit(0, Request::Execute(Process::statement(count, "{}")));
-        server.turn();
-        assert_eq!(to_text(&server.answer(read).0), r#"[{"n":0}]"#, "it is answered meanwhile");
-    }
-    assert!(!server.replies.contains_key(&one) && !server.replies.contains_key(&huge));
-    server.settle();
-    assert_eq!(server.answer(huge).1.mutated.len(), 2_000);
-    assert_eq!(server.answer(one).1.error, None);
-    let rows = server.rows("SELECT COUNT(*) AS n FROM c WHERE m = n + 1 AND k = 'all'");
-    assert_eq!(rows, r#"[{"n":1999}]"#, "the one came after all");
-    let most = server.racks[0].work().moment_max;
-    assert!(most < 2_400_000, "{most} units between two looks");
-    server.check();
-}
-
-#[test]
-fn a_refusal_between_its_turns_makes_a_huge_update_begin_anew() {
-    let mut server = server_with(1);
-    // What the first of them builds on is refused after it was authored.
-    let first = "UPDATE c SET k = 'refused' WHERE _id = 0";
-    let refused = server.submit(0, Request::Execute(Process::statement(first, "{}")));
-    let mut append = None;
-    while let Some(output) = server.racks[0].poll_output() {
-        match output {
-            RackOutput::Append(found) => append = Some(found),
-            other => server.on_rack(0, other),
-        }
-    }
-    let append = append.expect("it was authored at once");
-    let all = "UPDATE c SET m = coalesce(k, 'none')";
-    let huge = server.submit(0, Request::Execute(Process::statement(all, "{}")));
-    server.turn_until_reserved();
-    let input = RackInput::Appended {
-        from: append.from,
-        ticket: append.ticket,
-        result: Err(AppendRefused::Full),
-    };
-    server.racks[0].handle_input(input, server.now);
-    server.settle();
-    assert!(server.answer(refused).1.error.is_some());
-    assert_eq!(server.answer(huge).1.mutated.len(), 2_000);
-    let rows = server.rows("SELECT COUNT(*) AS n FROM c WHERE m = 'none'");
-    assert_eq!(rows, r#"[{"n":2000}]"#, "nothing stands on what was refused");
     server.check();
 }
