@@ -182,6 +182,9 @@ pub struct Part {
     pub transaction: Arc<Transaction>,
     /// The operations on documents of this node, by their index in the transaction.
     pub ops: SmallVec<[u32; 4]>,
+    /// The operations that every node heeds, likewise: all but changes of documents. A node looks at no other of what
+    /// may be 100,000 operations.
+    pub shared: SmallVec<[u32; 2]>,
 }
 
 impl Part {
@@ -210,9 +213,22 @@ impl Part {
             let key = DocKey::of(transaction.app, op)?;
             Some(Slot::of(key.app, &key.collection, &key.id).partition(partitions))
         };
-        let ops = (0..).zip(&transaction.ops).filter(|(_, op)| owner(op) == Some(partition));
-        let ops = ops.map(|(index, _)| index).collect();
-        Self { txn, transaction, ops }
+        let (mut ops, mut shared) = (SmallVec::new(), SmallVec::new());
+        for (index, op) in (0..).zip(&transaction.ops) {
+            match owner(op) {
+                Some(owner) if owner == partition => ops.push(index),
+                _ => {}
+            }
+            if Self::is_shared(op) {
+                shared.push(index);
+            }
+        }
+        Self { txn, transaction, ops, shared }
+    }
+
+    /// Whether every node heeds an operation, whoever owns its document if it has one.
+    fn is_shared(op: &Op) -> bool {
+        !matches!(op, Op::Merge { .. })
     }
 }
 
@@ -618,10 +634,11 @@ impl Node {
 
     /// Applies operations of a record on documents of this partition.
     fn apply_ops(&mut self, part: &Part) -> Vec<(u32, ApplyOutcome)> {
-        let Part { txn, transaction, ops } = part;
+        let Part { txn, transaction, ops, .. } = part;
         let ahead = |key: &DocKey| self.tips.made_by(key, transaction.id);
         let applied = self.store.apply_ops(*txn, transaction, ops, ahead);
         self.note_clock(applied.newest_hlc);
+        self.note_issued(transaction, ops);
         for (index, _) in &applied.outcomes {
             if let Some(key) = DocKey::of(transaction.app, &transaction.ops[*index as usize]) {
                 self.settle(&key, transaction.id);
@@ -632,17 +649,16 @@ impl Node {
 
     /// Applies the rest of what this partition owns; true when some document was touched.
     fn apply(&mut self, part: &Part) -> bool {
-        let Part { txn, transaction, .. } = part;
+        let Part { txn, transaction, shared, .. } = part;
         let txn = *txn;
         let rest = self.apply_ops(part);
         self.store.advance(txn);
         let mut outcomes = std::mem::take(&mut self.pieces);
         outcomes.extend(rest);
-        self.note_issued(transaction);
         self.clock_wall_max = self.clock_wall_max.max(transaction.wall);
         self.prepared.remove(&transaction.id);
-        for op in &transaction.ops {
-            match op {
+        for &index in shared {
+            match &transaction.ops[index as usize] {
                 Op::System(bytes) => match CatalogOp::decode(bytes) {
                     Ok(op) => self.catalog.apply(op),
                     Err(error) => {
@@ -657,7 +673,7 @@ impl Node {
                 // A device that evicted asks for everything again; a server remembers what it evicted instead.
                 Op::Evict { .. } if self.config.is_device => self.sync.count_evict(transaction.app),
                 Op::Evict { .. } => {}
-                Op::Merge { .. } => {}
+                Op::Merge { .. } => unreachable!("its owner alone heeds it"),
             }
         }
         let touched = !outcomes.is_empty();
@@ -682,14 +698,15 @@ impl Node {
     }
 
     /// In the log is what this node's actor issued before it was restarted, if it goes on with that actor. As with
-    /// what is merged, one document from a time far ahead does not take the clock there.
-    fn note_issued(&mut self, transaction: &Transaction) {
+    /// what is merged, one document from a time far ahead does not take the clock there. An actor writes the documents
+    /// of its own partition alone: `ops` are those on them.
+    fn note_issued(&mut self, transaction: &Transaction, ops: &[u32]) {
         if is_planted(Plant::ClockNotRestored) {
             return;
         }
         let actor = self.actor();
-        for op in &transaction.ops {
-            if let Op::Merge { delta, .. } = op
+        for &index in ops {
+            if let Op::Merge { delta, .. } = &transaction.ops[index as usize]
                 && let Some(author) = delta.author().filter(|author| author.actor == actor)
             {
                 self.issued = self.issued.max(author.hlc);

@@ -514,10 +514,12 @@ impl Rack {
                 Ok(Some((concerns, transaction))) => {
                     let is_system = |op: &Op| matches!(op, Op::System(_));
                     changes_catalog |= transaction.ops.iter().any(is_system);
-                    let owned = self.owned(&transaction).into_iter();
-                    for ((node, list), ops) in self.nodes.iter().zip(&mut concerning).zip(owned) {
+                    let (owned, shared) = self.sorted_out(&transaction);
+                    let nodes = self.nodes.iter().zip(&mut concerning).zip(owned);
+                    for ((node, list), ops) in nodes {
                         if concerns.includes(node.partition()) {
-                            list.push(Part { txn, transaction: transaction.clone(), ops });
+                            let (transaction, shared) = (transaction.clone(), shared.clone());
+                            list.push(Part { txn, transaction, ops, shared });
                         }
                     }
                 }
@@ -536,10 +538,16 @@ impl Rack {
         }
     }
 
-    /// The operations on documents of each node.
-    fn owned(&self, transaction: &Transaction) -> Vec<SmallVec<[u32; 4]>> {
-        let mut owned = vec![SmallVec::new(); self.nodes.len()];
+    /// The operations on documents of each node, and those that all of them heed.
+    fn sorted_out(
+        &self,
+        transaction: &Transaction,
+    ) -> (Vec<SmallVec<[u32; 4]>>, SmallVec<[u32; 2]>) {
+        let (mut owned, mut shared) = (vec![SmallVec::new(); self.nodes.len()], SmallVec::new());
         for (index, op) in (0..).zip(&transaction.ops) {
+            if Part::is_shared(op) {
+                shared.push(index);
+            }
             if let Op::Merge { collection, id, .. } | Op::Evict { collection, id } = op {
                 let slot = Slot::of(transaction.app, collection, id);
                 let owner = slot.partition(self.config.node.partitions);
@@ -548,7 +556,7 @@ impl Rack {
                 }
             }
         }
-        owned
+        (owned, shared)
     }
 
     /// The content of a record, if it concerns this thread. One that this process wrote need not be decoded.
