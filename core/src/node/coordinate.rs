@@ -463,6 +463,8 @@ impl Node {
         debug_assert_eq!(mutate.prepared.last(), Some(&from), "one owner prepares at a time");
         match result {
             Ok(prepared) => {
+                // At once, so that what is there of 100,000 operations is not moved again for each owner.
+                mutate.ops.reserve(mutate.order.len() - mutate.ops.len());
                 mutate.ops.extend(prepared.ops);
                 mutate.mutated.extend(prepared.mutated);
                 self.prepare_next(call);

@@ -52,6 +52,9 @@ struct Begun {
     /// The epoch of appends in which the first was authored.
     epoch: u32,
     authored: Vec<Authored>,
+    /// The operations of the documents authored, and their ids.
+    ops: Vec<Op>,
+    mutated: Vec<DocId>,
     /// How many documents have been looked at.
     next: usize,
     /// One of them bears what the actor wrote after the tick.
@@ -130,9 +133,9 @@ impl Node {
         }
         match self.author(task, turn, now) {
             Ok(None) => return Progress::Yield,
-            Ok(Some(authored)) => {
+            Ok(Some(begun)) => {
                 self.release(task);
-                self.deliver(task, authored);
+                self.deliver(task, begun);
             }
             Err(error) => {
                 self.release(task);
@@ -164,7 +167,7 @@ impl Node {
         task: &mut MutateTask,
         turn: Fuel,
         now: Now,
-    ) -> Result<Option<Vec<Authored>>, RequestError> {
+    ) -> Result<Option<Begun>, RequestError> {
         let is_first_turn = task.begun.is_none();
         let mut begun = match task.begun.take() {
             Some(begun) if self.stands(&begun) => begun,
@@ -186,7 +189,11 @@ impl Node {
             let fuel = AUTHOR + meter.take_spent() + bytes as Fuel;
             task.spent += fuel;
             self.note_work(fuel);
-            begun.authored.extend(authored);
+            if let Some(authored) = authored {
+                begun.ops.push(authored.op());
+                begun.mutated.push(authored.key.id.clone());
+                begun.authored.push(authored);
+            }
         }
         // What is written anew under an id that was evicted has to be above all that this actor wrote there, and a
         // device keeps no marker that tells.
@@ -194,14 +201,15 @@ impl Node {
         if begun.forgets_own && self.config.is_device && evicts {
             self.renew_epoch();
         }
-        Ok(Some(begun.authored))
+        Ok(Some(begun))
     }
 
     fn begin_authoring(&mut self, now: Now) -> Result<Begun, RequestError> {
         self.leave_wrong_time(now);
         let tick = self.clock.tick(now.wall).map_err(|error| clock_error(&error))?;
         let (actor, epoch) = (self.actor(), self.appends.epoch);
-        Ok(Begun { tick, actor, epoch, authored: Vec::new(), next: 0, forgets_own: false })
+        let (authored, ops, mutated) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Begun { tick, actor, epoch, authored, ops, mutated, next: 0, forgets_own: false })
     }
 
     /// Whether what was authored in former turns may be appended. Not if it may build on an append that was refused
@@ -339,9 +347,8 @@ impl Node {
     }
 
     /// Appends what was authored, or hands it to the coordinator and holds the documents.
-    fn deliver(&mut self, task: &MutateTask, authored: Vec<Authored>) {
-        let mutated: Vec<DocId> = authored.iter().map(|a| a.key.id.clone()).collect();
-        let ops = authored.iter().map(Authored::op).collect::<Vec<_>>();
+    fn deliver(&mut self, task: &MutateTask, begun: Begun) {
+        let Begun { authored, ops, mutated, .. } = begun;
         let (to, call) = (task.from, task.call);
         if let Some(txn_id) = task.prepare {
             if !authored.is_empty() {

@@ -4,7 +4,6 @@
 //! rising order for each document and of racing INSERTs exactly one wins. A statement over several partitions
 //! locks the documents it has prepared until its one record is committed or abandoned.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::DocKey;
@@ -44,7 +43,7 @@ pub struct Tips {
     tips: Map<DocKey, Tip>,
     /// Documents that a statement over several partitions will hold once nothing is in flight on them: others
     /// queue behind it, or it might wait for ever.
-    reserved: BTreeMap<DocKey, TxnId>,
+    reserved: Map<DocKey, TxnId>,
 }
 
 impl Tips {
@@ -77,7 +76,9 @@ impl Tips {
     /// Reserves documents, all or none.
     pub fn reserve(&mut self, keys: &[DocKey], txn_id: TxnId) {
         if keys.iter().all(|key| !self.is_reserved_by_another(key, Some(txn_id))) {
-            self.reserved.extend(keys.iter().map(|key| (key.clone(), txn_id)));
+            for key in keys {
+                self.reserved.insert(key.clone(), txn_id);
+            }
         }
     }
 
