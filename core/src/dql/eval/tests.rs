@@ -186,6 +186,9 @@ fn functions_of_strings() {
     is("joinstr('-', 'a', ['b', 'c'])", r#""a-b-c""#);
     is("lpad('7', 3, '0')", r#""007""#);
     is("rpad('abc', 2, 'x')", r#""abc""#);
+    is("lpad('é', 6, 'aöb')", r#""aöbaöé""#);
+    is("rpad('é', 4, 'aöb')", r#""éaöb""#);
+    is("lpad('abc', 9, '')", r#""abc""#);
     is("repeat('ab', 2)", r#""abab""#);
     is("TRIM(' a ')", r#""a""#);
 }
