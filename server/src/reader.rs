@@ -16,8 +16,8 @@ use bytes::Bytes;
 
 use crate::api;
 
-/// A body longer than this, in bytes, is read here: one of that length takes a fraction of a turn to read.
-pub const READ_ELSEWHERE_BYTES_MIN: usize = 64 * 1024;
+/// A body longer than this, in bytes, is read here: a condition of that length takes some 2 ms to read, one of 64 KiB 8.
+pub const READ_ELSEWHERE_BYTES_MIN: usize = 16 * 1024;
 
 /// A body of a statement, once it was read.
 #[derive(Debug)]
