@@ -86,7 +86,8 @@ pub(super) fn pad(a: &[Argument<'_>], left: bool) -> Option<Value> {
     let pad = string(a, 2)?;
     let (missing, each) = (wanted.saturating_sub(text.chars().count()), pad.chars().count());
     // Whole copies, then the beginning of one more: character by character a padding of 1 MB takes some 5 ms.
-    let (whole, rest) = (missing.checked_div(each).unwrap_or(0), missing.checked_rem(each).unwrap_or(0));
+    let (whole, rest) =
+        (missing.checked_div(each).unwrap_or(0), missing.checked_rem(each).unwrap_or(0));
     let begun = pad.char_indices().nth(rest).map_or(pad, |(end, _)| &pad[..end]);
     let copies = pad.repeat(whole);
     let padded = if left { [&copies, begun, text] } else { [text, &copies, begun] }.concat();
