@@ -307,6 +307,7 @@ impl Node {
         match self.calls.get(&call).map(|call| &call.work) {
             Some(Work::Select(_)) => self.advance_select(call, turn),
             Some(Work::Mutate(mutate)) if mutate.record.is_some() => self.write_record(call, turn),
+            Some(Work::Mutate(mutate)) if mutate.answer.is_some() => self.write_answer(call, turn),
             Some(Work::Mutate(_)) => self.sort_out(call, turn),
             // It has ended meanwhile.
             Some(Work::Wait { .. } | Work::Queued(_) | Work::Catalog) | None => {}

@@ -1,6 +1,6 @@
 //! The coordinator's side of mutations: from the documents that a statement is about to its record and its answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::super::append::Then;
@@ -29,10 +29,33 @@ pub(crate) struct MutateCall {
     ahead: BTreeMap<PartitionId, Vec<DocId>>,
     prepared: Vec<PartitionId>,
     ops: Vec<Op>,
-    pub(super) mutated: Vec<DocId>,
+    /// The documents that each owner has changed, in the order in which it was told of them.
+    pub(super) mutated: Vec<Vec<DocId>>,
     txn_id: TxnId,
     /// The record that is being written, once all owners have prepared.
     pub(super) record: Option<(Transaction, Encoder)>,
+    /// The answer, once that is committed.
+    pub(super) answer: Option<Answer>,
+}
+
+/// An answer that is being put together.
+#[derive(Debug)]
+pub(super) struct Answer {
+    txn: Txn,
+    /// The documents that each owner has changed and that are not in the answer yet.
+    mutated: Vec<VecDeque<DocId>>,
+    /// How many of all documents have been looked at.
+    looked_at: usize,
+    /// Those of them that were changed.
+    ids: Vec<Value>,
+}
+
+impl MutateCall {
+    /// It is carried out, and its answer is being put together.
+    #[cfg(test)]
+    pub(crate) fn is_answered(&self) -> bool {
+        self.answer.is_some()
+    }
 }
 
 impl Node {
@@ -56,6 +79,7 @@ impl Node {
             mutated: Vec::new(),
             txn_id: TxnId(self.rng.uuid()),
             record: None,
+            answer: None,
         }));
         let call = self.add_call(request, query_type, deadline, work);
         self.sort_out(call, self.whole_turn());
@@ -170,7 +194,7 @@ impl Node {
                 // At once, so that what is there of 100,000 operations is not moved again for each owner.
                 mutate.ops.reserve(mutate.order.len() - mutate.ops.len());
                 mutate.ops.extend(prepared.ops);
-                mutate.mutated.extend(prepared.mutated);
+                mutate.mutated.push(prepared.mutated);
                 self.prepare_next(call);
             }
             Err(error) => {
@@ -197,20 +221,56 @@ impl Node {
         result: Result<(Txn, Vec<DocId>), RequestError>,
     ) {
         match result {
-            Ok((txn, mutated)) => self.finish_mutation(call, txn, mutated),
+            Ok((txn, mutated)) => self.finish_mutation(call, txn, vec![mutated]),
             Err(error) => self.fail_call(call, error),
         }
     }
 
-    pub(super) fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: Vec<DocId>) {
-        let Some(ended) = self.end_call(call) else { return };
-        let Some(request) = ended.request else { return };
-        let mutated = match &ended.work {
-            Work::Mutate(mutate) => ids_in_order(&mutate.order, mutated),
-            Work::Wait { .. } | Work::Queued(_) | Work::Select(_) | Work::Catalog => Vec::new(),
+    pub(super) fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: Vec<Vec<DocId>>) {
+        if let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) {
+            let mutated = mutated.into_iter().map(VecDeque::from).collect();
+            mutate.answer = Some(Answer { txn, mutated, looked_at: 0, ids: Vec::new() });
+            self.write_answer(call, self.whole_turn());
+        } else {
+            self.answer_mutation(call, txn, Vec::new());
+        }
+    }
+
+    /// Puts the answer to a mutation together, then gives it: the documents that were changed, in the order of the
+    /// statement, as each owner has kept it.
+    pub(super) fn write_answer(&mut self, call: CallId, turn: Fuel) {
+        let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
+            return;
         };
-        let outcome =
-            Outcome { txn: Some(txn), query_type: ended.query_type, mutated, ..Outcome::default() };
+        let MutateCall { order, answer, .. } = &mut **mutate;
+        let answer = answer.as_mut().expect("its record is committed, or there was none to write");
+        let end = order.len().min(answer.looked_at + documents_of(turn));
+        for id in &order[answer.looked_at..end] {
+            let changed = answer.mutated.iter_mut().find(|ids| ids.front() == Some(id));
+            if let Some(changed) = changed {
+                changed.pop_front();
+                answer.ids.push(id.to_value());
+            }
+        }
+        let work = (end - answer.looked_at) as Fuel * COORDINATE;
+        answer.looked_at = end;
+        let ended = (end == order.len()).then(|| (answer.txn, std::mem::take(&mut answer.ids)));
+        let is_told_of_all = answer.mutated.iter().all(VecDeque::is_empty);
+        self.note_work(work);
+        match ended {
+            None => self.tasks.wait_for_turn(call),
+            Some((txn, ids)) => {
+                debug_assert!(is_told_of_all, "an owner changes what it is told of, in that order");
+                self.answer_mutation(call, txn, ids);
+            }
+        }
+    }
+
+    fn answer_mutation(&mut self, call: CallId, txn: Txn, mutated: Vec<Value>) {
+        let Some(Call { request: Some(request), query_type, .. }) = self.end_call(call) else {
+            return;
+        };
+        let outcome = Outcome { txn: Some(txn), query_type, mutated, ..Outcome::default() };
         self.outputs.push_back(Output::Reply { request, reply: Reply::Done(outcome) });
     }
 }
@@ -221,14 +281,4 @@ const COORDINATE: Fuel = 200;
 /// Of how many documents that is a turn's work.
 fn documents_of(turn: Fuel) -> usize {
     usize::try_from((turn / COORDINATE).max(1)).unwrap_or(usize::MAX)
-}
-
-/// Those of `order` that were written, in that order: no id stands in either twice.
-fn ids_in_order(order: &[DocId], mut mutated: Vec<DocId>) -> Vec<Value> {
-    if mutated.len() == order.len() {
-        return order.iter().map(DocId::to_value).collect();
-    }
-    mutated.sort_unstable();
-    let was_written = |id: &&DocId| mutated.binary_search(*id).is_ok();
-    order.iter().filter(was_written).map(DocId::to_value).collect()
 }

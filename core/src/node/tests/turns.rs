@@ -1,6 +1,6 @@
 //! Statements take turns by what they cost, whatever that is made of.
 
-use super::coordinate::Work;
+use super::coordinate::{Call, Work};
 use super::*;
 
 /// One thread with a few documents of 200 KB text each, and many small ones.
@@ -121,11 +121,11 @@ fn the_long_statements_of_a_thread_share_one_turn_of_a_moment() {
 }
 
 #[test]
-fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
+fn a_mutation_of_many_documents_is_sorted_out_written_and_answered_in_turns() {
     let mut server = server();
     let update = Process::statement("UPDATE c SET x = 1", "{}");
     let request = server.submit(0, Request::Execute(update));
-    let mut turns = 0;
+    let (mut turns, mut answering) = (0, 0);
     while server.replies.get(&request).is_none_or(|(_, outcome)| outcome.is_none()) {
         while let Some(output) = server.racks[0].poll_output() {
             server.on_rack(0, output);
@@ -140,6 +140,8 @@ fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
         let is_mutation =
             |call| matches!(home.calls.get(&call).map(|it| &it.work), Some(Work::Mutate(_)));
         turns += usize::from(home.tasks.waiting_calls().any(is_mutation));
+        let is_answered = |call: &Call| matches!(&call.work, Work::Mutate(it) if it.is_answered());
+        answering += home.calls.count(is_answered);
         server.step_disk();
         server.now.mono.ns += 1_000_000;
         server.journal.handle_timeout(server.now);
@@ -147,12 +149,26 @@ fn a_mutation_of_many_documents_is_sorted_out_and_written_in_turns() {
     }
     // Two thousand documents are gone over once to find their owners, and twice to write them.
     assert!(turns >= 4, "{turns} turns");
+    assert!(answering >= 1, "their ids are put together at once");
     let count = server.execute("SELECT COUNT(*) AS n FROM c WHERE x = 1", "{}").0;
     assert_eq!(
         count.as_array().expect("rows")[0].as_object().expect("a row").get("n"),
         Some(&Value::Int(2_000))
     );
     server.check();
+}
+
+#[test]
+fn an_answer_names_what_was_changed_in_the_order_of_the_statement() {
+    let mut server = server();
+    // 4,000 ids over all partitions, of which the lower half is there.
+    let numbers: Vec<_> = (0..4_000).map(|n| (n * 1_237) % 4_000).collect();
+    let documents: Vec<_> = numbers.iter().map(|n| format!(r#"{{"_id":{n},"n":-1}}"#)).collect();
+    let insert = "INSERT INTO c DOCUMENTS (:d) ON ID CONFLICT DO NOTHING";
+    let (_, outcome) = server.execute(insert, &format!(r#"{{"d":[{}]}}"#, documents.join(",")));
+    assert_eq!(outcome.error, None);
+    let new: Vec<_> = numbers.iter().copied().filter(|n| *n >= 2_000).map(Value::Int).collect();
+    assert_eq!(outcome.mutated, new);
 }
 
 #[test]
