@@ -93,9 +93,11 @@ impl Node {
         };
         let MutateCall { mutation, order, sorted, ahead, .. } = &mut **mutate;
         let count = documents_of(turn).min(order.len() - *sorted);
+        // About so many are of each owner: to move all that are there when there is no more room is a step of its own.
+        let share = order.len() / usize::from(partitions) * 9 / 8 + 1;
         for id in &order[*sorted..*sorted + count] {
             let owner = Slot::of(mutation.app, &mutation.collection, id).partition(partitions);
-            ahead.entry(owner).or_default().push(id.clone());
+            ahead.entry(owner).or_insert_with(|| Vec::with_capacity(share)).push(id.clone());
         }
         *sorted += count;
         let is_sorted = *sorted == order.len();
