@@ -691,7 +691,7 @@ impl SelectTask {
 const LOOK_AT: Fuel = 1_500;
 
 /// What an id costs that is another partition's.
-const PASS_BY: Fuel = 50;
+const PASS_BY: Fuel = 200;
 
 /// The rows, of which there are some, with commas between. A single one, as of a point read, is not copied.
 fn join_rows(rows: Vec<OutRow>) -> Vec<u8> {
