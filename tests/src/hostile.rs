@@ -106,6 +106,22 @@ impl Waits {
         Self { sorted }
     }
 
+    /// The limit of the machine, for so long: how much later than asked for a thread runs that sleeps a millisecond at
+    /// a time and does nothing else. Whoever waits for an answer waits at least that long now and then.
+    #[must_use]
+    pub fn of_the_machine(time: Duration) -> Self {
+        const PAUSE: Duration = Duration::from_millis(1);
+        let (begun, never) = (Instant::now(), Stop::default());
+        let mut sorted = Vec::new();
+        while begun.elapsed() < time {
+            let slept = Instant::now();
+            never.comes_within(PAUSE);
+            sorted.push(slept.elapsed().saturating_sub(PAUSE));
+        }
+        sorted.sort_unstable();
+        Self { sorted }
+    }
+
     /// The number of answers.
     #[must_use]
     pub fn count(&self) -> usize {

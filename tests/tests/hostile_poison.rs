@@ -167,7 +167,7 @@ fn ask_live(connection: &mut Connection) {
 }
 
 /// Asks as the honest do for so long; the waits of each kind.
-fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 3] {
+fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 4] {
     let server = &setting.server;
     std::thread::scope(|scope| {
         let reads = scope.spawn(|| {
@@ -181,10 +181,12 @@ fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 3] {
             })
         };
         let (admin, public) = (door(server.admin_address()), door(server.address()));
+        let machine = scope.spawn(move || Waits::of_the_machine(time));
         [
             ("point reads", reads.join().expect("each is answered")),
             ("health of the admin door", admin.join().expect("each is answered")),
             ("health of the public door", public.join().expect("each is answered")),
+            ("a thread that only wakes", machine.join().expect("it sleeps")),
         ]
     })
 }
