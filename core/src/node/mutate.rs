@@ -31,6 +31,10 @@ pub(crate) struct MutateTask {
     keys: Vec<DocKey>,
     /// The documents up to here are in memory.
     resident: usize,
+    /// The documents up to here are held by nobody else.
+    free: usize,
+    /// All of them are reserved: what is free stays so.
+    is_reserved: bool,
     /// Everything that was acknowledged when the statement came is applied first.
     watermark: Txn,
     /// The record that the coordinator puts together, or none when this node appends.
@@ -81,13 +85,15 @@ impl Node {
     ) {
         let keys = ids.into_iter().map(|id| mutation.key(id)).collect();
         let txn_id = prepare.unwrap_or_else(|| TxnId(self.rng.uuid()));
-        let (begun, spent, resident) = (None, 0, 0);
+        let (begun, spent, resident, free, is_reserved) = (None, 0, 0, 0, false);
         let task = MutateTask {
             from,
             call,
             mutation,
             keys,
             resident,
+            free,
+            is_reserved,
             watermark,
             prepare,
             txn_id,
@@ -123,12 +129,7 @@ impl Node {
             }
             task.resident += 1;
         }
-        let may_be_held = task.begun.is_none();
-        let held = may_be_held && task.keys.iter().any(|key| self.must_wait_for(key, task.prepare));
-        if held && !is_planted(Plant::LockIgnored) {
-            if let Some(txn_id) = task.prepare {
-                self.tips.reserve(&task.keys, txn_id);
-            }
+        if task.begun.is_none() && !self.is_free(task) && !is_planted(Plant::LockIgnored) {
             return Progress::Locked;
         }
         match self.author(task, turn, now) {
@@ -143,6 +144,26 @@ impl Node {
             }
         }
         Progress::Done
+    }
+
+    /// Whether no other statement holds any document of the task. While one does, a part of a larger statement reserves
+    /// all of them, once: then nobody takes one that was free, and each is looked at until it is, however often the
+    /// task is woken by what others let go of.
+    fn is_free(&mut self, task: &mut MutateTask) -> bool {
+        while let Some(key) = task.keys.get(task.free) {
+            self.note_work(CHECK);
+            if self.must_wait_for(key, task.prepare) {
+                if let Some(txn_id) = task.prepare.filter(|_| !task.is_reserved) {
+                    task.is_reserved = self.tips.reserve(&task.keys, txn_id);
+                }
+                if !task.is_reserved {
+                    task.free = 0;
+                }
+                return false;
+            }
+            task.free += 1;
+        }
+        true
     }
 
     /// A document that another statement holds cannot be changed now. A record that another node appends must
@@ -176,8 +197,8 @@ impl Node {
         while let Some(key) = task.keys.get(begun.next) {
             if task.spent >= turn {
                 task.spent -= turn;
-                if is_first_turn {
-                    self.tips.reserve(&task.keys, task.txn_id);
+                if is_first_turn && !task.is_reserved {
+                    task.is_reserved = self.tips.reserve(&task.keys, task.txn_id);
                 }
                 task.begun = Some(begun);
                 return Ok(None);
@@ -417,6 +438,9 @@ impl Mutation {
         DocKey { app: self.app, collection: self.collection.clone(), id }
     }
 }
+
+/// The cost of looking whether another statement holds a document.
+const CHECK: Fuel = 200;
 
 /// The cost of authoring one document, beside its expressions and its bytes.
 const AUTHOR: Fuel = 5_000;

@@ -73,13 +73,15 @@ impl Tips {
         self.reserved.get(key).is_some_and(|holder| Some(*holder) != txn_id)
     }
 
-    /// Reserves documents, all or none.
-    pub fn reserve(&mut self, keys: &[DocKey], txn_id: TxnId) {
-        if keys.iter().all(|key| !self.is_reserved_by_another(key, Some(txn_id))) {
+    /// Reserves documents, all or none: false when another record has reserved one of them.
+    pub fn reserve(&mut self, keys: &[DocKey], txn_id: TxnId) -> bool {
+        let are_free = keys.iter().all(|key| !self.is_reserved_by_another(key, Some(txn_id)));
+        if are_free {
             for key in keys {
                 self.reserved.insert(key.clone(), txn_id);
             }
         }
+        are_free
     }
 
     /// Lets go of what a record has reserved. True when it had reserved anything.
@@ -189,12 +191,12 @@ mod tests {
         });
         let (first, second) = (TxnId(Uuid([1; 16])), TxnId(Uuid([2; 16])));
         let mut tips = Tips::default();
-        tips.reserve(&keys[..1], first);
-        tips.reserve(&keys, second);
+        assert!(tips.reserve(&keys[..1], first));
+        assert!(!tips.reserve(&keys, second));
         assert!(!tips.is_reserved_by_another(&keys[1], Some(first)), "one of them was taken");
         assert!(!tips.release(&keys, second));
         assert!(tips.release(&keys, first));
-        tips.reserve(&keys, second);
+        assert!(tips.reserve(&keys, second));
         assert!(keys.iter().all(|key| tips.is_reserved_by_another(key, Some(first))));
     }
 

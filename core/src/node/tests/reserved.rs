@@ -56,6 +56,64 @@ fn a_huge_update_is_authored_in_turns_and_stays_whole() {
 }
 
 #[test]
+fn a_statement_that_waits_for_one_document_looks_once_at_those_before_it() {
+    const UPDATES: u64 = 50;
+    let mut server = server_with(2);
+    let is_first_ones = |collection: &str, id: &i64| {
+        let id = encode_id(&Value::Int(*id)).expect("a number may be an id");
+        Slot::of(APP, collection, &id).partition(2) == PartitionId(0)
+    };
+    let last = (0..2_000).rev().find(|id| is_first_ones("c", id)).expect("half of them");
+    let other = (0..).find(|id| is_first_ones("d", id)).expect("one of two");
+    server.rows(&format!("INSERT INTO d DOCUMENTS ({{'_id': {other}}})"));
+    let write_another = |server: &mut Process| {
+        let before = server.racks[0].work().total;
+        for n in 0..UPDATES {
+            server.rows(&format!("UPDATE d SET n = {n} WHERE _id = {other}"));
+        }
+        server.racks[0].work().total - before
+    };
+    let alone = write_another(&mut server);
+
+    // The last document of the first owner is in flight, and stays so.
+    let held = format!("UPDATE c SET k = 'held' WHERE _id = {last}");
+    let held = server.submit(0, Request::Execute(Process::statement(&held, "{}")));
+    let mut append = None;
+    while let Some(output) = server.racks[0].poll_output() {
+        match output {
+            RackOutput::Append(found) => append = Some(found),
+            other => server.on_rack(0, other),
+        }
+    }
+    let all = "UPDATE c SET k = 'all', m = coalesce(k, 'none')";
+    let all = server.submit(0, Request::Execute(Process::statement(all, "{}")));
+    server.settle();
+    assert!(!server.replies.contains_key(&all), "it waits");
+
+    // What others let go of wakes it, each time for nothing.
+    let beside = write_another(&mut server);
+    let each = beside.saturating_sub(alone) / UPDATES;
+    assert!((1..5_000).contains(&each), "{each} units for looking at one of a thousand");
+
+    // It has reserved them all: who comes later comes after it, also where nobody held anything.
+    let first = (0..2_000).find(|id| is_first_ones("c", id)).expect("half of them");
+    let late = format!("UPDATE c SET k = 'late' WHERE _id = {first}");
+    let late = server.submit(0, Request::Execute(Process::statement(&late, "{}")));
+    server.settle();
+    assert!(!server.replies.contains_key(&late), "it waits too");
+    server.journal.append(append.expect("it was authored at once"), server.now);
+    server.settle();
+    for request in [held, all, late] {
+        assert_eq!(server.answer(request).1.error, None);
+    }
+    let rows = server.rows("SELECT k, COUNT(*) AS n FROM c GROUP BY k ORDER BY k");
+    assert_eq!(rows, r#"[{"k":"all","n":1999},{"k":"late","n":1}]"#);
+    let rows = server.rows("SELECT _id FROM c WHERE m = 'held'");
+    assert_eq!(rows, format!(r#"[{{"_id":{last}}}]"#));
+    server.check();
+}
+
+#[test]
 fn a_refusal_between_its_turns_makes_a_huge_update_begin_anew() {
     let mut server = server_with(1);
     // What the first of them builds on is refused after it was authored.
