@@ -112,6 +112,9 @@ fn a_node_with_little_to_do_does_not_wait_for_one_with_much() {
         let moments = server.moments_of(&few);
         assert!(moments.iter().all(|moment| *moment <= 8 * ids.len()), "{busy}: {moments:?}");
         assert!(!many.iter().any(|request| server.is_answered(*request)));
+        for request in many {
+            server.racks[0].handle_input(RackInput::Cancel { request }, server.now);
+        }
         server.settle();
     }
     server.check();
