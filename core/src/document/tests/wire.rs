@@ -115,6 +115,71 @@ fn a_component_of_an_unknown_kind_is_relayed_counted_and_removed() {
     assert!(a.leaves.iter().all(|leaf| leaf.kind.0 < Kind::UNKNOWN_LEAST));
 }
 
+/// The bytes of a list that names these dots, as `write` says: first the table that they are read by.
+fn naming(dots: [Dot; 2], write: impl Fn([Dot; 2], &Table, &mut Writer)) -> Vec<u8> {
+    let mut builder = TableBuilder::default();
+    dots.iter().for_each(|&dot| builder.note(dot));
+    let table = builder.finish();
+    let mut to = Writer::new();
+    table.encode(&mut to);
+    write(dots, &table, &mut to);
+    to.into_bytes()
+}
+
+#[test]
+fn bytes_that_name_an_actor_twice_or_out_of_order_are_refused() {
+    // Version, flags, the sender's vector over none; neither regions nor components nor increments.
+    let delta = |dots| {
+        naming(dots, |dots, table, to| {
+            to.raw(&[1, 0, 2]);
+            for dot in dots {
+                table.encode_dot(dot, to);
+                to.byte(1);
+            }
+            to.raw(&[0, 0, 0]);
+        })
+    };
+    // Version, vector; nothing was trimmed, and there is no component.
+    let document = |dots| {
+        naming(dots, |dots, table, to| {
+            to.raw(&[1, 2]);
+            dots.iter().for_each(|dot| table.encode_dot(*dot, to));
+            to.raw(&[0, 0]);
+        })
+    };
+    for (dots, is_good) in [
+        ([dot('A', 5), dot('B', 6)], true),
+        ([dot('A', 6), dot('B', 5)], true),
+        ([dot('A', 5), dot('A', 6)], false),
+        ([dot('A', 6), dot('A', 5)], false),
+        ([dot('A', 6), dot('A', 6)], false),
+        ([dot('B', 6), dot('A', 5)], false),
+    ] {
+        assert_eq!(Delta::from_bytes(&delta(dots)).is_ok(), is_good, "{dots:?}");
+        assert_eq!(Document::from_bytes(&document(dots)).is_ok(), is_good, "{dots:?}");
+    }
+}
+
+#[test]
+fn increments_come_in_the_order_of_their_paths_and_each_once() {
+    let delta = prepare(&everything(), dot('B', 20), |edit| {
+        edit.increment(&path("c"), 2).expect("in range");
+        edit.pn_increment(&path("p"), crate::document::Number::Int(5)).expect("in range");
+    });
+    assert_eq!(delta.increments.len(), 2);
+    let first = delta.increments[0].clone();
+    assert!(Delta::from_bytes(&delta.to_bytes()).is_ok());
+    let mut reversed = delta.clone();
+    reversed.increments.reverse();
+    assert!(Delta::from_bytes(&reversed.to_bytes()).is_err());
+    let mut doubled = delta.clone();
+    doubled.increments.insert(0, first);
+    assert!(Delta::from_bytes(&doubled.to_bytes()).is_err());
+    let mut of_the_root = delta;
+    of_the_root.increments[0].path = Path::root();
+    assert!(Delta::from_bytes(&of_the_root.to_bytes()).is_err());
+}
+
 #[test]
 fn few_bytes_cannot_stand_for_many_long_paths() {
     let long = Path::from_steps([&"x".repeat(Path::SIZE_BYTES_MAX - 10)]).expect("short enough");
