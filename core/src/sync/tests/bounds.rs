@@ -251,3 +251,26 @@ fn subscriptions_have_a_bound_together() {
     let expected = ProtocolError::TooMany { frame: "Subs", field, found, limit };
     assert_eq!(decoded(&texts), Err(expected));
 }
+
+#[test]
+fn an_acknowledgement_of_many_tombstones_goes_out_in_frames_of_a_bounded_size() {
+    const DOCUMENTS: u64 = 4_000;
+    let mut pair = Pair::new(1, &["cars"]);
+    (0..DOCUMENTS).for_each(|n| pair.host(DEVICE).write(&key("cars", n), 0, 1));
+    pair.sync();
+    pair.disconnect();
+    for n in 0..DOCUMENTS {
+        pair.host(SERVER).delete(&key("cars", n));
+        pair.host(DEVICE).write(&key("cars", n), 0, 2);
+    }
+    pair.record = Some(Vec::new());
+    pair.connect();
+    pair.run();
+    pair.assert_converged();
+    let frames = pair.record.take().expect("they are recorded");
+    let is_ack = |bytes: &&bytes::Bytes| matches!(frame::decode(bytes), Ok(Some(Frame::Ack(_))));
+    let sizes: Vec<_> = frames.iter().filter(is_ack).map(bytes::Bytes::len).collect();
+    let (all, largest) = (sizes.iter().sum::<usize>(), sizes.iter().max());
+    assert!(all > 2 * frame::CHUNK_BYTES_MAX, "{all} bytes are more than a frame takes");
+    assert!(largest.is_some_and(|bytes| *bytes <= frame::CHUNK_BYTES_MAX + 1_024), "{sizes:?}");
+}

@@ -3,6 +3,7 @@
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
 use crate::sync::frame::{Frame, decode};
+use crate::sync::host::NONCES_KEPT;
 use crate::time::Hlc;
 
 fn write_some(pair: &mut Pair, at: usize, from: u64, count: u64) {
@@ -218,6 +219,26 @@ fn of_two_clones_the_second_takes_a_new_epoch() {
     pair.sync();
     assert_eq!(first.epochs, 0);
     assert_eq!(pair.host(DEVICE).epochs, 1);
+    pair.assert_converged();
+}
+
+#[test]
+fn of_two_clones_that_met_the_server_often_the_second_takes_a_new_epoch() {
+    let mut pair = Pair::new(3, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 10);
+    pair.sync();
+    for _ in 0..2 * NONCES_KEPT {
+        pair.resync();
+    }
+    pair.disconnect();
+    let clone = pair.host(DEVICE).clone();
+    // The first one says nothing new: no position tells, the nonce alone does.
+    pair.sync();
+    pair.disconnect();
+    let first = std::mem::replace(pair.host(DEVICE), clone);
+    write_some(&mut pair, DEVICE, 100, 10);
+    pair.sync();
+    assert_eq!((first.epochs, pair.host(DEVICE).epochs), (0, 1));
     pair.assert_converged();
 }
 

@@ -91,6 +91,44 @@ fn answers_to_what_was_never_asked_are_refused() {
     );
 }
 
+/// A server that has sent three documents of which its device has said nothing, and the number of that update.
+fn unanswered_update() -> (Pair, u64) {
+    let mut pair = open_pair();
+    pair.sides[DEVICE].freeze_host = true;
+    pair.record = Some(Vec::new());
+    (2..5).for_each(|n| pair.host(SERVER).write(&key("cars", n), 0, n));
+    pair.run();
+    let frames = pair.record.take().expect("they are recorded");
+    let begun = frames.iter().find_map(|bytes| match frame::decode(bytes) {
+        Ok(Some(Frame::UpdBegin(begin))) => Some(begin),
+        _ => None,
+    });
+    let begun = begun.expect("an update was sent");
+    assert_eq!(begun.item_count, 3);
+    (pair, begun.update)
+}
+
+#[test]
+fn an_acknowledgement_names_what_was_sent_and_each_item_once() {
+    for (indexes, is_good) in [
+        (&[0, 2][..], true),
+        (&[0, 1, 2], true),
+        (&[3], false),
+        (&[0, 1, 2, 3], false),
+        (&[u32::MAX], false),
+        (&[1, 1], false),
+        (&[2, 0], false),
+    ] {
+        let (mut pair, update) = unanswered_update();
+        let rejected = Outcome::Rejected(RejectReason::Forbidden);
+        let outcomes = indexes.iter().map(|index| (*index, rejected.clone())).collect();
+        send(&mut pair, &Frame::Ack(Ack { update, last: true, outcomes, at: None }));
+        let refused = ProtocolError::Malformed { frame: "Ack", field: "index" };
+        let expected = (!is_good).then_some(CloseReason::Protocol(refused));
+        assert_eq!(pair.sides[SERVER].closed, expected, "{indexes:?}");
+    }
+}
+
 #[test]
 fn offers_beyond_the_window_are_refused() {
     let offer = Offer { part: Part::Provide, round: 1, batch: 1, items: Vec::new() };
