@@ -6,6 +6,8 @@ use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::SockRef;
+
 use super::mailboxes::{Control, ControlSender};
 use super::os::{EventFd, lengthen_backlog, wait_readable};
 use crate::api::Door;
@@ -53,6 +55,10 @@ pub fn bind(address: SocketAddr, door: Door, option: &str) -> Result<Bound, Bind
         // std asks for a short backlog, and a burst of connections beyond it waits for retransmissions.
         lengthen_backlog(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
+        // What is accepted has the options of the socket that listens: nobody sets seven of them for each stranger.
+        // Answers are written whole, so there is nothing to wait for.
+        SockRef::from(&listener).set_tcp_nodelay(true)?;
+        keepalive::watch(&listener)?;
         let address = listener.local_addr()?;
         Ok(Bound { listener, door, address })
     };
@@ -166,12 +172,8 @@ impl Acceptor {
         if matches!(slot, Some(None)) {
             return self.note(Refusal::Address);
         }
-        // Answers are written whole: there is nothing to wait for. A socket that is gone already needs no word.
-        let ready = stream
-            .set_nonblocking(true)
-            .and_then(|()| stream.set_nodelay(true))
-            .and_then(|()| keepalive::watch(&stream));
-        if ready.is_err() {
+        // A socket that is gone already needs no word.
+        if stream.set_nonblocking(true).is_err() {
             return;
         }
         let arrival = Arrival { door, slot: slot.flatten() };
@@ -229,6 +231,17 @@ mod tests {
 
     fn fill(queue: &mut ControlSender) {
         while queue.send(Control::Drain).is_ok() {}
+    }
+
+    #[test]
+    fn what_is_accepted_has_the_options_of_its_door() {
+        let bound = bind(([127, 0, 0, 1], 0).into(), Door::Data, "--listen").expect("a free port");
+        let _client = TcpStream::connect(bound.address).expect("it listens");
+        wait_readable(&[bound.listener.as_raw_fd()]).expect("a connection comes");
+        let (accepted, _) = bound.listener.accept().expect("it has come");
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().expect("an option"));
+        assert!(accepted.keepalive().expect("an option"));
     }
 
     #[test]
