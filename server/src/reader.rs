@@ -15,6 +15,7 @@ use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
 
 use crate::api;
+use crate::driver::give_way;
 
 /// A body longer than this, in bytes, is read here: a condition of that length takes some 2 ms to read, one of 64 KiB 8.
 pub const READ_ELSEWHERE_BYTES_MIN: usize = 16 * 1024;
@@ -75,6 +76,8 @@ impl Reader {
         let waker = waker.clone();
         let mut rng = Rng::new(&seed, "read");
         let run = move || {
+            // Nobody else waits for a large body, and all others for the processor that it takes.
+            give_way();
             for (request, body) in inbox {
                 if done_in.send((request, read(&body, &mut rng))).is_err() {
                     return;

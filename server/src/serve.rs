@@ -238,6 +238,7 @@ fn run_thread(
         if config.threads >= cores() && !is_door {
             driver::pin_thread(usize::from(config.thread));
         }
+        driver::ask_for_short_slices();
         // Made where it is used, so that its memory lies near the core.
         let rack = rack.map(Rack::new);
         let shard = Shard::new(config, shared, rack, log, clock.mono(), clock.wall());

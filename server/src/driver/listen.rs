@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::mailboxes::{Control, ControlSender};
-use super::os::{EventFd, lengthen_backlog, wait_readable};
+use super::os::{EventFd, give_way, lengthen_backlog, wait_readable};
 use crate::api::Door;
 use crate::clock::Clock;
 use crate::keepalive;
@@ -122,6 +122,8 @@ impl Acceptor {
 
     /// Accepts until `stop` is signalled, then tells every thread to drain.
     pub fn run(mut self, bound: &[Bound], stop: &Arc<EventFd>) {
+        // Whoever has a connection goes before who wants one: in a flood the backlog fills, and the flood waits.
+        give_way();
         let mut fds: Vec<_> = bound.iter().map(|bound| bound.listener.as_raw_fd()).collect();
         fds.push(stop.as_raw_fd());
         while !stop.is_signalled() {

@@ -16,6 +16,44 @@ pub fn keep_others_out() {
     unsafe { libc::umask(0o077) };
 }
 
+/// From here on the calling thread has a tenth of a processor that others want as well: Linux keeps the niceness of each
+/// thread apart. A system that refuses leaves it as it is.
+pub fn give_way() {
+    let nice = schedule().map_or(GIVING_WAY, |found| found.sched_nice.max(GIVING_WAY));
+    // SAFETY: the call takes integers, and zero names the calling thread.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+}
+
+/// Asks the system to run the calling thread soon when it has something to do, and a little at a time: it waits for
+/// others often, and clients wait for it. Linux knows the wish since 6.12, and lets a thread that wakes with a short
+/// slice go before one that has begun a long one; without it, a read that crosses threads beside a busy process waits
+/// for a whole slice of that, some 3 ms. A system that does not know the wish leaves the thread as it is.
+pub fn ask_for_short_slices() {
+    let Some(mut wish) = schedule() else { return };
+    // Whoever made it a thread of another kind knows better.
+    if wish.sched_policy == libc::SCHED_OTHER.cast_unsigned() {
+        wish.sched_runtime = SLICE_NS;
+        // SAFETY: the call reads the structure, which the system has filled, and zero names the calling thread.
+        unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const wish, 0) };
+    }
+}
+
+/// How the system schedules the calling thread, if it says so.
+fn schedule() -> Option<libc::sched_attr> {
+    // SAFETY: all its members are integers, for which zeros are valid.
+    let mut found: libc::sched_attr = unsafe { std::mem::zeroed() };
+    let size = size_of::<libc::sched_attr>();
+    // SAFETY: the call fills the structure, whose size it is told, and zero names the calling thread.
+    let read = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, &raw mut found, size, 0) };
+    (read == 0).then_some(found)
+}
+
+/// How long a thread runs at a time that has asked for short slices, in nanoseconds: the least that can be asked for.
+const SLICE_NS: u64 = 100_000;
+
+/// The niceness of a thread that gives way.
+const GIVING_WAY: libc::c_int = 10;
+
 /// A descriptor that becomes readable when it is signalled.
 #[derive(Debug)]
 pub struct EventFd(File);
@@ -293,5 +331,33 @@ fn stop_signals() -> libc::sigset_t {
         libc::sigaddset(&raw mut set, libc::SIGTERM);
         libc::sigaddset(&raw mut set, libc::SIGINT);
         set
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_that_asks_for_short_slices_stays_as_it_is_otherwise() {
+        let before = schedule().expect("the system knows the call");
+        ask_for_short_slices();
+        let after = schedule().expect("as before");
+        assert_eq!(after.sched_policy, before.sched_policy);
+        assert_eq!(after.sched_nice, before.sched_nice);
+        assert!([SLICE_NS, before.sched_runtime].contains(&after.sched_runtime));
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_says_so_for_itself_alone() {
+        let nice = || schedule().expect("the system knows the call").sched_nice;
+        let before = nice();
+        std::thread::spawn(move || {
+            give_way();
+            assert_eq!(schedule().expect("as before").sched_nice, GIVING_WAY.max(before));
+        })
+        .join()
+        .expect("it gives way");
+        assert_eq!(nice(), before);
     }
 }
