@@ -2,7 +2,7 @@
 //! answered meanwhile, what strangers hold is bounded, and what was refused is counted.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -87,6 +87,36 @@ impl Setting {
             let rows = client.select("SELECT * FROM cars WHERE _id = 'kept'", &json!({}));
             assert_eq!(rows.len(), 1);
         })
+    }
+
+    /// Reads beside a flood of another server's door, which does nothing but accept, and prints the limit of the machine:
+    /// the enemy has one of its processors in either case.
+    fn beside_a_flood_of_another(&self, driver: Driver) {
+        let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = other.local_addr().expect("bound");
+        let mut client = self.server.client();
+        let quiet = Self::read_for(&mut client, flood_time() / 4);
+        let stop = Stop::default();
+        let beside = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.is_told() {
+                    drop(other.accept());
+                }
+            });
+            scope.spawn(|| {
+                // The last wakes the one that accepts.
+                while !stop.is_told() {
+                    drop(TcpStream::connect(address));
+                }
+                drop(TcpStream::connect(address));
+            });
+            let _stop = stop.when_dropped();
+            Self::read_for(&mut client, flood_time() / 2)
+        });
+        eprintln!(
+            "{driver}, connections to another server: quiet {quiet}; beside it {beside}; p99 {:.1} x",
+            beside.p99_ratio(&quiet)
+        );
     }
 
     /// Reads without and beside an enemy, and prints both; the enemy runs until it is told to stop.
@@ -293,6 +323,7 @@ fn strangers_that_spoke_at_length_and_wait_hold_little(driver: Driver) {
 
 fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
     let setting = Setting::new(driver, &["--connections-max", "64"]);
+    setting.beside_a_flood_of_another(driver);
     let mut honest: Vec<_> = (0..8).map(|_| setting.server.client()).collect();
     for client in &mut honest {
         client.select("SELECT * FROM cars", &json!({}));
