@@ -48,6 +48,10 @@ struct Options {
     /// Print the drawn mutants and end.
     #[arg(long)]
     list: bool,
+    /// Build what judges the drawn mutants, see it pass without any, and end: a later run with the same draw, count and
+    /// seeds has that done.
+    #[arg(long)]
+    build: bool,
 }
 
 fn main() -> ExitCode {
@@ -78,6 +82,9 @@ fn run(options: &Options) -> Result<bool, String> {
     let unit_tests = tree.build(&sites, &mut mutants, &mut drawn)?;
     let known = known::Known::read(&workspace)?;
     let judge = judge::Judge::new(&tree, unit_tests, options.seeds)?;
+    if options.build {
+        return Ok(true);
+    }
     let (mut found, mut healed, mut survivors) = (0, 0, Vec::new());
     for (number, site) in &mutants {
         if !options.only.is_empty() && !options.only.contains(number) {

@@ -190,6 +190,20 @@ impl Tree {
         program.map(PathBuf::from).ok_or_else(|| FAILED_BUILD.into())
     }
 
+    /// Whether these very programs have passed without a mutant.
+    pub(crate) fn has_passed(&self, print: &str) -> bool {
+        std::fs::read_to_string(self.passed()).is_ok_and(|found| found == print)
+    }
+
+    /// Notes that they have.
+    pub(crate) fn note_passed(&self, print: &str) -> Result<(), String> {
+        write(&self.passed(), print.as_bytes())
+    }
+
+    fn passed(&self) -> PathBuf {
+        self.root.join("target/passed")
+    }
+
     /// The folder of a crate in the copy.
     pub(crate) fn folder(&self, sources: &str) -> PathBuf {
         self.root.join(sources).parent().expect("sources lie in their crate").to_owned()
