@@ -188,3 +188,17 @@ pub fn check_subscription(text: &str, args: &Object) -> Result<(), RequestError>
         Err(error) => Err(RequestError::new(ErrorKind::Invalid, error)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subscription_takes_the_bytes_of_its_text_and_of_its_arguments_as_json() {
+        let text = "SELECT * FROM cars WHERE color = :color";
+        let args: Object =
+            [(Box::from("color"), Value::from("blue".to_owned()))].into_iter().collect();
+        assert_eq!(subscription_bytes(text, &Object::default()), text.len());
+        assert_eq!(subscription_bytes(text, &args), text.len() + r#"{"color":"blue"}"#.len());
+    }
+}

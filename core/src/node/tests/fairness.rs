@@ -181,3 +181,35 @@ fn a_read_of_few_documents_that_was_long_to_put_together_hands_its_rows_on_in_tu
     }
     server.check();
 }
+
+#[test]
+fn rows_that_come_from_another_thread_all_at_once_are_handed_on_in_several_moments() {
+    let mut server = Process::server(&Options { threads: 2, partitions: 2, ..Options::default() });
+    let of_the_other = |id: &i64| {
+        let id = encode_id(&Value::Int(*id)).expect("an integer is an id");
+        Slot::of(APP, "wide", &id).partition(2) == PartitionId(1)
+    };
+    let id = (0..).find(of_the_other).expect("one of two");
+    let wide = "ab".repeat(100_000);
+    let args = format!(r#"{{"d":{{"_id":{id},"t":"{wide}"}}}}"#);
+    assert_eq!(server.execute("INSERT INTO wide DOCUMENTS (:d)", &args).1.error, None);
+    let text = format!("SELECT * FROM wide WHERE _id = {id}");
+    let requests: Vec<_> = (0..60).map(|_| server.begin(&text)).collect();
+    server.slow_thread = Some(0);
+    server.settle();
+    assert!(server.held.len() >= requests.len(), "each has its row on the way");
+    let before = server.racks[0].work().total;
+    server.now.mono.ns += 1_000;
+    for (_, input) in std::mem::take(&mut server.held) {
+        server.racks[0].handle_input(input, server.now);
+    }
+    // Fifty thousand units each, and a million a moment.
+    let spent = server.racks[0].work().total - before;
+    assert!((900_000..1_100_000).contains(&spent), "{spent} units at once");
+    server.slow_thread = None;
+    server.settle();
+    for request in requests {
+        assert_eq!(server.answer(request).1.error, None);
+    }
+    server.check();
+}

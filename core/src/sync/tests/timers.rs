@@ -111,3 +111,22 @@ fn a_goodbye_reaches_the_other_side_with_its_reason() {
     assert_eq!(*reason, ByeReason::Replaced);
     assert_eq!(pair.session(SERVER).poll_timeout(), None);
 }
+
+#[test]
+fn a_remote_is_pinged_as_soon_as_it_has_been_silent_for_so_long() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.sync();
+    // Both say something between two of the deadlines.
+    pair.time = pair.time.after(Duration::from_secs(20));
+    let now = pair.now(DEVICE);
+    pair.session(DEVICE).probe(now);
+    pair.drain();
+    pair.run();
+    let heard = pair.time;
+    pair.record = Some(Vec::new());
+    while pair.frames_with(|facts| facts.name == "Ping").next().is_none() {
+        pair.jump();
+        pair.run();
+    }
+    assert_eq!(pair.time.since(heard), Duration::from_secs(30));
+}
