@@ -115,6 +115,23 @@ fn a_snapshot_and_the_transactions_after_it_make_the_store_again() {
 }
 
 #[test]
+fn a_part_is_taken_back_once_and_not_with_what_came_after_its_position() {
+    let mut rng = Rng::new(&[7; 32], "position");
+    let mut history = History::default();
+    for _ in 0..40 {
+        history.step(&mut rng);
+    }
+    let at = Txn(40);
+    let part = history.store.snapshot_part(at, None, &[]).expect("there are documents");
+    let newest = Store::new().restore_part(at, &part.bytes).expect("what we wrote we read").1;
+    let before = Txn(newest.0 - 1);
+    assert!(Store::new().restore_part(before, &part.bytes).is_err(), "one entry is newer");
+    let mut restored = Store::new();
+    assert!(restored.restore_part(newest, &part.bytes).is_ok());
+    assert!(restored.restore_part(newest, &part.bytes).is_err(), "its keys are taken");
+}
+
+#[test]
 fn what_a_peer_has_is_never_taken_for_less_than_it_lacks() {
     for seed in 0..40 {
         let mut rng = Rng::new(&[seed; 32], "news");
