@@ -182,8 +182,7 @@ pub struct Part {
     pub transaction: Arc<Transaction>,
     /// The operations on documents of this node, by their index in the transaction.
     pub ops: SmallVec<[u32; 4]>,
-    /// The operations that every node heeds, likewise: all but changes of documents. A node looks at no other of what
-    /// may be 100,000 operations.
+    /// The operations that every node heeds, likewise: a node looks at no others of what may be 100,000.
     pub shared: SmallVec<[u32; 2]>,
 }
 
@@ -215,20 +214,24 @@ impl Part {
         };
         let (mut ops, mut shared) = (SmallVec::new(), SmallVec::new());
         for (index, op) in (0..).zip(&transaction.ops) {
-            match owner(op) {
-                Some(owner) if owner == partition => ops.push(index),
-                _ => {}
+            if owner(op) == Some(partition) {
+                ops.push(index);
             }
-            if Self::is_shared(op) {
+            if Self::is_shared(op, true) {
                 shared.push(index);
             }
         }
         Self { txn, transaction, ops, shared }
     }
 
-    /// Whether every node heeds an operation, whoever owns its document if it has one.
-    fn is_shared(op: &Op) -> bool {
-        !matches!(op, Op::Merge { .. })
+    /// True when every node heeds an operation, whoever owns its document if it has one: a device's nodes count what it
+    /// evicts.
+    fn is_shared(op: &Op, is_device: bool) -> bool {
+        match op {
+            Op::Remote { .. } | Op::System(_) => true,
+            Op::Evict { .. } => is_device,
+            Op::Merge { .. } => false,
+        }
     }
 }
 

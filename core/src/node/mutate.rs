@@ -146,7 +146,7 @@ impl Node {
         Progress::Done
     }
 
-    /// Whether no other statement holds any document of the task. While one does, a part of a larger statement reserves
+    /// True when no other statement holds any document of the task. While one does, a part of a larger statement reserves
     /// all of them, once: then nobody takes one that was free, and each is looked at until it is, however often the
     /// task is woken by what others let go of.
     fn is_free(&mut self, task: &mut MutateTask) -> bool {

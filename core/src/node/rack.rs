@@ -223,7 +223,7 @@ pub struct Rack {
     pub(super) backlog: Backlog,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
-    /// Which node is the next to go on with what the last moment left.
+    /// The node that goes on next with what the last moment left.
     ready_next: usize,
     /// Work of statements at this moment, of all nodes.
     spent: Shares,
@@ -545,7 +545,7 @@ impl Rack {
     ) -> (Vec<SmallVec<[u32; 4]>>, SmallVec<[u32; 2]>) {
         let (mut owned, mut shared) = (vec![SmallVec::new(); self.nodes.len()], SmallVec::new());
         for (index, op) in (0..).zip(&transaction.ops) {
-            if Part::is_shared(op) {
+            if Part::is_shared(op, self.config.node.is_device) {
                 shared.push(index);
             }
             if let Op::Merge { collection, id, .. } | Op::Evict { collection, id } = op {

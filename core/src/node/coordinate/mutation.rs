@@ -53,7 +53,7 @@ pub(super) struct Answer {
 impl MutateCall {
     /// It is carried out, and its answer is being put together.
     #[cfg(test)]
-    pub(crate) fn is_answered(&self) -> bool {
+    pub(crate) fn is_answering(&self) -> bool {
         self.answer.is_some()
     }
 }
@@ -93,7 +93,7 @@ impl Node {
         };
         let MutateCall { mutation, order, sorted, ahead, .. } = &mut **mutate;
         let count = documents_of(turn).min(order.len() - *sorted);
-        // About so many are of each owner: to move all that are there when there is no more room is a step of its own.
+        // Each owner has about so many. To move all of them whenever their list is full would be a step of its own.
         let share = order.len() / usize::from(partitions) * 9 / 8 + 1;
         for id in &order[*sorted..*sorted + count] {
             let owner = Slot::of(mutation.app, &mutation.collection, id).partition(partitions);
@@ -229,9 +229,13 @@ impl Node {
     }
 
     pub(super) fn finish_mutation(&mut self, call: CallId, txn: Txn, mutated: Vec<Vec<DocId>>) {
-        if let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) {
+        // An answer that nobody waits for any more is not put together.
+        if let Some(Call { work: Work::Mutate(mutate), request: Some(_), .. }) =
+            self.calls.get_mut(&call)
+        {
+            let ids = Vec::with_capacity(mutated.iter().map(Vec::len).sum());
             let mutated = mutated.into_iter().map(VecDeque::from).collect();
-            mutate.answer = Some(Answer { txn, mutated, looked_at: 0, ids: Vec::new() });
+            mutate.answer = Some(Answer { txn, mutated, looked_at: 0, ids });
             self.write_answer(call, self.whole_turn());
         } else {
             self.answer_mutation(call, txn, Vec::new());
@@ -257,12 +261,12 @@ impl Node {
         let work = (end - answer.looked_at) as Fuel * COORDINATE;
         answer.looked_at = end;
         let ended = (end == order.len()).then(|| (answer.txn, std::mem::take(&mut answer.ids)));
-        let is_told_of_all = answer.mutated.iter().all(VecDeque::is_empty);
+        let are_all_named = answer.mutated.iter().all(VecDeque::is_empty);
         self.note_work(work);
         match ended {
             None => self.tasks.wait_for_turn(call),
             Some((txn, ids)) => {
-                debug_assert!(is_told_of_all, "an owner changes what it is told of, in that order");
+                debug_assert!(are_all_named, "an owner changes what it is told of, in that order");
                 self.answer_mutation(call, txn, ids);
             }
         }
@@ -280,7 +284,7 @@ impl Node {
 /// The cost of going over one document of a mutation at its coordinator.
 const COORDINATE: Fuel = 200;
 
-/// Of how many documents that is a turn's work.
+/// The number of documents that are a turn's work.
 fn documents_of(turn: Fuel) -> usize {
     usize::try_from((turn / COORDINATE).max(1)).unwrap_or(usize::MAX)
 }

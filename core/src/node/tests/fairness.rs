@@ -98,7 +98,7 @@ fn a_node_with_little_to_do_does_not_wait_for_one_with_much() {
         let many: Vec<_> = (0..40).map(|_| server.begin(&costly(&ids[busy]))).collect();
         let few: Vec<_> =
             others(busy).map(|place| server.begin(&costly(&ids[place][..1]))).collect();
-        // What names its documents may be short: all of these have their first turn before any has another.
+        // A statement that names its documents may be short: all of these have their first turn before any has another.
         while server.racks[0].nodes().iter().any(Node::has_ready) {
             server.next_moment();
         }

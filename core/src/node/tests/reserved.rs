@@ -90,7 +90,7 @@ fn a_statement_that_waits_for_one_document_looks_once_at_those_before_it() {
     server.settle();
     assert!(!server.replies.contains_key(&all), "it waits");
 
-    // What others let go of wakes it, each time for nothing.
+    // Documents that others let go of wake it, each time for nothing.
     let beside = write_another(&mut server);
     let each = beside.saturating_sub(alone) / UPDATES;
     assert!((1..5_000).contains(&each), "{each} units for looking at one of a thousand");
