@@ -9,7 +9,7 @@ use std::time::Duration;
 use socket2::SockRef;
 
 use super::mailboxes::{Control, ControlSender};
-use super::os::{EventFd, give_way, lengthen_backlog, wait_readable};
+use super::os::{EventFd, lengthen_backlog, wait_readable};
 use crate::api::Door;
 use crate::clock::Clock;
 use crate::keepalive;
@@ -55,7 +55,7 @@ pub fn bind(address: SocketAddr, door: Door, option: &str) -> Result<Bound, Bind
         // std asks for a short backlog, and a burst of connections beyond it waits for retransmissions.
         lengthen_backlog(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
-        // What is accepted has the options of the socket that listens: nobody sets seven of them for each stranger.
+        // An accepted socket has the options of the one that listens: nobody sets six of them for each stranger.
         // Answers are written whole, so there is nothing to wait for.
         SockRef::from(&listener).set_tcp_nodelay(true)?;
         keepalive::watch(&listener)?;
@@ -122,8 +122,6 @@ impl Acceptor {
 
     /// Accepts until `stop` is signalled, then tells every thread to drain.
     pub fn run(mut self, bound: &[Bound], stop: &Arc<EventFd>) {
-        // Whoever has a connection goes before who wants one: in a flood the backlog fills, and the flood waits.
-        give_way();
         let mut fds: Vec<_> = bound.iter().map(|bound| bound.listener.as_raw_fd()).collect();
         fds.push(stop.as_raw_fd());
         while !stop.is_signalled() {
@@ -131,8 +129,12 @@ impl Acceptor {
                 logging::error("cannot wait for connections", &[("cause", &error.to_string())]);
                 std::thread::sleep(RETRY);
             }
-            for bound in bound {
-                self.accept_all(bound);
+            // Administrators first: what floods the other doors keeps them waiting for one round of each.
+            let is_admin = |bound: &&Bound| bound.door == Door::Admin;
+            for bound in
+                bound.iter().filter(is_admin).chain(bound.iter().filter(|it| !is_admin(it)))
+            {
+                self.accept_some(bound);
             }
         }
         for thread in self.doors.shards.iter_mut().chain([&mut self.doors.admin]) {
@@ -142,8 +144,10 @@ impl Acceptor {
         }
     }
 
-    fn accept_all(&mut self, bound: &Bound) {
-        loop {
+    /// Takes the connections that wait at a door, up to a bound: a door where always another waits would keep this
+    /// thread from the others, and from its end.
+    fn accept_some(&mut self, bound: &Bound) {
+        for _ in 0..ACCEPTED_AT_ONCE_MAX {
             match bound.listener.accept() {
                 Ok((stream, from)) => {
                     self.deal(stream, from, bound.door);
@@ -216,6 +220,9 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 /// How many connections may wait to be accepted. The system may allow fewer.
 const BACKLOG: u16 = 4096;
 
+/// How many connections of one door are taken before the other doors have their turn.
+const ACCEPTED_AT_ONCE_MAX: usize = 64;
+
 /// How long to wait before trying again what failed for lack of something.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -247,13 +254,29 @@ mod tests {
     }
 
     #[test]
+    fn a_door_where_always_another_waits_keeps_nobody_from_the_others() {
+        let door = |door| bind(([127, 0, 0, 1], 0).into(), door, "--listen").expect("a free port");
+        let data = door(Door::Data);
+        let (mut acceptor, mut boxes) = acceptor(1);
+        let waiting = 2 * ACCEPTED_AT_ONCE_MAX;
+        let clients: Vec<_> = (0..waiting).map(|_| TcpStream::connect(data.address)).collect();
+        assert!(clients.iter().all(Result::is_ok));
+        for round in 1..=2 {
+            wait_readable(&[data.listener.as_raw_fd()]).expect("they have come");
+            acceptor.accept_some(&data);
+            let dealt = std::iter::from_fn(|| boxes[0].pop_control()).count();
+            assert_eq!(dealt, ACCEPTED_AT_ONCE_MAX, "in round {round}");
+        }
+    }
+
+    #[test]
     fn a_busy_threads_connections_go_to_another_and_none_is_dropped_in_silence() {
         let bound = bind(([127, 0, 0, 1], 0).into(), Door::Data, "--listen").expect("a free port");
         let (mut acceptor, mut boxes) = acceptor(2);
         let deal = |acceptor: &mut Acceptor| {
             let client = TcpStream::connect(bound.address).expect("it listens");
             wait_readable(&[bound.listener.as_raw_fd()]).expect("a connection comes");
-            acceptor.accept_all(&bound);
+            acceptor.accept_some(&bound);
             client
         };
         fill(&mut acceptor.doors.shards[0]);
