@@ -15,10 +15,10 @@ use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
 
 use crate::api;
-use crate::driver::give_way;
 
-/// A body longer than this, in bytes, is read here: a condition of that length takes some 2 ms to read, one of 64 KiB 8.
-pub const READ_ELSEWHERE_BYTES_MIN: usize = 16 * 1024;
+/// A body longer than this, in bytes, is read here: one of that length takes a fraction of a turn to read where it is
+/// arguments, and 8 ms where all of it is a condition. Shorter ones would wait here for longer ones.
+pub const READ_ELSEWHERE_BYTES_MIN: usize = 64 * 1024;
 
 /// A body of a statement, once it was read.
 #[derive(Debug)]
@@ -76,8 +76,6 @@ impl Reader {
         let waker = waker.clone();
         let mut rng = Rng::new(&seed, "read");
         let run = move || {
-            // Nobody else waits for a large body, and all others for the processor that it takes.
-            give_way();
             for (request, body) in inbox {
                 if done_in.send((request, read(&body, &mut rng))).is_err() {
                     return;

@@ -19,6 +19,6 @@ pub mod tokio_uring;
 
 pub use mailboxes::{Control, ControlSender, Mailboxes, connect};
 pub use os::{
-    EventFd, ask_for_short_slices, block_stop_signals, give_way, keep_others_out, pin_thread,
+    EventFd, ask_for_short_slices, block_stop_signals, keep_others_out, pin_thread,
     wait_for_stop_signal, write_last,
 };

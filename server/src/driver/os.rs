@@ -16,14 +16,6 @@ pub fn keep_others_out() {
     unsafe { libc::umask(0o077) };
 }
 
-/// From here on the calling thread has a tenth of a processor that others want as well: Linux keeps the niceness of each
-/// thread apart. A system that refuses leaves it as it is.
-pub fn give_way() {
-    let nice = schedule().map_or(GIVING_WAY, |found| found.sched_nice.max(GIVING_WAY));
-    // SAFETY: the call takes integers, and zero names the calling thread.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
-}
-
 /// Asks the system to run the calling thread soon when it has something to do, and a little at a time: it waits for
 /// others often, and clients wait for it. Linux knows the wish since 6.12, and lets a thread that wakes with a short
 /// slice go before one that has begun a long one; without it, a read that crosses threads beside a busy process waits
@@ -50,9 +42,6 @@ fn schedule() -> Option<libc::sched_attr> {
 
 /// How long a thread runs at a time that has asked for short slices, in nanoseconds: the least that can be asked for.
 const SLICE_NS: u64 = 100_000;
-
-/// The niceness of a thread that gives way.
-const GIVING_WAY: libc::c_int = 10;
 
 /// A descriptor that becomes readable when it is signalled.
 #[derive(Debug)]
@@ -345,19 +334,8 @@ mod tests {
         let after = schedule().expect("as before");
         assert_eq!(after.sched_policy, before.sched_policy);
         assert_eq!(after.sched_nice, before.sched_nice);
-        assert!([SLICE_NS, before.sched_runtime].contains(&after.sched_runtime));
-    }
-
-    #[test]
-    fn a_thread_that_gives_way_says_so_for_itself_alone() {
-        let nice = || schedule().expect("the system knows the call").sched_nice;
-        let before = nice();
-        std::thread::spawn(move || {
-            give_way();
-            assert_eq!(schedule().expect("as before").sched_nice, GIVING_WAY.max(before));
-        })
-        .join()
-        .expect("it gives way");
-        assert_eq!(nice(), before);
+        // A system that tells how long a slice is takes the wish for another.
+        let slice = if before.sched_runtime == 0 { 0 } else { SLICE_NS };
+        assert_eq!(after.sched_runtime, slice);
     }
 }
