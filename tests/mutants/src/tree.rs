@@ -190,7 +190,7 @@ impl Tree {
         program.map(PathBuf::from).ok_or_else(|| FAILED_BUILD.into())
     }
 
-    /// Whether these very programs have passed without a mutant.
+    /// True when these very programs have passed without a mutant.
     pub(crate) fn has_passed(&self, print: &str) -> bool {
         std::fs::read_to_string(self.passed()).is_ok_and(|found| found == print)
     }
