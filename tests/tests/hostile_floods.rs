@@ -89,32 +89,35 @@ impl Setting {
         })
     }
 
-    /// Reads beside a flood of another server's door, which does nothing but accept, and prints the limit of the machine:
-    /// the enemy has one of its processors in either case.
+    /// Reads beside a flood of another server, which does nothing but accept and close, and prints the limit of the
+    /// machine: the enemy takes its processors in either case.
     fn beside_a_flood_of_another(&self, driver: Driver) {
         let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = other.local_addr().expect("bound");
         let mut client = self.server.client();
         let quiet = Self::read_for(&mut client, flood_time() / 4);
-        let stop = Stop::default();
+        let (stop, opened) = (&Stop::default(), &AtomicUsize::new(0));
         let beside = std::thread::scope(|scope| {
-            scope.spawn(|| {
+            // It closes the door at its end: what connects then is refused.
+            let accepting = scope.spawn(move || {
                 while !stop.is_told() {
                     drop(other.accept());
                 }
             });
-            scope.spawn(|| {
-                // The last wakes the one that accepts.
-                while !stop.is_told() {
-                    drop(TcpStream::connect(address));
+            // It connects until the other has ended, which waits for a connection to look at the end.
+            scope.spawn(move || {
+                while !stop.is_told() || !accepting.is_finished() {
+                    let is_open = TcpStream::connect(address).is_ok();
+                    opened.fetch_add(usize::from(is_open), Ordering::Relaxed);
                 }
-                drop(TcpStream::connect(address));
             });
             let _stop = stop.when_dropped();
             Self::read_for(&mut client, flood_time() / 2)
         });
+        let opened = opened.load(Ordering::Relaxed);
+        assert!(opened > 0, "the other server is flooded");
         eprintln!(
-            "{driver}, connections to another server: quiet {quiet}; beside it {beside}; p99 {:.1} x",
+            "{driver}, {opened} connections to another server: quiet {quiet}; beside it {beside}; p99 {:.1} x",
             beside.p99_ratio(&quiet)
         );
     }
