@@ -24,7 +24,7 @@ pub(crate) struct MutateCall {
     pub(super) order: Vec<DocId>,
     /// The documents up to here have been sorted out among their owners.
     sorted: usize,
-    /// What each owner is still to prepare, in rising order of partitions: locks are taken in one order, so
+    /// The documents that each owner is still to prepare, in rising order of partitions: locks are taken in one order, so
     /// that two statements never wait for each other.
     ahead: BTreeMap<PartitionId, Vec<DocId>>,
     prepared: Vec<PartitionId>,
