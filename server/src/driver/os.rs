@@ -22,7 +22,7 @@ pub fn keep_others_out() {
 /// for a whole slice of that, some 3 ms. A system that does not know the wish leaves the thread as it is.
 pub fn ask_for_short_slices() {
     let Some(mut wish) = schedule() else { return };
-    // Whoever made it a thread of another kind knows better.
+    // A thread that somebody has made one of another kind stays so.
     if wish.sched_policy == libc::SCHED_OTHER.cast_unsigned() {
         wish.sched_runtime = SLICE_NS;
         // SAFETY: the call reads the structure, which the system has filled, and zero names the calling thread.

@@ -116,7 +116,7 @@ fn a_statement_that_waits_for_one_document_looks_once_at_those_before_it() {
 #[test]
 fn a_refusal_between_its_turns_makes_a_huge_update_begin_anew() {
     let mut server = server_with(1);
-    // What the first of them builds on is refused after it was authored.
+    // The write that the first of them builds on is refused after it was authored.
     let first = "UPDATE c SET k = 'refused' WHERE _id = 0";
     let refused = server.submit(0, Request::Execute(Process::statement(first, "{}")));
     let mut append = None;
