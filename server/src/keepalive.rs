@@ -17,8 +17,8 @@ const ASK_COUNT: u32 = 4;
 #[cfg(target_os = "linux")]
 const UNACKNOWLEDGED_MAX: Duration = Duration::from_secs(60);
 
-/// Lets the system give up a connection whose other side has vanished: this one, or all that a listening socket will
-/// accept.
+/// Lets the system give up a connection whose other side has vanished: this one, or each that is accepted from now on
+/// when the socket listens.
 ///
 /// # Errors
 ///

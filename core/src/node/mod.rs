@@ -224,8 +224,8 @@ impl Part {
         Self { txn, transaction, ops, shared }
     }
 
-    /// True when every node heeds an operation, whoever owns its document if it has one: a device's nodes count what it
-    /// evicts.
+    /// True when every node heeds an operation, whoever owns its document if it has one. EVICT is such on a device,
+    /// whose nodes each count how often it evicted.
     fn is_shared(op: &Op, is_device: bool) -> bool {
         match op {
             Op::Remote { .. } | Op::System(_) => true,

@@ -159,8 +159,8 @@ impl Node {
         }
     }
 
-    /// Writes the record of a mutation that all owners have prepared, then appends it. They hold its documents until
-    /// it is committed.
+    /// Writes the record of a mutation that all owners have prepared, then appends it: until the commit they hold its
+    /// documents, which nobody else changes.
     pub(super) fn write_record(&mut self, call: CallId, turn: Fuel) {
         let Some(Call { work: Work::Mutate(mutate), .. }) = self.calls.get_mut(&call) else {
             return;
