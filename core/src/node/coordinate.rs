@@ -1,11 +1,13 @@
 //! The coordinator's side: requests of clients, from their text to their reply.
 
+mod catalog;
 mod mutation;
 
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use bytes::Bytes;
+pub(crate) use catalog::CatalogChanges;
 use mutation::MutateCall;
 
 use super::append::{AppendRefused, Pending, Record, Then, Ticket};
@@ -16,10 +18,10 @@ use super::request::{
 use super::scans::Seat;
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
-use crate::auth::{AuthError, CatalogError, CatalogOp, Permissions, SharedPermissions};
+use crate::auth::{AuthError, Permissions, SharedPermissions};
 use crate::dql::{Bound, Fuel};
-use crate::ident::{AppId, PartitionId, Txn, TxnId};
-use crate::log::transaction::{Encoder, Op, Origin, Transaction};
+use crate::ident::{PartitionId, Txn};
+use crate::log::transaction::{Encoder, Op, Transaction};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::store::DocKey;
@@ -430,9 +432,7 @@ impl Node {
                     };
                     self.finish_mutation(call, txn, mutated);
                 }
-                Then::Catalog { to, call } => {
-                    self.send(to, Body::Mutated { call, result: Ok((txn, Vec::new())) });
-                }
+                Then::Catalog { to, call } => self.end_catalog_change(to, call, Ok(txn)),
                 Then::Session(append) => self.session_appended(append, Ok(txn)),
             }
         }
@@ -447,36 +447,15 @@ impl Node {
         }
         let error = why.to_error();
         match pending.then {
-            Then::Answer { to, call, .. } | Then::Catalog { to, call } => {
+            Then::Answer { to, call, .. } => {
                 self.send(to, Body::Mutated { call, result: Err(error) });
             }
+            Then::Catalog { to, call } => self.end_catalog_change(to, call, Err(error)),
             Then::Finish { call } => {
                 self.abandon(call);
                 self.fail_call(call, error);
             }
             Then::Session(append) => self.session_appended(append, Err(error)),
-        }
-    }
-
-    /// Only at partition 0: puts catalog changes in order.
-    pub(crate) fn on_catalog_change(&mut self, from: PartitionId, call: CallId, op: &CatalogOp) {
-        if let Err(error) = self.catalog.check(op) {
-            let kind = match error {
-                CatalogError::Permissions(_) => ErrorKind::Invalid,
-                _ => ErrorKind::Conflict,
-            };
-            let error = RequestError::new(kind, error.to_string());
-            return self.send(from, Body::Mutated { call, result: Err(error) });
-        }
-        let transaction = Transaction {
-            id: TxnId(self.rng.uuid()),
-            app: AppId::default(),
-            origin: Origin::System,
-            wall: self.last_now.wall,
-            ops: vec![Op::System(op.encode())],
-        };
-        if let Err(error) = self.append(transaction, false, Then::Catalog { to: from, call }) {
-            self.send(from, Body::Mutated { call, result: Err(error) });
         }
     }
 }

@@ -43,7 +43,7 @@ use std::sync::Arc;
 use append::Appends;
 pub use append::{Append, AppendGate, AppendRefused, Record, Ticket};
 use bytes::Bytes;
-use coordinate::Call;
+use coordinate::{Call, CatalogChanges};
 pub use epoch_record::EpochRecord;
 pub use journal::{CheckpointEvent, Journal, JournalOutput};
 pub use message::{Body, CallId, Message, Prepared};
@@ -365,6 +365,7 @@ pub struct Node {
     /// The document that nothing has happened to.
     blank: Arc<Document>,
     catalog: Catalog,
+    catalog_changes: CatalogChanges,
     clock: HlcClock,
     /// The greatest clock value that this node's present actor has issued, or a bound above it.
     issued: Hlc,
@@ -422,6 +423,7 @@ impl Node {
             tips: Tips::default(),
             blank: Arc::default(),
             catalog: Catalog::default(),
+            catalog_changes: CatalogChanges::default(),
             clock: HlcClock::default(),
             issued: Hlc::default(),
             newest: Hlc::default(),
@@ -595,6 +597,7 @@ impl Node {
     pub fn check_invariants(&self) {
         self.store.check_invariants();
         self.sync.check_invariants(self.config.partitions, &self.config.limits);
+        self.catalog_changes.check_invariants(self.config.partition);
         assert!(self.calls.len() <= self.config.limits.calls_max, "calls are bounded");
         let reads = self.calls.count(|call| call.read_at().is_some());
         assert_eq!(reads, self.reads.values().sum::<usize>(), "each read is counted");
@@ -777,7 +780,7 @@ impl Node {
             Body::Selected { call, result } => self.on_selected(from, call, result),
             Body::Prepared { call, result } => self.on_prepared(from, call, result),
             Body::Mutated { call, result } => self.on_mutated(call, result),
-            Body::Catalog { call, op } => self.on_catalog_change(from, call, &op),
+            Body::Catalog { call, op } => self.on_catalog_change(from, call, op),
             Body::Applied { id, void } => self.on_applied(id, void, now),
             Body::NewEpoch { epoch } => self.config.epoch = epoch,
             Body::FromSession(body) => self.on_from_session(from, body),
