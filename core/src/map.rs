@@ -41,6 +41,17 @@ impl<K, V> Map<K, V> {
         self.inner.values().filter(|value| is_such(value)).count()
     }
 
+    /// The keys of all such values, in rising order: it does not depend on theirs either.
+    pub fn keys_where(&self, is_such: impl Fn(&V) -> bool) -> Vec<K>
+    where
+        K: Copy + Ord,
+    {
+        let such = self.inner.iter().filter(|(_, value)| is_such(value));
+        let mut keys: Vec<K> = such.map(|(key, _)| *key).collect();
+        keys.sort_unstable();
+        keys
+    }
+
     /// True when nothing is stored.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,24 +1,24 @@
 //! The coordinator's side: requests of clients, from their text to their reply.
 
+mod authority;
 mod catalog;
 mod mutation;
 
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
+pub(crate) use authority::Authority;
 use bytes::Bytes;
 pub(crate) use catalog::CatalogChanges;
 use mutation::MutateCall;
 
 use super::append::{AppendRefused, Pending, Record, Then, Ticket};
 use super::message::{Body, CallId};
-use super::request::{
-    Credential, ErrorKind, Execute, Outcome, Reply, Request, RequestError, RequestId,
-};
+use super::request::{ErrorKind, Execute, Outcome, Reply, Request, RequestError, RequestId};
 use super::scans::Seat;
 use super::select::{SelectCall, SelectStart};
 use super::{Append, Node, Output};
-use crate::auth::{AuthError, Permissions, SharedPermissions};
+use crate::auth::AuthError;
 use crate::dql::{Bound, Fuel};
 use crate::ident::{PartitionId, Txn};
 use crate::log::transaction::{Encoder, Op, Transaction};
@@ -133,8 +133,9 @@ impl Node {
         bound: Option<Bound>,
         now: Now,
     ) -> Result<(), (&'static str, RequestError)> {
-        let permissions =
-            self.authorize(execute, now).map_err(|error| ("unknown", auth_error(&error)))?;
+        let grant = self
+            .authorize(execute.app, &execute.credential, now)
+            .map_err(|error| ("unknown", auth_error(&error)))?;
         let statement = match &bound {
             Some(bound) => bound.shared_statement(),
             None => self.statements.parse(&execute.statement).map_err(|e| ("unknown", e))?,
@@ -143,24 +144,8 @@ impl Node {
         if execute.deadline <= now.mono {
             return Err((query_type, timed_out()));
         }
-        self.begin_statement(request, execute, &statement, bound, permissions, now)
+        self.begin_statement(request, execute, &statement, bound, grant, now)
             .map_err(|error| (query_type, error))
-    }
-
-    fn authorize(&self, execute: &Execute, now: Now) -> Result<SharedPermissions, AuthError> {
-        match &execute.credential {
-            Credential::Local if self.catalog.app(execute.app).is_none() && !self.is_device() => {
-                Err(AuthError::UnknownApp(execute.app))
-            }
-            Credential::Local => Ok(Arc::new(Permissions::everything())),
-            Credential::Bearer(token) => {
-                self.catalog.authorize(execute.app, token.as_deref(), now.wall)
-            }
-        }
-    }
-
-    fn is_device(&self) -> bool {
-        self.config.is_device
     }
 
     pub(crate) fn add_call(
@@ -186,6 +171,7 @@ impl Node {
         if let Some(at) = entry.read_at() {
             *self.reads.entry(at).or_default() += 1;
         }
+        self.watch_authority(call, &entry);
         self.calls.insert(call, entry);
         call
     }
@@ -205,6 +191,7 @@ impl Node {
             self.requests.remove(&request);
         }
         self.deadlines.remove(&(ended.deadline, call));
+        self.unwatch_authority(call, &ended);
         match &ended.work {
             Work::Wait { until, give_up, .. } => {
                 self.deadlines.remove(&(*give_up, call));
@@ -278,6 +265,7 @@ impl Node {
 
     /// Ends what has had its time. A mutation that has been appended is not among it: it will be committed.
     pub(crate) fn expire_calls(&mut self, now: Now) {
+        self.expire_authorities(now);
         while let Some(&(at, call)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono) {
             self.deadlines.remove(&(at, call));
             let Some(work) = self.calls.get(&call).map(|call| &call.work) else { continue };
@@ -318,6 +306,9 @@ impl Node {
 
     pub(crate) fn fail_call(&mut self, call: CallId, error: RequestError) {
         let Some(ended) = self.end_call(call) else { return };
+        if let Work::Select(select) = &ended.work {
+            self.cancel_parts(call, select);
+        }
         if let Some(request) = ended.request {
             self.reply_error(request, ended.query_type, error);
         }

@@ -379,6 +379,8 @@ pub struct Node {
     reads: BTreeMap<Txn, usize>,
     requests: Map<RequestId, CallId>,
     deadlines: BTreeSet<(Instant, CallId)>,
+    /// Calls whose key expires soon.
+    expiries: BTreeSet<(WallMs, CallId)>,
     /// Calls that wait for a transaction.
     waits: BTreeSet<(Txn, CallId)>,
     /// Documents prepared for records that other nodes put together.
@@ -432,6 +434,7 @@ impl Node {
             reads: BTreeMap::new(),
             requests: Map::default(),
             deadlines: BTreeSet::new(),
+            expiries: BTreeSet::new(),
             waits: BTreeSet::new(),
             prepared: BTreeMap::new(),
             call_next: 0,
@@ -532,7 +535,8 @@ impl Node {
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
         let expiry = self.sync.next_expiry(self.last_now);
-        [deadline, self.sync.next_timeout(), expiry].into_iter().flatten().min()
+        let timers = [deadline, self.next_authority_expiry(), self.sync.next_timeout(), expiry];
+        timers.into_iter().flatten().min()
     }
 
     /// The oldest transaction that a read of this node may still be made at.
@@ -602,6 +606,8 @@ impl Node {
         let reads = self.calls.count(|call| call.read_at().is_some());
         assert_eq!(reads, self.reads.values().sum::<usize>(), "each read is counted");
         assert!(self.requests.len() <= self.calls.len(), "each request has one call");
+        let is_of_a_call = |(_, call): &(WallMs, CallId)| self.calls.contains(call);
+        assert!(self.expiries.iter().all(is_of_a_call), "what is watched for is in progress");
         assert!(
             self.tips.is_empty() || !self.appends.is_empty() || !self.prepared.is_empty(),
             "a tip has an append or a lock behind it"
@@ -634,6 +640,7 @@ impl Node {
             self.announce_evictions(now);
         }
         if self.catalog.generation() != generation {
+            self.recheck_calls(now);
             self.recheck_sessions(now);
         }
     }

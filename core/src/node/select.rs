@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::coordinate::{Call, Work};
+use super::coordinate::{Authority, Call, Work};
 use super::message::{Body, CallId};
 use super::mutate::dql_error;
 use super::mutation::{Mutation, MutationKind};
-use super::request::{ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId};
+use super::request::{
+    Credential, ErrorKind, Execute, ObjectMode, Outcome, Reply, RequestError, RequestId,
+};
 use super::row::StoredRow;
 use super::scans::{Asker, Seat};
 use super::tasks::{Progress, Task, TaskId};
 use super::{Node, Output};
-use crate::auth::SharedPermissions;
+use crate::auth::{Grant, SharedPermissions};
 use crate::document::Document;
 use crate::dql::ast::{Datasource, StatementKind};
 use crate::dql::{
@@ -31,6 +33,7 @@ use crate::value::Value;
 #[derive(Debug)]
 pub(crate) struct SelectCall {
     at: Txn,
+    authority: Authority,
     merge: MergeSelect,
     /// The partitions that take part; the merge numbers them by their place here.
     partitions: Partitions,
@@ -51,10 +54,9 @@ pub(crate) struct SelectCall {
 pub(crate) struct SelectStart {
     request: Option<RequestId>,
     query_type: &'static str,
-    app: AppId,
     deadline: Instant,
     bound: Bound,
-    permissions: SharedPermissions,
+    authority: Authority,
     purpose: Purpose,
     asker: Option<Asker>,
 }
@@ -62,6 +64,10 @@ pub(crate) struct SelectStart {
 impl SelectStart {
     pub(crate) fn asker(&self) -> Option<Asker> {
         self.asker
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// Its rows are the documents that a mutation is about.
@@ -84,6 +90,10 @@ enum Purpose {
 impl SelectCall {
     pub(crate) fn at(&self) -> Txn {
         self.at
+    }
+
+    pub(crate) fn authority(&self) -> &Authority {
+        &self.authority
     }
 
     /// It counts as one of its key that works.
@@ -155,7 +165,7 @@ impl Node {
         execute: &mut Execute,
         statement: &Arc<Statement>,
         bound: Option<Bound>,
-        permissions: SharedPermissions,
+        grant: Grant,
         now: Now,
     ) -> Result<(), RequestError> {
         if statement.datasource() == Datasource::System {
@@ -165,6 +175,7 @@ impl Node {
             ));
         }
         let collection = statement.collection();
+        let permissions = &grant.permissions;
         let side = if statement.is_mutation() { &permissions.write } else { &permissions.read };
         if !side.has_rule(collection) {
             return Err(RequestError::new(
@@ -184,19 +195,20 @@ impl Node {
         let query_type = statement.query_type();
         let asker = Asker::of(execute).filter(|_| *bound.access() == Access::Scan);
         let (app, deadline) = (execute.app, execute.deadline);
-        let start = |bound, permissions, purpose| SelectStart {
+        // The statement needs the text of its credential no more.
+        let credential = std::mem::replace(&mut execute.credential, Credential::Local);
+        let start = |bound, grant, purpose| SelectStart {
             request: Some(request),
             query_type,
-            app,
             deadline,
             bound,
-            permissions,
+            authority: Authority::new(app, credential, grant),
             purpose,
             asker,
         };
         if !statement.is_mutation() {
             let purpose = Purpose::Rows { untaken_bytes: 0 };
-            self.begin_select(start(bound, permissions, purpose), now);
+            self.begin_select(start(bound, grant, purpose), now);
             return Ok(());
         }
         let collection = statement.shared_collection().clone();
@@ -204,19 +216,19 @@ impl Node {
             |permissions, kind| Mutation { app, collection, permissions, deadline, kind };
         if let StatementKind::Insert(_) = statement.kind() {
             let (kind, ids) = self.insertion(bound, execute.mode)?;
-            let mutation = mutation(permissions, kind);
+            let mutation = mutation(grant.permissions, kind);
             // Before any look-up: a refusal says nothing about what is stored.
             mutation.check_may_write(&ids)?;
             self.begin_mutation(Some(request), query_type, mutation, ids);
             return Ok(());
         }
         let (kind, ids) = mutation_kind(&bound, execute.mode)?;
-        let mutation = mutation(permissions.clone(), kind);
+        let mutation = mutation(grant.permissions.clone(), kind);
         match ids.and_then(|ids| mutation.without_a_look(ids)) {
             Some(ids) => self.begin_mutation(Some(request), query_type, mutation, ids),
             None => {
                 let purpose = Purpose::Choose { mutation: Some(mutation), ids: Vec::new() };
-                self.begin_select(start(bound, permissions, purpose), now);
+                self.begin_select(start(bound, grant, purpose), now);
             }
         }
         Ok(())
@@ -250,14 +262,15 @@ impl Node {
 
     /// Begins a read that has its seat.
     pub(crate) fn run_select(&mut self, start: SelectStart, now: Now) {
-        let SelectStart { request, query_type, app, deadline, bound, permissions, purpose, asker } =
-            start;
+        let SelectStart { request, query_type, deadline, bound, authority, purpose, asker } = start;
+        let (app, permissions) = (authority.app(), authority.grant().permissions.clone());
         let partitions = self.partitions_of(app, &bound);
         let sharing = partitions.len();
         let merge = MergeSelect::new(bound.clone(), sharing, Limits::default());
         let is_done = merge.is_done();
         let select = SelectCall {
             at: now.durable,
+            authority,
             merge,
             asked: SmallVec::from_elem(true, partitions.len()),
             partitions: partitions.clone(),
@@ -330,7 +343,7 @@ impl Node {
         }
         match pushed {
             Ok(()) => self.go_on(call),
-            Err(error) => self.fail_select(call, error),
+            Err(error) => self.fail_call(call, error),
         }
     }
 
@@ -379,7 +392,7 @@ impl Node {
         match worked {
             Ok(false) => self.hand_on_rows(call, turn.saturating_sub(spent)),
             Ok(true) => self.wait_for_turn_of(call),
-            Err(error) => self.fail_select(call, dql_error(&error)),
+            Err(error) => self.fail_call(call, dql_error(&error)),
         }
     }
 
@@ -388,6 +401,9 @@ impl Node {
         let Some(entry) = self.calls.get_mut(&call) else { return };
         let request = entry.request;
         let Work::Select(select) = &mut entry.work else { return };
+        if select.authority.has_expired(self.last_now.wall) {
+            return self.end_expired(call);
+        }
         let room = match &select.purpose {
             Purpose::Rows { untaken_bytes } => limit.saturating_sub(*untaken_bytes),
             Purpose::Choose { .. } => u64::MAX,
@@ -449,17 +465,6 @@ impl Node {
         wanting.iter().for_each(|place| select.asked[*place] = true);
         for partition in partitions {
             self.send(partition, Body::SelectMore { call });
-        }
-    }
-
-    fn fail_select(&mut self, call: CallId, error: RequestError) {
-        if let Some(Call { work: Work::Select(select), request, query_type, .. }) =
-            self.end_call(call)
-        {
-            self.cancel_parts(call, &select);
-            if let Some(request) = request {
-                self.reply_error(request, query_type, error);
-            }
         }
     }
 

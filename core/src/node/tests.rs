@@ -17,6 +17,7 @@ mod refused;
 mod remotes;
 mod reserved;
 mod review;
+mod revoked;
 mod statements;
 mod sync;
 mod turns;
@@ -58,6 +59,8 @@ struct Process {
     epochs: Vec<(u64, usize)>,
     /// The test lets the log fail.
     has_failing_log: bool,
+    /// The client of this request takes nothing of its rows.
+    silent: Option<RequestId>,
 }
 
 struct Options {
@@ -131,6 +134,7 @@ impl Process {
             appended: Vec::new(),
             epochs: Vec::new(),
             has_failing_log: false,
+            silent: None,
         };
         process.open(options, seed, boot);
         process
@@ -284,7 +288,9 @@ impl Process {
                         }
                         rows.extend_from_slice(&bytes);
                         let bytes = bytes.len() as u64;
-                        self.mail.push_back((thread, RackInput::Drained { request, bytes }));
+                        if self.silent != Some(request) {
+                            self.mail.push_back((thread, RackInput::Drained { request, bytes }));
+                        }
                     }
                     Reply::Done(done) => *outcome = Some(done),
                 }

@@ -21,7 +21,7 @@ impl Process {
         assert_eq!(self.answer(request).1.error, None);
     }
 
-    fn key_of(name: &str, read: &str, write: &str, expires: WallMs) -> ApiKey {
+    pub(super) fn key_of(name: &str, read: &str, write: &str, expires: WallMs) -> ApiKey {
         let text = format!(r#"{{"read":{read},"write":{write}}}"#);
         let permissions = json::parse(text.as_bytes(), json::Limits::default()).expect("JSON");
         ApiKey {

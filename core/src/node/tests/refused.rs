@@ -10,7 +10,12 @@ pub(super) struct Appending {
 
 impl Appending {
     pub(super) fn new() -> Self {
-        let process = Process::new(&Options { partitions: 2, device: true, ..Options::default() });
+        Self::limited(NodeLimits::default())
+    }
+
+    pub(super) fn limited(limits: NodeLimits) -> Self {
+        let process =
+            Process::new(&Options { partitions: 2, device: true, limits, ..Options::default() });
         let config = |partition| {
             let mut config = process.racks[0].nodes()[0].config.clone();
             config.partition = PartitionId(partition);
