@@ -27,7 +27,9 @@ const NAME: &str = "default";
 impl Shard {
     /// The log is replayed: begin to answer, or make what is needed first.
     pub(super) fn on_recovered(&mut self) {
-        if self.catalog().generation() > 0 {
+        // An operator who deleted all apps wants none. The catalog does not tell the two apart: restored from a checkpoint
+        // without apps it is as empty as at the beginning. The log does: it is empty before the first start alone.
+        if !self.log_mut().was_empty() {
             return self.announce(None);
         }
         let (app, op) = self.new_app(NAME.into());

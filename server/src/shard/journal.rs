@@ -153,6 +153,12 @@ impl LogOwner {
         let applied = Some(vec![Txn(0); usize::from(threads)]);
         Self { journal: log.journal, target: log.opened.durable, applied, state: None }
     }
+
+    /// Nothing was ever logged when this start found the log: no position was given out, be it that of a record which is
+    /// in a checkpoint alone by now. The table of boots has none.
+    pub(super) fn was_empty(&self) -> bool {
+        self.target == Txn(0)
+    }
 }
 
 impl Shard {

@@ -11,6 +11,7 @@ use bigpeer_core::rng::Rng;
 use bigpeer_core::sync::{BootRow, BootTable};
 
 mod admission;
+mod bootstrap;
 mod clock;
 mod door;
 mod leaving;
@@ -49,26 +50,22 @@ impl Server {
     }
 
     /// With a thread of its own for the admin door, or without.
-    fn start_with(mut disk: VirtualDisk, threads: u16, boot: u8, has_door_thread: bool) -> Self {
+    fn start_with(disk: VirtualDisk, threads: u16, boot: u8, has_door_thread: bool) -> Self {
+        Self::start_sized(disk, threads, boot, has_door_thread, LogSizes::default())
+    }
+
+    /// With a log that makes checkpoints as it is told.
+    fn start_sized(
+        mut disk: VirtualDisk,
+        threads: u16,
+        boot: u8,
+        has_door_thread: bool,
+        sizes: LogSizes,
+    ) -> Self {
         let shared = Arc::new(Shared::new(threads));
-        let boot = BootId(Uuid([boot; 16]));
         let now = Instant { ns: 1 };
-        let mut config = LogConfig::new(boot, [7; 32]);
-        config.segment_bytes = 1 << 20;
-        let at = Now { mono: now, wall: WALL, ..Now::default() };
-        let mut log = Some(
-            open_log(
-                config,
-                PARTITIONS,
-                LogSizes::default(),
-                || at,
-                |op, command| {
-                    disk.submit(op, command);
-                    disk.complete(op).expect("it was just submitted")
-                },
-            )
-            .expect("the log is whole"),
-        );
+        let mut log = Some(open(&mut disk, boot, sizes));
+        let boot = BootId(Uuid([boot; 16]));
         let shards = (0..threads + u16::from(has_door_thread)).map(|thread| {
             let config = ShardConfig {
                 thread,
@@ -250,6 +247,18 @@ impl Server {
     }
 }
 
+/// Opens the log of a start, and goes no further.
+fn open(disk: &mut VirtualDisk, boot: u8, sizes: LogSizes) -> OpenLog {
+    let mut config = LogConfig::new(BootId(Uuid([boot; 16])), [7; 32]);
+    config.segment_bytes = 1 << 20;
+    let at = Now { mono: Instant { ns: 1 }, wall: WALL, ..Now::default() };
+    let execute = |op, command| {
+        disk.submit(op, command);
+        disk.complete(op).expect("it was just submitted")
+    };
+    open_log(config, PARTITIONS, sizes, || at, execute).expect("the log is whole")
+}
+
 #[derive(Clone, Copy)]
 struct Client {
     thread: usize,
@@ -282,6 +291,15 @@ fn request(first: &FirstStart, body: &str) -> String {
     let (app, key) = (first.app, first.api_key.reveal());
     format!(
         "POST /{app}/api/v5/store/execute HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {key}\r\n\
+         Content-Length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+/// A request at the admin door.
+fn administer(method: &str, path: &str, body: &str) -> String {
+    format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
          Content-Length: {}\r\n\r\n{body}",
         body.len()
     )
@@ -467,21 +485,14 @@ fn admin_routes_make_and_revoke_keys() {
     let mut first = server.first.take().expect("the first start");
     let (admin, data) = (server.connect(0, Door::Admin), server.connect(1, Door::Data));
     let path = format!("/admin/apps/{}/keys", first.app);
-    let ask = |method: &str, path: &str, body: &str| {
-        format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {ADMIN_TOKEN}\r\n\
-             Content-Length: {}\r\n\r\n{body}",
-            body.len()
-        )
-    };
-    server.send(admin, ask("POST", &path, r#"{"name":"second"}"#).as_bytes());
+    server.send(admin, administer("POST", &path, r#"{"name":"second"}"#).as_bytes());
     server.run();
     let answer = server.receive(admin);
     assert!(answer.starts_with("HTTP/1.1 201 "), "{answer}");
     let key = answer.split("\"apiKey\":\"").nth(1).and_then(|rest| rest.split('"').next());
     first.api_key = Secret::for_test(key.expect("a key"));
     assert!(server.execute(data, &first, SELECT).starts_with("HTTP/1.1 200 "));
-    server.send(admin, ask("DELETE", &format!("{path}/second"), "").as_bytes());
+    server.send(admin, administer("DELETE", &format!("{path}/second"), "").as_bytes());
     server.run();
     assert!(server.receive(admin).starts_with("HTTP/1.1 200 "));
     assert!(server.execute(data, &first, SELECT).starts_with("HTTP/1.1 401 "));
