@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bigpeer_connection::{RequestId, Response, SendError};
 use bigpeer_core::auth::{ApiKey, CatalogOp, hash, key_prefix};
 use bigpeer_core::ident::{AppId, Uuid};
-use bigpeer_core::node::{self, Outcome, RackInput, Reply};
+use bigpeer_core::node::{self, ErrorKind, Outcome, RackInput, Reply};
 use bytes::Bytes;
 
 use super::Shard;
@@ -90,6 +90,21 @@ impl Pending {
     pub(super) fn new(client: Client, purpose: Purpose) -> Self {
         Self { client, purpose, rows: Vec::new(), rows_bytes: 0, stream: None }
     }
+
+    /// The key of the read is worth something else by now: nothing more of its rows leaves. Of a stream a comma before
+    /// one of them may be gone, but that answer lacks its end anyhow.
+    fn drop_rows(&mut self) {
+        self.rows.clear();
+        if let Some(stream) = &mut self.stream {
+            stream.queue.retain(|(chunk, _)| chunk[..] == *reply::STREAM_HEAD);
+        }
+    }
+
+    /// Rows that wait for the rest of their answer, in bytes.
+    #[cfg(test)]
+    pub(super) fn collected(&self) -> usize {
+        self.rows.iter().map(Bytes::len).sum()
+    }
 }
 
 impl Stream {
@@ -142,6 +157,9 @@ impl Shard {
 
     pub(super) fn on_done(&mut self, key: u64, outcome: &Outcome) {
         let Some(pending) = self.pending.get_mut(key) else { return };
+        if outcome.error.as_ref().is_some_and(|error| error.kind == ErrorKind::Unauthorized) {
+            pending.drop_rows();
+        }
         if let Some(stream) = &mut pending.stream {
             stream.queue.push_back((Bytes::from(reply::stream_tail(outcome)), 0));
             stream.end = Some(if outcome.error.is_some() { End::Cut } else { End::Whole });

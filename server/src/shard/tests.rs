@@ -16,6 +16,7 @@ mod clock;
 mod door;
 mod leaving;
 mod reading;
+mod revoked;
 
 use super::*;
 use crate::api::Door;
