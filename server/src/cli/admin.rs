@@ -74,7 +74,10 @@ enum AppCommand {
         #[command(flatten)]
         admin: AdminArgs,
     },
-    /// Delete an app with its documents and keys.
+    /// Delete an app with its keys: from then on nobody reaches its documents.
+    ///
+    /// Its requests are refused and its sessions end. The documents are not erased: they stay in the data directory, and
+    /// nothing brings them back within reach, for a new app has another id.
     Delete {
         /// The app's id.
         #[arg(value_name = "UUID")]
@@ -166,7 +169,8 @@ impl AppCommand {
                     confirm(app)?;
                 }
                 let answer = admin.call(Method::Delete, &format!("/admin/apps/{app}"), None)?;
-                admin.show_done(&answer, &format!("app {app} deleted"))
+                let done = format!("app {app} deleted; its documents are out of reach, not erased");
+                admin.show_done(&answer, &done)
             }
         }
     }
@@ -241,9 +245,14 @@ fn encode_segment(name: &str) -> String {
 
 fn confirm(app: Uuid) -> Result<(), CliError> {
     if !io::stdin().is_terminal() {
-        return Err(CliError::Usage("an app goes with all its documents: give --yes".into()));
+        return Err(CliError::Usage(
+            "nobody reaches the documents of a deleted app any more: give --yes".into(),
+        ));
     }
-    print(&format!("Delete app {app} with all its documents and keys? Type yes: "))?;
+    print(&format!(
+        "Delete app {app} with its keys? Nobody will reach its documents any more; they are not erased from the \
+         server's directory. Type yes: "
+    ))?;
     let mut line = String::new();
     let read = io::stdin().lock().read_line(&mut line);
     match read {
@@ -404,6 +413,14 @@ mod tests {
         let admin = AdminArgs { admin: "http://127.0.0.1:1".parse().unwrap(), data, json: false };
         let message = admin.call(Method::Get, "/", None).unwrap_err().to_string();
         assert!(message.contains("bigpeer serve --data"), "{message}");
+    }
+
+    #[test]
+    fn the_help_of_app_delete_promises_no_more_than_is_done() {
+        let mut app = <AppArgs as clap::Args>::augment_args(clap::Command::new("app"));
+        let delete = app.find_subcommand_mut("delete").expect("it is there");
+        let help = delete.render_long_help().to_string();
+        assert!(help.contains("not erased") && !help.contains("with its documents"), "{help}");
     }
 
     #[test]
