@@ -106,11 +106,25 @@ impl Waits {
         Self { sorted }
     }
 
+    /// As [`during`](Self::during), with a millisecond between an answer and the next question: whoever asks without a
+    /// rest takes a processor, and with it the server's.
+    pub fn at_a_pace(time: Duration, mut ask: impl FnMut()) -> Self {
+        let never = Stop::default();
+        let (begun, mut sorted) = (Instant::now(), Vec::new());
+        while begun.elapsed() < time {
+            never.comes_within(PAUSE);
+            let asked = Instant::now();
+            ask();
+            sorted.push(asked.elapsed());
+        }
+        sorted.sort_unstable();
+        Self { sorted }
+    }
+
     /// The limit of the machine, for so long: how much later than asked for a thread runs that sleeps a millisecond at
     /// a time and does nothing else. Whoever waits for an answer waits at least that long now and then.
     #[must_use]
     pub fn of_the_machine(time: Duration) -> Self {
-        const PAUSE: Duration = Duration::from_millis(1);
         let (begun, never) = (Instant::now(), Stop::default());
         let mut sorted = Vec::new();
         while begun.elapsed() < time {
@@ -153,5 +167,8 @@ impl fmt::Display for Waits {
         )
     }
 }
+
+/// Between two questions of one who asks at a pace.
+const PAUSE: Duration = Duration::from_millis(1);
 
 const SECONDS_PER_DAY: u64 = 86_400;

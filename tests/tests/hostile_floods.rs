@@ -13,6 +13,7 @@ use bigpeer_tests::http::{Connection, is_hang_up, request};
 use bigpeer_tests::scratch::Scratch;
 use bigpeer_tests::server::{Client, Options, Server};
 use bigpeer_tests::suite::Driver;
+use bigpeer_tests::system::play_another_machine;
 use bigpeer_tests::wait_until;
 use bigpeer_tests::websocket::{PING, WebSocket, upgrade};
 use serde_json::{Value, json};
@@ -100,12 +101,14 @@ impl Setting {
         let beside = std::thread::scope(|scope| {
             // It closes the door at its end: what connects then is refused.
             let accepting = scope.spawn(move || {
+                play_another_machine();
                 while !stop.is_told() {
                     drop(other.accept());
                 }
             });
             // It connects until the other has ended, which waits for a connection to look at the end.
             scope.spawn(move || {
+                play_another_machine();
                 while !stop.is_told() || !accepting.is_finished() {
                     let is_open = TcpStream::connect(address).is_ok();
                     opened.fetch_add(usize::from(is_open), Ordering::Relaxed);
@@ -129,7 +132,10 @@ impl Setting {
         let before = self.resident_mib();
         let (stop, most) = (Stop::default(), AtomicUsize::new(0));
         let beside = std::thread::scope(|scope| {
-            scope.spawn(|| enemy(&stop));
+            scope.spawn(|| {
+                play_another_machine();
+                enemy(&stop);
+            });
             scope.spawn(|| {
                 while !stop.comes_within(LOOK_PAUSE) {
                     most.fetch_max(self.resident_mib() as usize, Ordering::Relaxed);

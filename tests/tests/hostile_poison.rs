@@ -12,6 +12,7 @@ use bigpeer_tests::http::{Connection, request};
 use bigpeer_tests::scratch::Scratch;
 use bigpeer_tests::server::{Client, Options, Server};
 use bigpeer_tests::suite::Driver;
+use bigpeer_tests::system::play_another_machine;
 use bigpeer_tests::wait_until;
 use serde_json::{Value, json};
 
@@ -172,12 +173,12 @@ fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 4] {
     std::thread::scope(|scope| {
         let reads = scope.spawn(|| {
             let mut client = server.client();
-            Waits::during(time, || read_one(&mut client))
+            Waits::at_a_pace(time, || read_one(&mut client))
         });
         let door = |address| {
             scope.spawn(move || {
                 let mut connection = Connection::open(address).expect("the server listens");
-                Waits::during(time, || ask_live(&mut connection))
+                Waits::at_a_pace(time, || ask_live(&mut connection))
             })
         };
         let (admin, public) = (door(server.admin_address()), door(server.address()));
@@ -195,6 +196,7 @@ fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 4] {
 type Ends = Mutex<BTreeMap<&'static str, (BTreeMap<u16, usize>, Duration)>>;
 
 fn poison(setting: &Setting, poisons: &[Poison], first: usize, stop: &Stop, ends: &Ends) {
+    play_another_machine();
     let mut client = setting.server.client();
     for (name, body) in poisons.iter().cycle().skip(first) {
         if stop.is_told() {
