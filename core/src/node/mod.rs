@@ -23,6 +23,7 @@ mod request;
 mod row;
 mod scans;
 mod select;
+mod shredder;
 mod snapshot;
 mod statements;
 mod sync_applied;
@@ -149,6 +150,8 @@ pub struct NodeLimits {
     /// Operations of committed records that may wait to be applied on a thread. One that has fallen so far behind
     /// catches up before it does anything else.
     pub applied_later_max: usize,
+    /// Documents of a partition whose former versions are dropped in one go, beside those that were changed just now.
+    pub folded_at_once: usize,
 }
 
 impl Default for NodeLimits {
@@ -169,6 +172,7 @@ impl Default for NodeLimits {
             turn_fuel: 200_000,
             applied_at_once: 500,
             applied_later_max: 100_000,
+            folded_at_once: 64,
         }
     }
 }
@@ -394,6 +398,8 @@ pub struct Node {
     statements: StatementCache,
     scans: Scans,
     snapshot: Option<Snapshot>,
+    /// More older versions are to be dropped than one step has time for.
+    is_fold_due: bool,
     links: Vec<Link>,
     rng: Rng,
     last_now: Now,
@@ -445,6 +451,7 @@ impl Node {
             statements: StatementCache::default(),
             scans: Scans::default(),
             snapshot: None,
+            is_fold_due: false,
             links: vec![Link::default(); usize::from(config.partitions)],
             rng,
             last_now: Now::default(),
@@ -502,7 +509,7 @@ impl Node {
             && self.sync.is_settled();
         if settled {
             self.store.advance(upto);
-            self.fold(now);
+            self.fold(0, now);
         }
         settled
     }
@@ -512,10 +519,10 @@ impl Node {
         self.outputs.pop_front()
     }
 
-    /// When to call with [`Input::Time`]: at once while statements are runnable.
+    /// When to call with [`Input::Time`]: at once while statements are runnable, or versions are to be dropped.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.has_runnable() {
+        if self.has_runnable() || self.is_fold_due {
             return Some(self.last_now.mono);
         }
         self.next_timer()
@@ -615,7 +622,7 @@ impl Node {
     }
 
     fn on_timers(&mut self, now: Now) {
-        self.fold(now);
+        self.fold(0, now);
         self.expire_calls(now);
         self.sync_timeout(now);
     }
@@ -630,7 +637,7 @@ impl Node {
             }
         }
         self.store.advance(upto);
-        self.fold(now);
+        self.fold(records.iter().map(|part| part.ops.len()).sum(), now);
         self.finish_appends(upto);
         self.tasks.wake_applied(self.store.applied());
         self.wake_waiting(now);

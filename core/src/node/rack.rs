@@ -15,6 +15,7 @@ use super::backlog::Backlog;
 use super::message::Message;
 use super::moment::Shares;
 use super::request::{Reply, Request, RequestId};
+use super::shredder::Shredder;
 use super::snapshot::SnapshotAsk;
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
@@ -221,6 +222,7 @@ pub struct Rack {
     pub(super) config: RackConfig,
     pub(super) nodes: Vec<Node>,
     pub(super) backlog: Backlog,
+    pub(super) shredder: Shredder,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// The node that goes on next with what the last moment left.
@@ -264,6 +266,7 @@ impl Rack {
             config,
             nodes,
             backlog,
+            shredder: Shredder::default(),
             turn_next: 0,
             ready_next: 0,
             spent,
@@ -329,7 +332,7 @@ impl Rack {
     /// When to call with [`RackInput::Time`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
-        if self.has_backlog() {
+        if self.has_backlog() || self.shredder.is_due(|| self.applied()) {
             return Some(self.moment);
         }
         self.nodes.iter().filter_map(Node::poll_timeout).min()
@@ -368,7 +371,7 @@ impl Rack {
     /// Every node of this thread reflects everything up to here.
     #[must_use]
     pub fn applied(&self) -> Txn {
-        self.nodes.iter().map(Node::applied).min().unwrap_or_default()
+        applied_by_all(&self.nodes)
     }
 
     /// Some of what is committed waits for its turn to be applied.
@@ -405,6 +408,8 @@ impl Rack {
         self.turns_end = turn;
         self.backlog.begin_moment();
         self.catch_up(now);
+        let nodes = &self.nodes;
+        self.shredder.work(|| applied_by_all(nodes));
         self.run_ready(now);
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
@@ -512,6 +517,7 @@ impl Rack {
             match self.read_record(record) {
                 Ok(None) => {}
                 Ok(Some((concerns, transaction))) => {
+                    self.shredder.hold(txn, &transaction);
                     let is_system = |op: &Op| matches!(op, Op::System(_));
                     changes_catalog |= transaction.ops.iter().any(is_system);
                     let (owned, shared) = self.sorted_out(&transaction);
@@ -586,6 +592,10 @@ impl Rack {
         }
         Ok(Some((concerns, Arc::new(transaction))))
     }
+}
+
+fn applied_by_all(nodes: &[Node]) -> Txn {
+    nodes.iter().map(Node::applied).min().unwrap_or_default()
 }
 
 /// How many turns' work statements that name their documents may do at one moment, of all nodes together, before

@@ -72,10 +72,13 @@ impl Node {
         }
     }
 
-    /// Drops older versions that neither a read nor a snapshot needs.
-    pub(crate) fn fold(&mut self, now: Now) {
+    /// Drops older versions that neither a read nor a snapshot needs, after `applied` operations came to the documents:
+    /// twice as many, so that they never become more, and some in any case. One statement may have changed every
+    /// document, and to drop what they were before would take longer than a thread may be away.
+    pub(crate) fn fold(&mut self, applied: usize, now: Now) {
         let kept = self.snapshot.as_ref().map_or(Txn::MAX, |snapshot| snapshot.at);
-        self.store.fold(now.oldest_read.min(kept));
+        let at_most = self.config.limits.folded_at_once + 2 * applied;
+        self.is_fold_due = !self.store.fold(now.oldest_read.min(kept), at_most);
     }
 
     /// True while older versions wait for the oldest read to move on.

@@ -8,6 +8,7 @@ mod cost;
 mod credentials;
 mod fairness;
 mod flow;
+mod folding;
 mod full_disk;
 mod identity;
 mod judge;

@@ -298,10 +298,10 @@ mod tests {
         let third = write(&mut store, 3);
         let held = |document| Arc::strong_count(document) - 1;
         assert_eq!([&first, &second, &third].map(held), [1, 1, 1]);
-        store.fold(Txn(2));
+        assert!(store.fold(Txn(2), usize::MAX));
         assert_eq!([&first, &second, &third].map(held), [0, 1, 1], "a read at 2 is not over");
         assert!(store.has_foldable());
-        store.fold(Txn(3));
+        assert!(store.fold(Txn(3), usize::MAX));
         assert_eq!([&first, &second, &third].map(held), [0, 0, 1]);
         assert!(!store.has_foldable());
         store.check_invariants();

@@ -275,19 +275,29 @@ impl Store {
         raises.iter().rev().map(former).collect()
     }
 
-    /// Drops the older versions that no registered read needs: none is older than `oldest_read`.
-    pub fn fold(&mut self, oldest_read: Txn) {
-        while self.folds.front().is_some_and(|(txn, _)| *txn <= oldest_read) {
-            let (_, key) = self.folds.pop_front().expect("the front was just seen");
+    /// Drops the older versions of so many documents that no registered read needs: none is older than `oldest_read`.
+    /// False when there are more.
+    pub fn fold(&mut self, oldest_read: Txn, at_most: usize) -> bool {
+        for _ in 0..at_most {
+            let Some((_, key)) = self.folds.pop_front_if(|(txn, _)| *txn <= oldest_read) else {
+                return true;
+            };
             let Some(collection) = self.collection_mut(key.app, &key.collection) else { continue };
             collection.fold(&key.id, oldest_read);
         }
+        self.folds.front().is_none_or(|(txn, _)| *txn > oldest_read)
     }
 
     /// True while older versions are kept for reads.
     #[must_use]
     pub fn has_foldable(&self) -> bool {
         !self.folds.is_empty()
+    }
+
+    /// How many older versions are kept for reads, a document that has several counted as often.
+    #[cfg(test)]
+    pub(crate) fn foldable_count(&self) -> usize {
+        self.folds.len()
     }
 
     /// Walks what is too slow for the hot path; the simulator calls it after each step.

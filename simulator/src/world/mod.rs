@@ -231,6 +231,7 @@ fn limits(shape: &mut Rng, root: &[u8; 32]) -> NodeLimits {
         reply_bytes_max: 700,
         turn_fuel: 12_000,
         applied_at_once: 2,
+        folded_at_once: 1,
         scans_of_key_max: 2,
         document_bytes_max: 50_000,
         merged_bytes_max: 100_000,
@@ -255,6 +256,7 @@ fn limits_of_large() -> NodeLimits {
     NodeLimits {
         reply_bytes_max: 700,
         applied_at_once: 2,
+        folded_at_once: 1,
         update_target_bytes: 600,
         update_bytes_max: 2_400,
         window_bytes: 64 << 10,

@@ -1,6 +1,7 @@
 //! Committed records come to the partitions of a thread in turns.
 
 use super::*;
+use crate::node::shredder::{LARGE_OPS_MIN, SHREDDED_AT_ONCE};
 use crate::value::canonical::encode_id;
 
 const PARTITIONS: u16 = 16;
@@ -49,9 +50,65 @@ fn next_commit(server: &mut Process) -> RackInput {
     }
 }
 
+impl Process {
+    /// One look at everything: mail, one call for time on each thread, the log and the disk.
+    fn end_moment_of_all(&mut self) {
+        self.now.mono.ns += 1_000;
+        self.publish_oldest_read();
+        while let Some((thread, input)) = self.mail.pop_front() {
+            self.racks[usize::from(thread)].handle_input(input, self.now);
+        }
+        for thread in 0..self.racks.len() {
+            self.racks[thread].handle_input(RackInput::Time, self.now);
+            while let Some(output) = self.racks[thread].poll_output() {
+                self.on_rack(thread as u16, output);
+            }
+        }
+        while let Some(output) = self.journal.poll_output() {
+            self.on_journal(output);
+        }
+        self.journal.handle_timeout(self.now);
+        self.step_disk();
+    }
+}
+
 fn behind(server: &Process) -> usize {
     let durable = server.now.durable;
     server.racks[0].nodes().iter().filter(|node| node.applied() < durable).count()
+}
+
+#[test]
+fn a_huge_record_is_dropped_in_pieces_by_whoever_holds_it_last() {
+    for threads in [1, 2] {
+        let options = Options { partitions: PARTITIONS, threads, ..Options::default() };
+        let mut server = Process::server(&options);
+        let count = 2 * LARGE_OPS_MIN;
+        let args = documents(count);
+        let statement = Process::statement("INSERT INTO cars DOCUMENTS (:d)", &args);
+        let request = server.submit(0, Request::Execute(statement));
+        let (mut pieces, mut left, mut calls) = (0, 0, 0);
+        loop {
+            server.end_moment_of_all();
+            let now: usize = server.racks.iter().map(|rack| rack.shredder.waiting()).sum();
+            if now > left {
+                assert_eq!((left, now), (0, count - SHREDDED_AT_ONCE), "one of them has it");
+            }
+            pieces += usize::from(now != left);
+            if now < left {
+                assert_eq!(left - now, left.min(SHREDDED_AT_ONCE));
+            }
+            left = now;
+            calls += 1;
+            assert!(calls < 100_000, "it comes to no end: {left} are left");
+            let is_answered = matches!(server.replies.get(&request), Some((_, Some(_))));
+            if is_answered && pieces > 0 && left == 0 {
+                break;
+            }
+        }
+        assert_eq!(pieces, count.div_ceil(SHREDDED_AT_ONCE), "on {threads} threads");
+        server.settle();
+        assert!(server.racks.iter().all(|rack| !rack.shredder.is_due(|| Txn::MAX)));
+    }
 }
 
 #[test]

@@ -92,7 +92,7 @@ fn a_snapshot_and_the_transactions_after_it_make_the_store_again() {
         for _ in 0..at {
             history.step(&mut rng);
         }
-        history.store.fold(Txn(at));
+        history.store.fold(Txn(at), usize::MAX);
         let then = held(&history.store);
         for _ in 0..rng.below(120) {
             history.step(&mut rng);
@@ -140,7 +140,7 @@ fn what_a_peer_has_is_never_taken_for_less_than_it_lacks() {
             history.step(&mut rng);
         }
         let at = Txn(80);
-        history.store.fold(at);
+        history.store.fold(at, usize::MAX);
         for _ in 0..40 {
             history.step(&mut rng);
         }
