@@ -7,22 +7,47 @@
 #![allow(unsafe_code, reason = "an allocator is made of raw memory")]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::{c_int, c_long};
 
 use libmimalloc_sys::{
     mi_free, mi_malloc, mi_malloc_aligned, mi_realloc, mi_realloc_aligned, mi_zalloc,
     mi_zalloc_aligned,
 };
 
+// The glue crate declares these only together with everything else that mimalloc knows.
 unsafe extern "C" {
-    /// Gives back what is free. The glue crate declares it only together with everything else that mimalloc knows.
+    /// Gives back what is free: of the calling thread to the process, and of the process to the system if `force` says
+    /// so or its time has come.
     fn mi_collect(force: bool);
+
+    fn mi_option_set(option: c_int, value: c_long);
+    #[cfg(test)]
+    fn mi_option_get(option: c_int) -> c_long;
 }
 
-/// Gives memory that the calling thread has freed back to the system. Left to itself, mimalloc keeps it for what is
-/// allocated next, which after a flood is nothing for a long time. It walks all pages of the thread: call it when
-/// there is little else to do.
-pub fn purge() {
+/// The place of `mi_option_purge_delay` among mimalloc's options: how long memory of the process that is free waits before
+/// it is given back to the system, in milliseconds.
+const PURGE_DELAY: c_int = 15;
+
+/// Memory goes back to the system when [`purge`] is called, and hardly ever else. Left to itself, mimalloc lets whichever
+/// thread frees something give back all that has been free for a second: a thread that serves clients would unmap
+/// some hundred megabytes in one call, and answer nobody for 20 ms and more.
+pub fn give_back_when_told() {
+    const NEVER_MILLIS: c_long = 24 * 3600 * 1000;
+    // SAFETY: the call takes integers, and sets an option that is read when memory is freed.
+    unsafe { mi_option_set(PURGE_DELAY, NEVER_MILLIS) }
+}
+
+/// Hands what the calling thread has freed to the process. It walks the pages of the thread that are not full.
+pub fn collect() {
     // SAFETY: the call takes no memory of ours, and is made for any thread at any time.
+    unsafe { mi_collect(false) }
+}
+
+/// Gives memory that is free back to the system, of all threads as far as they have handed it on. It takes its time: call
+/// it where nobody waits.
+pub fn purge() {
+    // SAFETY: as in `collect`.
     unsafe { mi_collect(true) }
 }
 
@@ -89,6 +114,15 @@ unsafe impl GlobalAlloc for Allocator {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_delay_of_purges_is_where_the_options_of_this_mimalloc_have_it() {
+        // SAFETY: the call takes and gives integers.
+        let delay = || unsafe { mi_option_get(PURGE_DELAY) };
+        assert_eq!(delay(), 1000, "mimalloc's own choice");
+        give_back_when_told();
+        assert!(delay() > 3_600_000);
+    }
 
     /// Many of each, because the first blocks of a page are better aligned than they must be.
     #[test]

@@ -1,5 +1,6 @@
 //! Reads large statements on a thread of its own: JSON of several megabytes, texts with lists of many thousands, values
-//! to be sorted. A thread of nodes would answer nobody else meanwhile.
+//! to be sorted. A thread of nodes would answer nobody else meanwhile. For the same reason it is this thread that gives
+//! memory back to the system.
 
 use std::io;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use bigpeer_core::value::Value;
 use bigpeer_mailbox::Unparker;
 use bytes::Bytes;
 
-use crate::api;
+use crate::{allocator, api};
 
 /// A body longer than this, in bytes, is read here: one of that length takes a fraction of a turn to read where it is
 /// arguments, and 8 ms where all of it is a condition. Shorter ones would wait here for longer ones.
@@ -56,10 +57,19 @@ pub fn read(body: &[u8], rng: &mut Rng) -> Read {
     }
 }
 
+/// A piece of the thread's work.
+#[derive(Debug)]
+enum Task {
+    /// Read a body, and hand back what it says under this name.
+    Read(u64, Bytes),
+    /// Give memory that is free back to the system.
+    Purge,
+}
+
 /// The thread, as one that has nodes sees it. Dropping it lets it end and waits.
 #[derive(Debug)]
 pub struct Reader {
-    bodies: Option<Sender<(u64, Bytes)>>,
+    tasks: Option<Sender<Task>>,
     done: Receiver<(u64, Read)>,
     thread: Option<JoinHandle<()>>,
 }
@@ -71,12 +81,16 @@ impl Reader {
     ///
     /// When it cannot be started.
     pub fn start(thread: u16, waker: &Unparker, seed: Seed) -> io::Result<Self> {
-        let (bodies, inbox) = channel::<(u64, Bytes)>();
+        let (tasks, inbox) = channel();
         let (done_in, done) = channel();
         let waker = waker.clone();
         let mut rng = Rng::new(&seed, "read");
         let run = move || {
-            for (request, body) in inbox {
+            for task in inbox {
+                let Task::Read(request, body) = task else {
+                    allocator::purge();
+                    continue;
+                };
                 if done_in.send((request, read(&body, &mut rng))).is_err() {
                     return;
                 }
@@ -84,13 +98,22 @@ impl Reader {
             }
         };
         let thread = std::thread::Builder::new().name(format!("read-{thread}")).spawn(run)?;
-        Ok(Self { bodies: Some(bodies), done, thread: Some(thread) })
+        Ok(Self { tasks: Some(tasks), done, thread: Some(thread) })
     }
 
     /// Hands over a body, when the one before it was read: so the end of the process waits for one at most.
     pub fn submit(&self, request: u64, body: Bytes) {
-        let bodies = self.bodies.as_ref().expect("the reader is not dropped");
-        bodies.send((request, body)).expect("its thread ends only with it");
+        self.ask(Task::Read(request, body));
+    }
+
+    /// Lets the thread give memory back to the system.
+    pub fn purge(&self) {
+        self.ask(Task::Purge);
+    }
+
+    fn ask(&self, task: Task) {
+        let tasks = self.tasks.as_ref().expect("the reader is not dropped");
+        tasks.send(task).expect("its thread ends only with it");
     }
 
     /// The next body that was read.
@@ -101,7 +124,7 @@ impl Reader {
 
 impl Drop for Reader {
     fn drop(&mut self) {
-        self.bodies = None;
+        self.tasks = None;
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }

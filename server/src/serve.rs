@@ -22,6 +22,7 @@ use bigpeer_core::sync::BootTable;
 pub use options::ServeOptions;
 use report::Ready;
 
+use crate::allocator;
 use crate::api::Door;
 use crate::api::gate::Gate;
 use crate::clock::Clock;
@@ -98,6 +99,7 @@ impl ServeError {
 ///
 /// [`ServeError`], with what to do about it.
 pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
+    allocator::give_back_when_told();
     panic::abort_on_panic();
     driver::block_stop_signals();
     driver::keep_others_out();

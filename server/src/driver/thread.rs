@@ -162,7 +162,7 @@ impl ShardThread {
                         let reader = self.reader.as_ref().expect("who has nodes has a reader");
                         reader.submit(request, body);
                     }
-                    ShardOutput::Purge => allocator::purge(),
+                    ShardOutput::Purge => self.purge(),
                     ShardOutput::Ready(first) => self.notify(Notice::Ready(first)),
                     ShardOutput::Fatal(cause) => self.notify(Notice::Fatal(cause)),
                     ShardOutput::Stop => self.notify(Notice::LogFailed),
@@ -172,6 +172,17 @@ impl ShardThread {
         }
         self.mail_waiting = self.mail.flush();
         is_running
+    }
+
+    /// Gives memory back, and leaves to the reader what takes long. Where there is none, nobody waits for long.
+    fn purge(&self) {
+        match &self.reader {
+            Some(reader) => {
+                allocator::collect();
+                reader.purge();
+            }
+            None => allocator::purge(),
+        }
     }
 
     /// Decides how long to sleep. Unless it says `Not`, call [`ShardThread::finish_sleep`] afterwards.

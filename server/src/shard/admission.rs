@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bigpeer_connection::{FramedConnection, Request, ServerConnection};
 use bigpeer_core::auth::AuthError;
+use bigpeer_core::dql::Fuel;
 use bigpeer_core::ident::AppId;
 use bigpeer_core::time::Instant;
 
@@ -91,11 +92,13 @@ impl Held {
     }
 }
 
-/// When to give memory back: a second after the last large piece of input was dropped. While such pieces come and go,
-/// the allocator has use for what they leave.
+/// When to give memory back: a second after the last large piece of input was dropped, or after statements have done much.
+/// While such pieces come and go, the allocator has use for what they leave.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
     released_bytes: usize,
+    /// The work of statements so far when memory was last given back for it, or will be.
+    worked: Fuel,
     at: Option<Instant>,
 }
 
@@ -107,6 +110,14 @@ impl Purge {
         }
     }
 
+    /// Takes notice of the work that statements have done since the start.
+    pub(super) fn note_work(&mut self, total: Fuel, now: Instant) {
+        if total - self.worked >= PURGE_WORK_MIN {
+            self.worked = total;
+            self.at.get_or_insert(now.after(PURGE_AFTER));
+        }
+    }
+
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.at
     }
@@ -115,7 +126,7 @@ impl Purge {
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.at.is_some_and(|at| at <= now);
         if is_due {
-            *self = Self::default();
+            (self.released_bytes, self.at) = (0, None);
         }
         is_due
     }
@@ -123,6 +134,9 @@ impl Purge {
 
 /// What must have been dropped for a purge to be worth its walk, in bytes.
 const PURGE_BYTES_MIN: usize = 1 << 20;
+/// What statements must have done for it: a tenth of a second's work.
+pub(super) const PURGE_WORK_MIN: Fuel = 100_000_000;
+
 const PURGE_AFTER: Duration = Duration::from_secs(1);
 
 /// After a shedding so much of the bound is free, as a part: an eighth. One search then serves many senders.

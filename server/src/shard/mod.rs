@@ -258,6 +258,7 @@ impl Shard {
         let is_due = timeout.is_some_and(|at| at <= self.now.mono);
         if is_due {
             self.input(RackInput::Time);
+            self.purge.note_work(self.rack().work().total, self.now.mono);
         }
         is_due
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::refusals::Refusal;
+use crate::shard::admission::{PURGE_WORK_MIN, Purge};
 
 /// As many as [`Server::start`] gives each thread.
 const PLACES: usize = 8;
@@ -159,4 +160,18 @@ fn unfinished_input_has_one_bound_and_the_slowest_goes_first() {
     shard.settle();
     let outputs: Vec<_> = std::iter::from_fn(|| shard.poll_output()).collect();
     assert!(outputs.iter().any(|output| matches!(output, ShardOutput::Purge)));
+}
+
+#[test]
+fn what_statements_leave_goes_back_a_second_after_they_did_much_however_long_they_go_on() {
+    let at = |millis: u64| Instant { ns: millis * 1_000_000 };
+    let mut purge = Purge::default();
+    purge.note_work(PURGE_WORK_MIN - 1, at(0));
+    assert_eq!(purge.deadline(), None);
+    purge.note_work(PURGE_WORK_MIN, at(10));
+    purge.note_work(9 * PURGE_WORK_MIN, at(500));
+    assert_eq!(purge.deadline(), Some(at(1010)));
+    assert!(!purge.take_due(at(1009)) && purge.take_due(at(1010)) && !purge.take_due(at(1011)));
+    purge.note_work(10 * PURGE_WORK_MIN - 1, at(1020));
+    assert_eq!(purge.deadline(), None, "what was done before has been seen to");
 }
