@@ -1,12 +1,16 @@
 //! Judges one mutant by the unit tests of its crate and by simulated worlds, and stops at the first that fails.
+//!
+//! A program has so much time of a processor and not of a clock: on a busy machine, or stopped for a while, it would be
+//! taken for one that never ends.
 
 use std::fmt;
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::find::Site;
 use crate::tree::{Tree, UnitTests};
@@ -36,11 +40,11 @@ impl fmt::Display for Verdict {
 }
 
 pub(crate) struct Judge {
-    /// By the folder of the sources: the program, the folder to run it in, and its time without a mutant.
+    /// By the folder of the sources: the program, the folder to run it in, and its processor time without a mutant.
     tests: Vec<(&'static str, PathBuf, PathBuf, Duration)>,
     simulator: PathBuf,
     seeds: u64,
-    /// The time of all seeds without a mutant.
+    /// The processor time of all seeds without a mutant.
     seeds_time: Duration,
 }
 
@@ -55,9 +59,9 @@ impl Judge {
             if has_passed {
                 return Ok(known);
             }
-            let began = Instant::now();
+            let before = used_by("self", ENDED_CHILDREN)?;
             passes(&run(program, words, folder, 0, BASELINE_MAX)?, judge)?;
-            Ok::<_, String>(began.elapsed())
+            Ok::<_, String>(used_by("self", ENDED_CHILDREN)?.saturating_sub(before))
         };
         let mut tests = Vec::new();
         for (sources, program) in unit_tests {
@@ -158,8 +162,9 @@ struct Ended {
     failed: String,
 }
 
-/// Runs a program with one mutant until it ends or says that something failed; none when it did neither in time.
-/// Its memory is bounded: a loop that lost its end often allocates.
+/// Runs a program with one mutant until it ends or says that something failed; none when it did neither within so much
+/// time of a processor, or waits for something that never comes. Its memory is bounded: a loop that lost its end often
+/// allocates.
 fn run(
     program: &Path,
     words: &[&str],
@@ -168,8 +173,9 @@ fn run(
     time: Duration,
 ) -> Result<Option<Ended>, String> {
     let failed = |error| format!("{}: {error}", program.display());
+    let limits = format!("ulimit -v {MEMORY_KIB}; ulimit -S -t {}", time.as_secs());
     let mut child = Command::new("sh")
-        .args(["-c", &format!("ulimit -v {MEMORY_KIB}; exec \"$0\" \"$@\"")])
+        .args(["-c", &format!("{limits}; exec \"$0\" \"$@\"")])
         .arg(program)
         .args(words)
         .env("BIGPEER_MUTANT", number.to_string())
@@ -189,8 +195,17 @@ fn run(
             }
         }
     });
-    // Ends with the first failure, with the time, or when the program has closed its output: it is ending.
-    let heard = said.recv_timeout(time);
+    // Ends with the first failure, when nothing goes on any more, or when the program has closed its output: it is ending.
+    let (mut used, mut looks) = (Duration::ZERO, 0);
+    let heard = loop {
+        let heard = said.recv_timeout(LOOK_PAUSE);
+        if heard != Err(RecvTimeoutError::Timeout) || looks == IDLE_LOOKS_MAX {
+            break heard;
+        }
+        let now = used_by(&child.id().to_string(), OWN)?;
+        looks = if now == used { looks + 1 } else { 0 };
+        used = now;
+    };
     if heard != Err(RecvTimeoutError::Disconnected) {
         child.kill().map_err(failed)?;
     }
@@ -199,11 +214,28 @@ fn run(
     Ok(match heard {
         Ok(failed) => Some(Ended { is_good: false, failed }),
         Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) if status.signal() == Some(TIME_IS_UP) => None,
         Err(RecvTimeoutError::Disconnected) => {
             let failed = format!("{} ended badly", program.display());
             Some(Ended { is_good: status.success(), failed })
         }
     })
+}
+
+/// Where the system tells in `/proc/PID/stat` how long a process has run for itself and in the kernel, counted from the
+/// field behind its name.
+const OWN: usize = 11;
+/// The same of its children that have ended.
+const ENDED_CHILDREN: usize = 13;
+
+/// The processor time of a process, or of its children.
+fn used_by(process: &str, field: usize) -> Result<Duration, String> {
+    let path = format!("/proc/{process}/stat");
+    let text = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let fields = text.rsplit_once(") ").map_or("", |(_, fields)| fields).split(' ');
+    let ticks = fields.skip(field).take(2).map(str::parse::<u32>);
+    let ticks: u32 = ticks.sum::<Result<_, _>>().map_err(|error| format!("{path}: {error}"))?;
+    Ok(TICK * ticks)
 }
 
 /// A failure in a line of output: the name of a test, or a seed with its rule.
@@ -219,18 +251,27 @@ fn passes(ended: &Option<Ended>, judge: &str) -> Result<(), String> {
     match ended {
         Some(ended) if ended.is_good => Ok(()),
         Some(ended) => Err(format!("{judge} fail without any mutant: {}", ended.failed)),
-        None => Err(format!("{judge} did not end within {BASELINE_MAX:?} without any mutant")),
+        None => Err(format!(
+            "{judge} did not end within {BASELINE_MAX:?} of processor time without any mutant"
+        )),
     }
 }
 
 /// A mutant may make things slower without being wrong.
 const SLOWER_MAX: u32 = 4;
 const GRACE: Duration = Duration::from_secs(20);
-const BASELINE_MAX: Duration = Duration::from_secs(1_800);
-/// As much as programs that have passed before take on a machine with little else to do. The time that they took is not
-/// kept: it may have been a busy hour.
-const TIME_OF_TESTS: Duration = Duration::from_secs(75);
-const TIME_OF_SEED: Duration = Duration::from_secs(2);
+const BASELINE_MAX: Duration = Duration::from_secs(3_600);
+/// As much processor time as programs that have passed before take at most.
+const TIME_OF_TESTS: Duration = Duration::from_secs(150);
+const TIME_OF_SEED: Duration = Duration::from_secs(3);
+/// Between two looks whether a program goes on.
+const LOOK_PAUSE: Duration = Duration::from_secs(1);
+/// A program that used no processor at so many looks waits for what never comes.
+const IDLE_LOOKS_MAX: u32 = 60;
+/// The unit of processor time in `/proc`, on every architecture of Linux: a hundredth of a second.
+const TICK: Duration = Duration::from_millis(10);
+/// The signal to a program at the end of its processor time: SIGXCPU.
+const TIME_IS_UP: i32 = 24;
 const MEMORY_KIB: u64 = 8 << 20;
 /// Most of what worlds find they find among the first.
 const FEW_SEEDS: u64 = 20;
@@ -246,6 +287,19 @@ mod tests {
             ["store::apply::fold::", "store::apply::", "store::"]
         );
         assert_eq!(modules(Path::new("core/src/node/mod.rs")), ["node::"]);
+    }
+
+    #[test]
+    fn a_program_has_so_much_time_of_a_processor_and_not_of_a_clock() {
+        let run_for = |words: &[&str], time| {
+            run(Path::new("/bin/sh"), words, Path::new("."), 0, Duration::from_secs(time))
+        };
+        let busy = run_for(&["-c", "while :; do :; done"], 1).expect("there is a shell");
+        assert!(busy.is_none(), "it never ends");
+        // Longer than its time, and nearly none of it used.
+        let idle = run_for(&["-c", "sleep 2"], 1).expect("there is a shell");
+        assert!(idle.is_some_and(|ended| ended.is_good));
+        assert!(used_by("self", ENDED_CHILDREN).expect("a process") >= Duration::from_millis(900));
     }
 
     #[test]
