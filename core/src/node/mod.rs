@@ -478,6 +478,7 @@ impl Node {
             Input::Piece(part) => {
                 let outcomes = self.apply_ops(&part);
                 self.pieces.extend(outcomes);
+                self.fold(part.ops.len(), now);
             }
             Input::Committed { upto, records } => self.on_committed(upto, &records, now),
             Input::Appended { ticket, result } => self.on_appended(ticket, result),

@@ -517,7 +517,10 @@ impl Rack {
             match self.read_record(record) {
                 Ok(None) => {}
                 Ok(Some((concerns, transaction))) => {
-                    self.shredder.hold(txn, &transaction);
+                    // Those of a replay are decoded anew by each thread, which has nobody to keep waiting.
+                    if record.transaction.is_some() {
+                        self.shredder.hold(txn, &transaction);
+                    }
                     let is_system = |op: &Op| matches!(op, Op::System(_));
                     changes_catalog |= transaction.ops.iter().any(is_system);
                     let (owned, shared) = self.sorted_out(&transaction);

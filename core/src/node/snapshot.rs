@@ -81,10 +81,10 @@ impl Node {
         self.is_fold_due = !self.store.fold(now.oldest_read.min(kept), at_most);
     }
 
-    /// True while older versions wait for the oldest read to move on.
+    /// True while older versions wait to be dropped, or for the oldest read to move on.
     #[must_use]
     pub fn has_foldable(&self) -> bool {
-        self.snapshot.is_none() && self.store.has_foldable()
+        self.is_fold_due || (self.snapshot.is_none() && self.store.has_foldable())
     }
 
     fn next_part(&mut self) -> Option<Bytes> {

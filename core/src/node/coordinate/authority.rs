@@ -90,7 +90,11 @@ impl Node {
         };
         let over = self.calls.keys_where(|call| call.authority().is_some_and(is_over));
         for call in over {
-            self.end_for_credential(call, "the credential was revoked or changed");
+            let authority = self.calls.get(&call).and_then(Call::authority);
+            match authority.is_some_and(|authority| authority.has_expired(now.wall)) {
+                true => self.end_expired(call),
+                false => self.end_for_credential(call, "the credential was revoked or changed"),
+            }
         }
     }
 

@@ -11,9 +11,7 @@ fn process() -> (Process, RequestId) {
         NodeLimits { reply_bytes_max: 700, folded_at_once: AT_ONCE, ..NodeLimits::default() };
     let mut process =
         Process::server(&Options { partitions: 1, threads: 1, limits, ..Options::default() });
-    let documents: Vec<_> = (0..DOCUMENTS).map(|id| format!(r#"{{"_id":{id},"n":0}}"#)).collect();
-    let documents = format!(r#"{{"d":[{}]}}"#, documents.join(","));
-    assert_eq!(process.execute("INSERT INTO c DOCUMENTS (:d)", &documents).1.error, None);
+    process.insert_all();
     process.silent = Some(RequestId(process.request_next + 1));
     let read = process.submit(0, Request::Execute(Process::statement("SELECT * FROM c", "{}")));
     process.settle();
@@ -23,6 +21,12 @@ fn process() -> (Process, RequestId) {
 }
 
 impl Process {
+    fn insert_all(&mut self) {
+        let documents = (0..DOCUMENTS).map(|id| format!(r#"{{"_id":{id},"n":0}}"#));
+        let documents = format!(r#"{{"d":[{}]}}"#, documents.collect::<Vec<_>>().join(","));
+        assert_eq!(self.execute("INSERT INTO c DOCUMENTS (:d)", &documents).1.error, None);
+    }
+
     /// How many older versions are kept.
     fn kept(&self) -> usize {
         self.racks[0].nodes()[0].store().foldable_count()
@@ -54,6 +58,33 @@ fn when_a_long_read_ends_the_versions_that_it_needed_are_dropped_a_few_at_a_time
         kept = left;
     }
     process.check();
+}
+
+#[test]
+fn a_checkpoint_that_begins_meanwhile_stops_it_only_where_it_needs_the_versions() {
+    let (mut process, read) = process();
+    process.racks[0].handle_input(RackInput::Cancel { request: read }, process.now);
+    process.time_passes();
+    assert!(process.is_due());
+    let (partition, ask) = (PartitionId(0), SnapshotAsk::Begin { at: process.now.durable });
+    process.racks[0].handle_input(RackInput::Snapshot { partition, ask }, process.now);
+    for _ in 0..DOCUMENTS {
+        process.time_passes();
+    }
+    assert!(!process.is_due(), "nothing is left to do: {} versions are kept", process.kept());
+    assert_eq!(process.kept(), 0, "the checkpoint is of a later position");
+}
+
+#[test]
+fn a_record_that_comes_in_pieces_drops_as_many_versions_as_it_makes() {
+    let limits = NodeLimits { applied_at_once: 20, folded_at_once: 0, ..NodeLimits::default() };
+    let mut process =
+        Process::server(&Options { partitions: 1, threads: 1, limits, ..Options::default() });
+    process.insert_all();
+    for n in 1..6 {
+        process.rows(&format!("UPDATE c SET n = {n}"));
+        assert!(process.kept() <= DOCUMENTS, "{} after update {n}", process.kept());
+    }
 }
 
 #[test]
