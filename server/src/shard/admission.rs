@@ -93,20 +93,24 @@ impl Held {
 }
 
 /// When to give memory back: a second after the last large piece of input was dropped, or after statements have done much.
-/// While such pieces come and go, the allocator has use for what they leave.
+/// While such pieces come and go, the allocator has use for what they leave, but not for ever.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
     released_bytes: usize,
     /// The work of statements so far when memory was last given back for it, or will be.
     worked: Fuel,
     at: Option<Instant>,
+    /// The latest moment to which more pieces may put it off.
+    latest: Option<Instant>,
 }
 
 impl Purge {
-    fn note(&mut self, bytes: usize, now: Instant) {
+    /// So many bytes of input were dropped.
+    pub(super) fn note(&mut self, bytes: usize, now: Instant) {
         self.released_bytes += bytes;
-        if self.released_bytes >= PURGE_BYTES_MIN {
-            self.at = Some(now.after(PURGE_AFTER));
+        if bytes > 0 && self.released_bytes >= PURGE_BYTES_MIN {
+            let latest = *self.latest.get_or_insert(self.at.unwrap_or(now.after(PURGE_AT_LAST)));
+            self.at = Some(now.after(PURGE_AFTER).min(latest));
         }
     }
 
@@ -126,7 +130,7 @@ impl Purge {
     pub(super) fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.at.is_some_and(|at| at <= now);
         if is_due {
-            (self.released_bytes, self.at) = (0, None);
+            *self = Self { worked: self.worked, ..Self::default() };
         }
         is_due
     }
@@ -138,6 +142,7 @@ const PURGE_BYTES_MIN: usize = 1 << 20;
 pub(super) const PURGE_WORK_MIN: Fuel = 100_000_000;
 
 const PURGE_AFTER: Duration = Duration::from_secs(1);
+const PURGE_AT_LAST: Duration = Duration::from_secs(5);
 
 /// After a shedding so much of the bound is free, as a part: an eighth. One search then serves many senders.
 const SHED_PART: usize = 8;

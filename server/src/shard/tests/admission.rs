@@ -163,6 +163,25 @@ fn unfinished_input_has_one_bound_and_the_slowest_goes_first() {
 }
 
 #[test]
+fn input_that_goes_on_puts_the_giving_back_of_memory_off_for_seconds_and_not_for_ever() {
+    let at = |millis: u64| Instant { ns: millis * 1_000_000 };
+    let mut purge = Purge::default();
+    purge.note(2 << 20, at(0));
+    for millis in (100..1000).step_by(100) {
+        purge.note(0, at(millis));
+    }
+    assert_eq!(purge.deadline(), Some(at(1000)), "requests that leave nothing put nothing off");
+    let due = (100..).step_by(100).map(at).find(|&now| {
+        purge.note(4096, now);
+        purge.take_due(now)
+    });
+    assert_eq!(due, Some(at(5000)));
+    purge.note_work(PURGE_WORK_MIN, at(6000));
+    (6100..7000).step_by(100).for_each(|millis| purge.note(2 << 20, at(millis)));
+    assert_eq!(purge.deadline(), Some(at(7000)), "input does not put off what statements left");
+}
+
+#[test]
 fn what_statements_leave_goes_back_a_second_after_they_did_much_however_long_they_go_on() {
     let at = |millis: u64| Instant { ns: millis * 1_000_000 };
     let mut purge = Purge::default();
