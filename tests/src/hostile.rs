@@ -93,22 +93,9 @@ pub struct Waits {
 }
 
 impl Waits {
-    /// Asks again and again for so long, and measures each answer.
+    /// Asks again and again for so long, and measures each answer. Between an answer and the next question lies a
+    /// millisecond: whoever asks without a rest takes a processor, and with it the server's.
     pub fn during(time: Duration, mut ask: impl FnMut()) -> Self {
-        let begun = Instant::now();
-        let mut sorted = Vec::new();
-        while begun.elapsed() < time {
-            let asked = Instant::now();
-            ask();
-            sorted.push(asked.elapsed());
-        }
-        sorted.sort_unstable();
-        Self { sorted }
-    }
-
-    /// As [`during`](Self::during), with a millisecond between an answer and the next question: whoever asks without a
-    /// rest takes a processor, and with it the server's.
-    pub fn at_a_pace(time: Duration, mut ask: impl FnMut()) -> Self {
         let never = Stop::default();
         let (begun, mut sorted) = (Instant::now(), Vec::new());
         while begun.elapsed() < time {

@@ -173,12 +173,12 @@ fn observe(setting: &Setting, time: Duration) -> [(&'static str, Waits); 4] {
     std::thread::scope(|scope| {
         let reads = scope.spawn(|| {
             let mut client = server.client();
-            Waits::at_a_pace(time, || read_one(&mut client))
+            Waits::during(time, || read_one(&mut client))
         });
         let door = |address| {
             scope.spawn(move || {
                 let mut connection = Connection::open(address).expect("the server listens");
-                Waits::at_a_pace(time, || ask_live(&mut connection))
+                Waits::during(time, || ask_live(&mut connection))
             })
         };
         let (admin, public) = (door(server.admin_address()), door(server.address()));

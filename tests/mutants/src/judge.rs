@@ -170,8 +170,8 @@ struct Ended {
 }
 
 /// Runs a program with one mutant until it ends or says that something failed; none when it did neither within so much
-/// time of a processor, or waits for something that never comes. Its memory is bounded: a loop that lost its end often
-/// allocates.
+/// time of a processor, or waits for something that never comes. Its memory is bounded, since many a loop that lost its
+/// end allocates in each round.
 fn run(
     program: &Path,
     words: &[&str],
