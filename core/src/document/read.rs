@@ -46,17 +46,9 @@ impl Document {
         }
         let mut live = Vec::with_capacity(self.leaves.live_count());
         live.extend(self.leaves.iter().filter(|leaf| leaf.kind != Kind::MARK));
+        // No value stands in the place of a whole document: no edit puts one there, and bytes with one are refused.
         let own_count = live.partition_point(|leaf| leaf.path.is_root());
-        let (own, below) = live.split_at(own_count);
-        if own.iter().any(|leaf| leaf.is_readable()) {
-            // No edit puts a value in the place of a whole document; a peer may.
-            for (name, value) in self.to_object().iter().filter(|(name, _)| *name != "_id") {
-                write_name(name.as_bytes(), out);
-                json::write(value, out);
-            }
-            return;
-        }
-        write_below(below, 0, out);
+        write_below(&live[own_count..], 0, out);
     }
 
     /// The component whose entry is visible at `path`; none if a map is, or nothing.

@@ -4,7 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::codec::{Reader, Table, TableBuilder, Writer};
+use crate::document::delta::Listed;
 use crate::document::leaf::{Entry, Kind, only};
+use crate::document::listing::Listing;
 use crate::document::{Content, Declared};
 
 /// A document with a component of every kind, one of them unknown, and concurrent entries.
@@ -178,6 +180,15 @@ fn increments_come_in_the_order_of_their_paths_and_each_once() {
     let mut of_the_root = delta;
     of_the_root.increments[0].path = Path::root();
     assert!(Delta::from_bytes(&of_the_root.to_bytes()).is_err());
+}
+
+#[test]
+fn a_value_in_the_place_of_a_whole_document_is_refused() {
+    let mut delta = prepare(&two(r#"{"f":1}"#).0, dot('A', 10), |edit| set(edit, "f", "2"));
+    let Listing::Single(listed) = &mut delta.listed else { panic!("it lists one field") };
+    assert!(matches!(listed[..], [Listed { kind: Kind::REGISTER, .. }]));
+    listed[0].path = Path::root();
+    assert!(Delta::from_bytes(&delta.to_bytes()).is_err());
 }
 
 #[test]
