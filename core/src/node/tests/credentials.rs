@@ -79,6 +79,20 @@ fn a_key_that_changes_ends_its_sessions_on_every_thread() {
 }
 
 #[test]
+fn a_device_whose_key_changes_hears_why_and_nothing_that_waited() {
+    let mut pair = Pair::new();
+    pair.server.put_key("m", EVERYTHING, EVERYTHING, WallMs(u64::MAX));
+    pair.connect_with(TOKEN, CARS);
+    pair.probe();
+    pair.server.put_key("a", "{}", "{}", WallMs(u64::MAX));
+    let said = |(_, frame): &(SessionId, Bytes)| frame[0];
+    assert_eq!(pair.server.frames.iter().map(said).collect::<Vec<_>>(), [0x90], "a goodbye alone");
+    pair.exchange();
+    let (_, reason) = pair.device.closed.pop().expect("the device has heard it");
+    assert!(reason.contains("PermissionChanged"), "{reason}");
+}
+
+#[test]
 fn a_key_that_expires_ends_its_sessions_at_that_moment_though_nobody_speaks() {
     for thread in [0, 1] {
         let mut pair = Pair::on_thread(thread);
