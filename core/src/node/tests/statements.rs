@@ -48,6 +48,25 @@ fn everything_acknowledged_is_there_after_a_restart_with_other_threads() {
 }
 
 #[test]
+fn a_request_that_no_longer_waits_for_a_transaction_leaves_no_deadline_behind() {
+    let mut server = Process::server(&Options::default());
+    let deadline = server.now.mono.after(std::time::Duration::from_secs(60));
+    let min_txn = Some(server.now.durable.next());
+    let waiting = Execute { min_txn, deadline, ..Process::statement("SELECT * FROM c", "{}") };
+    let cancelled = server.submit(0, Request::Execute(waiting.clone()));
+    let answered = server.submit(0, Request::Execute(waiting));
+    let deadlines = |server: &Process| -> usize {
+        server.racks.iter().flat_map(Rack::nodes).map(|node| node.deadlines.len()).sum()
+    };
+    assert_eq!(deadlines(&server), 4, "each has its own and that of the wait");
+    server.racks[0].handle_input(RackInput::Cancel { request: cancelled }, server.now);
+    assert_eq!(deadlines(&server), 2);
+    server.rows("INSERT INTO c DOCUMENTS ({'_id': 1})");
+    assert_eq!(to_text(&server.answer(answered).0), r#"[{"_id":1}]"#);
+    assert_eq!(deadlines(&server), 0);
+}
+
+#[test]
 fn of_racing_inserts_of_one_id_exactly_one_wins() {
     let mut server = Process::server(&Options { threads: 2, ..Options::default() });
     let requests: Vec<RequestId> = (0..64)
