@@ -17,6 +17,23 @@ fn idle_sessions_stay_open_on_pings() {
 }
 
 #[test]
+fn a_long_reason_for_a_goodbye_is_cut_to_what_the_remote_takes() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.sync();
+    // The cut falls into a character of two bytes.
+    let reason = format!("-{}", "é".repeat(300));
+    let now = pair.now(SERVER);
+    pair.session(SERVER).handle_host(HostEvent::Failed { reason }, now);
+    pair.drain();
+    while pair.step() {}
+    let closed = pair.sides[DEVICE].closed.take();
+    let Some(CloseReason::Remote { reason: ByeReason::Unavailable, text }) = closed else {
+        panic!("the device hears it: {closed:?}");
+    };
+    assert!((250..=256).contains(&text.len()) && text.ends_with('é'), "{text}");
+}
+
+#[test]
 fn a_silent_remote_is_dead_after_a_while() {
     let mut pair = Pair::new(1, &["cars"]);
     pair.sync();
