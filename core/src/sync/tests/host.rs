@@ -158,6 +158,8 @@ pub(crate) struct TestHost {
     pub(crate) limits: Limits,
     /// Documents that remotes may not write.
     pub(crate) forbidden: BTreeSet<DocKey>,
+    /// Documents whose deletion comes from a clock that is too far ahead.
+    pub(crate) ahead: BTreeSet<DocKey>,
     pub(crate) docs_read: u64,
     pub(crate) epochs: u64,
     /// A new epoch was taken in this session.
@@ -204,6 +206,7 @@ impl TestHost {
             remote_interest: Interest::default(),
             limits: Limits::default(),
             forbidden: BTreeSet::new(),
+            ahead: BTreeSet::new(),
             docs_read: 0,
             epochs: 0,
             is_renewed: false,
@@ -412,8 +415,13 @@ impl TestHost {
             }
             HostCommand::Settle { id, items, reached } => {
                 self.reach(remote, reached);
-                items.into_iter().for_each(|(key, end)| self.settle(remote, key, end));
-                HostEvent::Settled { id, refused: Vec::new() }
+                let is_refused = |(key, end): &(DocKey, Final)| {
+                    matches!(end, Final::Deleted { .. }) && self.ahead.contains(key)
+                };
+                let (refused, taken): (Vec<_>, Vec<_>) = items.into_iter().partition(is_refused);
+                taken.into_iter().for_each(|(key, end)| self.settle(remote, key, end));
+                let refused = refused.into_iter().map(|(key, _)| (key, RejectReason::ClockSkew));
+                HostEvent::Settled { id, refused: refused.collect() }
             }
         })
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::host::{Stored, key};
 use super::pair::{DEVICE, Pair, SERVER};
@@ -112,6 +113,28 @@ fn an_edit_of_a_deleted_document_is_answered_by_its_deletion() {
 }
 
 #[test]
+fn a_deletion_refused_for_its_clock_is_asked_for_again_until_its_time_has_come() {
+    let car = key("cars", 1);
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.host(DEVICE).write(&car, 0, 1);
+    pair.sync();
+    pair.disconnect();
+    pair.host(SERVER).delete(&car);
+    pair.host(SERVER).docs.get_mut(&car).unwrap().is_residue = true;
+    pair.host(DEVICE).write(&car, 0, 2);
+    pair.host(DEVICE).ahead.insert(car.clone());
+    pair.sync();
+    let listed = vec![(car.clone(), RejectReason::ClockSkew)];
+    let rejected = SessionEvent::Rejected { listed, count: 1 };
+    assert_eq!(pair.count(DEVICE, |event| *event == rejected), 1);
+    assert!(!pair.host(DEVICE).docs[&car].doc.deleted);
+    pair.host(DEVICE).ahead.clear();
+    pair.pass(Duration::from_secs(600));
+    assert!(pair.host(DEVICE).docs[&car].doc.deleted);
+    assert_eq!(pair.session(DEVICE).status().rejected_count, 1, "it is not refused any more");
+}
+
+#[test]
 fn what_is_rejected_in_a_reconciliation_is_kept_too() {
     let mut pair = Pair::new(4, &["cars"]);
     (0..6).for_each(|n| pair.host(DEVICE).write(&key("cars", n), 0, n));
@@ -154,6 +177,12 @@ fn what_is_offered_again_is_there_before_two_are_in_sync() {
 /// Documents 0 to 3 written as one, of which the device has 2 in an older state and 3 not at all, told until the device
 /// has answered. With the older states of all.
 fn told_with_a_wrong_base(seed: u64) -> (Pair, BTreeMap<DocKey, Stored>) {
+    let (mut pair, older) = about_to_be_told_with_a_wrong_base(seed);
+    answer_with_a_lack(&mut pair);
+    (pair, older)
+}
+
+fn about_to_be_told_with_a_wrong_base(seed: u64) -> (Pair, BTreeMap<DocKey, Stored>) {
     let mut pair = Pair::new(seed, &["cars"]);
     (0..4).for_each(|n| pair.host(SERVER).write(&key("cars", n), 0, n));
     pair.sync();
@@ -165,10 +194,26 @@ fn told_with_a_wrong_base(seed: u64) -> (Pair, BTreeMap<DocKey, Stored>) {
     pair.host(DEVICE).docs.remove(&key("cars", 3));
     (0..4).for_each(|n| pair.host(SERVER).write(&key("cars", n), 1, 7));
     pair.record = Some(Vec::new());
+    (pair, older)
+}
+
+fn answer_with_a_lack(pair: &mut Pair) {
     while pair.frames_with(|facts| facts.need_base > 0).count() == 0 {
         assert!(pair.step(), "the device answers");
     }
-    (pair, older)
+}
+
+#[test]
+fn what_is_refused_again_because_it_is_told_anew_is_reported_once() {
+    for seed in 0..20 {
+        let (mut pair, _) = about_to_be_told_with_a_wrong_base(seed);
+        pair.host(DEVICE).forbidden.insert(key("cars", 0));
+        answer_with_a_lack(&mut pair);
+        pair.run();
+        let is_rejected = |event: &SessionEvent| matches!(event, SessionEvent::Rejected { .. });
+        assert_eq!(pair.count(SERVER, is_rejected), 1, "seed {seed}");
+        assert_eq!(pair.session(SERVER).status().rejected_count, 1, "seed {seed}");
+    }
 }
 
 #[test]
