@@ -433,6 +433,56 @@ mod tests {
     }
 
     #[test]
+    fn little_of_the_log_is_worth_a_checkpoint_only_now_and_then() {
+        let mut checkpoints = Checkpoints::new(1);
+        (checkpoints.newest_at, checkpoints.is_alone) = (Some(Txn(5)), true);
+        checkpoints.note_read(8_000);
+        checkpoints.note_records(1, 999);
+        assert_eq!(checkpoints.relieve(Txn(5), NOW), Relief::None, "it holds everything");
+        assert_eq!(checkpoints.relieve(Txn(6), NOW), Relief::Checkpoint);
+        assert_eq!(checkpoints.relieve(Txn(6), NOW), Relief::None, "not for each refused write");
+        let later = checkpoints.relief.until.expect("it has an end");
+        assert_eq!(checkpoints.relieve(Txn(6), later), Relief::Checkpoint);
+        assert_eq!(checkpoints.relieve(Txn(6), later), Relief::None);
+        checkpoints.note_records(0, 1);
+        assert_eq!(checkpoints.relieve(Txn(6), later), Relief::Checkpoint, "an eighth is enough");
+    }
+
+    #[test]
+    fn who_waits_for_what_a_checkpoint_lets_go_hears_of_its_end_once() {
+        for is_full in [false, true] {
+            let mut checkpoints = Checkpoints::new(1);
+            let mut parts = VecDeque::from([Some(Bytes::from_static(b"head")), None]);
+            let mut ends = 0;
+            checkpoints.begin(LogId::default(), Txn(5), Now::default(), true);
+            while let Some(step) = checkpoints.poll_step() {
+                match step {
+                    Step::Writer(WriterOutput::Disk(op, command)) => {
+                        let is_refused = is_full && matches!(command, DiskCommand::Write { .. });
+                        let result =
+                            if is_refused { Err(DiskError::Full) } else { Ok(reply(&command)) };
+                        checkpoints.handle_disk(DiskDone { op, result }, NOW);
+                    }
+                    Step::Ask(partition, SnapshotAsk::More) => {
+                        let part = parts.pop_front().expect("two are asked for");
+                        checkpoints.on_part(partition, part.as_ref(), NOW);
+                    }
+                    Step::Ended => ends += 1,
+                    Step::Ask(..) | Step::Writer(_) => {}
+                }
+            }
+            assert_eq!(ends, 1, "full: {is_full}");
+        }
+    }
+
+    fn reply(command: &DiskCommand) -> DiskReply {
+        match command {
+            DiskCommand::List { .. } => DiskReply::Listed(Vec::new()),
+            _ => DiskReply::Done,
+        }
+    }
+
+    #[test]
     fn an_answer_to_a_former_checkpoint_is_not_taken_for_the_next() {
         let mut checkpoints = Checkpoints::new(1);
         let mut asked = 0;
