@@ -64,6 +64,21 @@ fn a_refusal_at_the_head_is_sent_in_its_turn_and_ends_the_connection() {
 }
 
 #[test]
+fn a_refusal_of_a_body_that_nobody_offers_says_nothing_and_ends_nothing() {
+    let mut server = server_with(asking());
+    server.refuse_body(Response::json(401, "{}"));
+    assert_eq!(sent(&mut server, at(0)), b"");
+    server.handle_bytes(&post("Content-Length: 5\r\n"), at(0));
+    server.accept_body(MIB);
+    // The caller's word comes too late.
+    server.refuse_body(Response::json(401, "{}"));
+    server.handle_bytes(b"hello", at(0));
+    let seen = answer_all(&mut server);
+    assert!(seen[0].ends_with("body=hello"), "{seen:?}");
+    assert!(sent_text(&mut server, at(0)).starts_with("HTTP/1.1 200 OK"));
+}
+
+#[test]
 fn a_body_is_bounded_by_what_its_head_was_allowed() {
     let mut claimed = asked(&post("Content-Length: 9000\r\n"));
     claimed.accept_body(8000);
