@@ -38,6 +38,25 @@ fn a_client_that_never_reads_holds_a_bounded_answer_and_is_cut_off() {
 }
 
 #[test]
+fn what_the_kernel_takes_has_its_effect_at_once() {
+    let mut server = server();
+    server.handle_bytes(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", at(0));
+    let id = request_ids(&events(&mut server))[0];
+    server.respond(id, Response::json(200, "{}"));
+    let given = server.poll_transmit(&mut Vec::new(), usize::MAX);
+    server.handle_sent(given - 1, at(20));
+    assert_eq!(
+        server.poll_timeout(),
+        Some((at(50), Timer::Write)),
+        "the last byte has its own time"
+    );
+    assert!(!server.is_closed());
+    // A driver that has nothing more to send makes no other call.
+    server.handle_sent(1, at(21));
+    assert!(server.is_closed());
+}
+
+#[test]
 fn a_slow_reader_gets_all_of_a_large_answer_through_a_small_buffer() {
     let mut server = server();
     server.handle_bytes(GET, at(0));
