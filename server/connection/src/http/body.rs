@@ -275,6 +275,19 @@ mod tests {
     }
 
     #[test]
+    fn framing_may_grow_with_the_content_and_no_further() {
+        let content_bytes = 2 * OVERHEAD_SHARE_BYTES;
+        let mut bytes = format!("{content_bytes:x}\r\n").into_bytes();
+        bytes.resize(bytes.len() + content_bytes, b'x');
+        bytes.extend_from_slice(b"\r\n1;");
+        bytes.resize(content_bytes + 3 * OVERHEAD_BYTES_MAX, b'x');
+        let (mut reader, mut into) = (Chunked::default(), Vec::new());
+        let progress = reader.read(&bytes, &mut into, usize::MAX).expect("it has its share");
+        assert_eq!((progress.consumed, into.len()), (bytes.len(), content_bytes));
+        assert!(reader.read(b"x", &mut into, usize::MAX).is_err(), "one byte more");
+    }
+
+    #[test]
     fn endless_extensions_and_trailers_are_cut_off() {
         let mut extension = b"1;".to_vec();
         extension.extend_from_slice(&[b'x'; OVERHEAD_BYTES_MAX + 1]);

@@ -57,6 +57,25 @@ fn what_the_kernel_takes_has_its_effect_at_once() {
 }
 
 #[test]
+fn a_frame_that_has_begun_must_go_on_and_end() {
+    for begun in [&[5][..], &[5, 0, 0, 0], &[5, 0, 0, 0, b'h']] {
+        let begin = || {
+            let config = Arc::new(Config::default());
+            let mut stream = FramedConnection::server(config, None, at(0)).expect("without TLS");
+            stream.handle_bytes(&[&[1, 0, 0, 0, b'x'], begun].concat(), at(1));
+            assert_eq!(events(&mut stream).len(), 1);
+            stream
+        };
+        assert!(matches!(begin().poll_timeout(), Some((_, Timer::Progress))), "{begun:?}");
+        let mut ended = begin();
+        ended.handle_eof(at(2));
+        let last = events(&mut ended).pop();
+        let truncated = CloseReason::Truncated;
+        assert!(matches!(last, Some(Event::Closed { reason }) if reason == truncated), "{begun:?}");
+    }
+}
+
+#[test]
 fn a_slow_reader_gets_all_of_a_large_answer_through_a_small_buffer() {
     let mut server = server();
     server.handle_bytes(GET, at(0));
