@@ -185,7 +185,7 @@ mod tests {
     fn output_leaves_in_the_order_it_was_queued_whatever_its_size() {
         let mut queue = OutputQueue::default();
         let mut expected = Vec::new();
-        for (index, size) in [3, 5000, 1, 4096, 4095, 0, 9000, 2].into_iter().enumerate() {
+        for (index, size) in [3, 5000, 1, 4096, 4095, 0, 9000, 2_000].into_iter().enumerate() {
             let piece = vec![index as u8; size];
             expected.extend_from_slice(&piece);
             queue.push(Bytes::from(piece));
@@ -194,6 +194,7 @@ mod tests {
         let mut out = Vec::new();
         while !queue.is_empty() {
             queue.take_into(&mut out, 777);
+            assert_eq!(queue.len(), expected.len() - out.len());
         }
         assert_eq!(out, expected);
     }

@@ -76,6 +76,23 @@ fn a_frame_that_has_begun_must_go_on_and_end() {
 }
 
 #[test]
+fn messages_that_nobody_takes_are_counted_and_stop_the_reading() {
+    let config = Config { message_bytes_max: 100, body_bytes_max: 100, ..Config::default() };
+    let stream = FramedConnection::server(Arc::new(config), None, at(0));
+    let mut stream = stream.expect("without TLS nothing can fail");
+    let message = [&50_u32.to_le_bytes()[..], &[7; 50]].concat();
+    for held in [50, 100] {
+        assert!(stream.wants_read());
+        stream.handle_bytes(&message, at(0));
+        assert_eq!(stream.held_input_bytes(), held);
+    }
+    assert!(!stream.wants_read());
+    assert_eq!(events(&mut stream).len(), 2);
+    assert_eq!(stream.held_input_bytes(), 0);
+    assert!(stream.wants_read());
+}
+
+#[test]
 fn a_slow_reader_gets_all_of_a_large_answer_through_a_small_buffer() {
     let mut server = server();
     server.handle_bytes(GET, at(0));

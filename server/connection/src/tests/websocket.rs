@@ -180,6 +180,17 @@ fn a_message_that_stops_growing_ends_the_connection() {
 }
 
 #[test]
+fn an_unfinished_message_is_counted_and_can_be_given_up() {
+    let mut server = open();
+    assert_eq!(server.held_input_bytes(), 0);
+    server.handle_bytes(&frame(0x02, &[7; 100]), at(1));
+    let held = server.held_input_bytes();
+    assert!((100..200).contains(&held), "{held}");
+    server.shed(at(1));
+    assert_eq!(sent(&mut server, at(1)), [0x88, 2, 0x03, 0xF5], "1013: try again later");
+}
+
+#[test]
 fn our_own_close_waits_for_the_answer_but_not_for_ever() {
     let mut server = open();
     server.close(1001, at(0));
