@@ -207,6 +207,16 @@ fn a_response_cut_short_is_not_taken_for_whole() {
 }
 
 #[test]
+fn a_client_can_be_given_up() {
+    let (mut client, _) = plain();
+    client.request(&post(b"body")).expect("it takes requests");
+    client.shed(at(1));
+    assert!(client.is_closed());
+    let last = events(&mut client).pop();
+    assert!(matches!(last, Some(Event::Closed { reason: CloseReason::Shed })), "{last:?}");
+}
+
+#[test]
 fn bytes_that_nobody_asked_for_end_a_client() {
     let (mut client, _) = plain();
     client.handle_bytes(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", at(0));
