@@ -102,6 +102,22 @@ fn bodies_and_expectations_that_we_do_not_take_are_refused() {
 }
 
 #[test]
+fn a_control_character_is_refused_wherever_it_stands_in_a_head() {
+    let head =
+        b"GET /a-path-of-some-length HTTP/1.1\r\nHost: x\r\nAccept: any-type-there-is\r\n\r\n";
+    for place in (0..head.len()).filter(|place| !matches!(head[*place], b'\r' | b'\n')) {
+        for control in [0, 0x1F, 0x7F] {
+            let mut head = head.to_vec();
+            head[place] = control;
+            let mut server = server();
+            server.handle_bytes(&head, at(0));
+            let out = sent_text(&mut server, at(0));
+            assert!(out.starts_with("HTTP/1.1 400 "), "{control:#x} at {place}: {out}");
+        }
+    }
+}
+
+#[test]
 fn a_head_that_trickles_is_answered_408() {
     let mut server = server();
     server.handle_bytes(b"GET / HTTP/1.1\r\n", at(5));
