@@ -290,6 +290,16 @@ fn an_answer_leaves_no_more_untaken_than_its_bound() {
 }
 
 #[test]
+fn a_read_that_has_enough_leaves_nothing_at_the_owners() {
+    let mut server = server();
+    for text in ["SELECT * FROM c LIMIT 400", "UPDATE c SET m = 1 WHERE n >= 0 LIMIT 400"] {
+        assert_eq!(server.execute(text, "{}").1.error, None);
+        let loads: Vec<_> = server.racks[0].nodes().iter().map(Node::load).collect();
+        assert_eq!(loads, [0; 4], "{text}");
+    }
+}
+
+#[test]
 fn a_mutation_goes_on_without_who_asked_for_it_and_nobody_is_answered() {
     let mut server = server();
     let statement = Process::statement("UPDATE c SET gone = true WHERE _id = 7", "{}");
