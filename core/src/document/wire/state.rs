@@ -32,10 +32,11 @@ impl Document {
         Ok(document)
     }
 
-    /// Shows every dot to the builder of the table that this document will be encoded against.
+    /// Shows the builder of the table that this document will be encoded against every actor of its dots, and how often
+    /// the dots occur.
     pub fn note_dots(&self, table: &mut TableBuilder) {
+        // The actors of trimmed marks are among those of the vector.
         note_vector(&self.vector, table);
-        note_vector(&self.trimmed, table);
         for entry in self.leaves.iter().flat_map(|leaf| &leaf.entries) {
             component::note_entry(entry.dot, Some(&entry.content), table);
         }
