@@ -128,6 +128,20 @@ fn a_counter_refuses_to_overflow() {
 }
 
 #[test]
+fn a_counter_refuses_what_its_actor_cannot_add_whatever_others_took_away() {
+    let (mut a, mut b) = two("{}");
+    commit(&mut a, dot('A', 10), |edit| edit.increment(&path("n"), i64::MAX).expect("in range"));
+    exchange(&mut a, &mut b);
+    commit(&mut b, dot('B', 11), |edit| edit.increment(&path("n"), -i64::MAX).expect("in range"));
+    exchange(&mut a, &mut b);
+    assert_eq!(shown(&a), r#"{"n":0}"#);
+    let overflow = EditError::CounterOverflow { path: path("n") };
+    assert_eq!(Edit::new(&a, dot('A', 12)).increment(&path("n"), 1), Err(overflow));
+    commit(&mut b, dot('B', 12), |edit| edit.increment(&path("n"), 1).expect("in range"));
+    assert_eq!(shown(&b), r#"{"n":1}"#);
+}
+
+#[test]
 fn an_increment_removes_the_register_it_counts_over() {
     let (mut a, mut b) = two(r#"{"n":10}"#);
     commit(&mut a, dot('A', 10), |edit| edit.increment(&path("n"), 1).expect("in range"));
