@@ -76,6 +76,22 @@ fn a_group_is_one_update_as_long_as_that_has_room() {
 }
 
 #[test]
+fn a_group_larger_than_an_update_arrives_wherever_the_update_is_full() {
+    let sync_within = |bytes: usize| {
+        let mut pair = tiny(1);
+        pair.host(SERVER).limits.update_bytes_max = bytes;
+        pair.sync();
+        pair.disconnect();
+        (0..20).for_each(|n| pair.host(SERVER).write(&key("cars", n), 0, n));
+        pair.connect();
+        pair.run();
+        assert_agreed(&mut pair);
+    };
+    // Among the bounds as far apart as a document is large, one is met to the byte.
+    (1_000..1_160).for_each(sync_within);
+}
+
+#[test]
 fn only_the_last_part_of_a_large_group_carries_its_position() {
     let mut pair = tiny(2);
     pair.sync();
