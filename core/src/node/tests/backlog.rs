@@ -151,6 +151,28 @@ fn a_huge_commit_holds_up_others_by_a_piece_of_one_partition_at_a_time() {
 }
 
 #[test]
+fn what_a_partition_has_of_a_small_record_comes_to_it_whole() {
+    let mut server = server(3);
+    let ids_of = |place: u16| {
+        let is_there = move |id: &i64| {
+            let id = encode_id(&Value::Int(*id)).expect("an integer is an id");
+            Slot::of(APP, "few", &id).partition(PARTITIONS) == PartitionId(place)
+        };
+        (0..).filter(is_there).take(2)
+    };
+    // Two and two are more than a moment takes, and neither is cut: the second has begun before the moment is over.
+    let documents: Vec<_> =
+        ids_of(3).chain(ids_of(7)).map(|id| format!(r#"{{"_id":{id}}}"#)).collect();
+    let args = format!(r#"{{"d":[{}]}}"#, documents.join(","));
+    let insert = Process::statement("INSERT INTO few DOCUMENTS (:d)", &args);
+    server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    server.now.mono.ns += 1_000;
+    server.racks[0].handle_input(commit, server.now);
+    assert_eq!(behind(&server), 0);
+}
+
+#[test]
 fn a_partition_that_a_read_waits_for_is_next() {
     // A partition has no more of three thousand documents: one is applied in a moment.
     let mut server = server(250);

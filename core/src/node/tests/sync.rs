@@ -168,6 +168,17 @@ fn a_session_that_ends_leaves_nothing_that_waits_for_a_touch() {
 }
 
 #[test]
+fn at_rest_no_node_has_to_hear_of_a_commit_that_does_not_concern_it() {
+    let mut pair = Pair::new();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1}), ({'_id': 2})");
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    for node in pair.server.racks.iter().chain(&pair.device.racks).flat_map(Rack::nodes) {
+        assert!(node.appends.is_settled() && node.sync.is_settled() && !node.tasks.is_behind());
+    }
+}
+
+#[test]
 fn both_sides_agree_after_a_time_without_connection() {
     let mut pair = Pair::new();
     for id in 0..20 {
