@@ -378,6 +378,7 @@ impl TestHost {
                 HostEvent::Verdicts { id, verdicts: verdicts.collect() }
             }
             HostCommand::Diff { id, wanted, credit_bytes } => {
+                assert!(credit_bytes > 0, "what fills the next update is sent first");
                 let mut bytes = 0;
                 let mut items = Vec::new();
                 for wanted in &wanted {
