@@ -160,10 +160,27 @@ fn a_mutation_of_many_documents_is_sorted_out_written_and_answered_in_turns() {
 }
 
 #[test]
+fn the_documents_of_a_mutation_find_their_owners_some_at_a_moment() {
+    let mut server = server();
+    let documents: Vec<_> = (0..3_700).map(|n| format!(r#"{{"_id":"new {n}"}}"#)).collect();
+    let args = format!(r#"{{"d":[{}]}}"#, documents.join(","));
+    let insert = Process::statement("INSERT INTO c DOCUMENTS (:d)", &args);
+    server.submit(0, Request::Execute(insert));
+    let mut moments = 1;
+    while server.racks[0].nodes().iter().all(|node| node.tasks.len() == 0) {
+        server.end_moment();
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        moments += 1;
+    }
+    assert!((4..=8).contains(&moments), "{moments} moments before an owner is asked");
+}
+
+#[test]
 fn an_answer_names_what_was_changed_in_the_order_of_the_statement() {
     let mut server = server();
-    // 4,000 ids over all partitions, of which the lower half is there.
-    let numbers: Vec<_> = (0..4_000).map(|n| (n * 1_237) % 4_000).collect();
+    // 3,700 ids over all partitions, of which those below 2,000 are there; the last turn has fewer than the others.
+    let numbers: Vec<_> = (0..3_700).map(|n| (n * 1_237) % 3_700).collect();
     let documents: Vec<_> = numbers.iter().map(|n| format!(r#"{{"_id":{n},"n":-1}}"#)).collect();
     let insert = "INSERT INTO c DOCUMENTS (:d) ON ID CONFLICT DO NOTHING";
     let (_, outcome) = server.execute(insert, &format!(r#"{{"d":[{}]}}"#, documents.join(",")));
