@@ -448,31 +448,49 @@ mod tests {
         assert_eq!(checkpoints.relieve(Txn(6), later), Relief::Checkpoint, "an eighth is enough");
     }
 
+    /// Makes a checkpoint on a disk that may be full, to its end; how often that is told.
+    fn make(checkpoints: &mut Checkpoints, is_full: bool) -> usize {
+        let mut parts = VecDeque::from([Some(Bytes::from_static(b"head")), None]);
+        let mut ends = 0;
+        checkpoints.begin(LogId::default(), Txn(5), Now::default(), true);
+        while let Some(step) = checkpoints.poll_step() {
+            match step {
+                Step::Writer(WriterOutput::Disk(op, command)) => {
+                    let is_refused = is_full && matches!(command, DiskCommand::Write { .. });
+                    let result =
+                        if is_refused { Err(DiskError::Full) } else { Ok(reply(&command)) };
+                    checkpoints.handle_disk(DiskDone { op, result }, NOW);
+                }
+                Step::Ask(partition, SnapshotAsk::More) => {
+                    let part = parts.pop_front().expect("two are asked for");
+                    checkpoints.on_part(partition, part.as_ref(), NOW);
+                }
+                Step::Ended => ends += 1,
+                Step::Ask(..) | Step::Writer(_) => {}
+            }
+        }
+        ends
+    }
+
     #[test]
     fn who_waits_for_what_a_checkpoint_lets_go_hears_of_its_end_once() {
         for is_full in [false, true] {
-            let mut checkpoints = Checkpoints::new(1);
-            let mut parts = VecDeque::from([Some(Bytes::from_static(b"head")), None]);
-            let mut ends = 0;
-            checkpoints.begin(LogId::default(), Txn(5), Now::default(), true);
-            while let Some(step) = checkpoints.poll_step() {
-                match step {
-                    Step::Writer(WriterOutput::Disk(op, command)) => {
-                        let is_refused = is_full && matches!(command, DiskCommand::Write { .. });
-                        let result =
-                            if is_refused { Err(DiskError::Full) } else { Ok(reply(&command)) };
-                        checkpoints.handle_disk(DiskDone { op, result }, NOW);
-                    }
-                    Step::Ask(partition, SnapshotAsk::More) => {
-                        let part = parts.pop_front().expect("two are asked for");
-                        checkpoints.on_part(partition, part.as_ref(), NOW);
-                    }
-                    Step::Ended => ends += 1,
-                    Step::Ask(..) | Step::Writer(_) => {}
-                }
-            }
-            assert_eq!(ends, 1, "full: {is_full}");
+            assert_eq!(make(&mut Checkpoints::new(1), is_full), 1, "full: {is_full}");
         }
+    }
+
+    #[test]
+    fn a_checkpoint_that_failed_is_due_again_when_its_pause_is_over() {
+        let mut checkpoints = Checkpoints::new(1);
+        checkpoints.set_after(100);
+        checkpoints.note_records(1, 100);
+        assert_eq!((checkpoints.is_due(NOW), checkpoints.retry_at()), (true, None), "at once");
+        make(&mut checkpoints, true);
+        let again = NOW.after(PAUSE_MIN);
+        assert_eq!((checkpoints.is_due(NOW), checkpoints.retry_at()), (false, Some(again)));
+        assert!(checkpoints.is_due(again));
+        make(&mut checkpoints, false);
+        assert_eq!(checkpoints.retry_at(), None, "nothing is left to be made");
     }
 
     fn reply(command: &DiskCommand) -> DiskReply {
