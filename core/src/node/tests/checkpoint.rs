@@ -91,6 +91,25 @@ fn a_checkpoint_is_of_one_position_while_writes_go_on() {
 }
 
 #[test]
+fn the_greatest_wall_clock_is_known_again_after_a_start() {
+    const HOUR_MS: u64 = 3_600_000;
+    for checkpoint_after in [64 << 10, u64::MAX] {
+        let options = Options { threads: 1, partitions: 1, checkpoint_after, ..small() };
+        let mut process = Process::server(&options);
+        process.now.wall.0 += HOUR_MS;
+        let greatest = process.now.wall;
+        work(&mut process, 0..3);
+        // The clock is put right: what is logged behind a checkpoint tells nothing of that hour.
+        process.now.wall.0 -= HOUR_MS;
+        work(&mut process, 3..200);
+        assert_eq!(made(&process) > 0, checkpoint_after < u64::MAX);
+        let next = restart(process, &options, 2);
+        assert!(next.now.wall < greatest);
+        assert_eq!(next.racks[0].nodes()[0].clock_wall_max, greatest, "{checkpoint_after}");
+    }
+}
+
+#[test]
 fn a_device_is_known_again_after_a_start_from_a_checkpoint() {
     let mut pair = Pair::with_server(&small());
     work(&mut pair.server, 0..60);
