@@ -1,5 +1,6 @@
 //! The actor of a device over its starts, and the epochs that it takes.
 
+use super::judge::{deletion, doc_id};
 use super::sync::Pair;
 use super::*;
 use crate::ident::Actor;
@@ -56,6 +57,23 @@ fn a_device_that_goes_on_with_its_epoch_leaves_one_entry_in_the_vector() {
     }
     assert!(bytes.iter().all(|it| it.abs_diff(bytes[0]) <= 2), "{bytes:?}");
     assert!(process.epochs.is_empty(), "nothing has contradicted it");
+}
+
+#[test]
+fn an_edit_is_above_a_document_from_the_very_moment() {
+    let mut process = Process::server(&Options { partitions: 1, ..Options::default() });
+    process.rows("INSERT INTO cars DOCUMENTS ({'_id': 'a', 'n': 1})");
+    // Too far ahead for our clock to follow, until it comes there by itself.
+    process.now.wall.0 += 10 * 60_000;
+    let seen = Hlc::new(process.now.wall.0, 0);
+    process.now.wall.0 -= 10 * 60_000;
+    let delta = Arc::new(deletion(seen.0));
+    process.log_ops(vec![Op::Merge { collection: "cars".into(), id: doc_id("a"), delta }]);
+    process.now.wall.0 += 10 * 60_000;
+    assert_eq!(process.racks[0].newest_clock(), seen);
+    process.rows("UPDATE cars SET n = 2 WHERE _id = 'a'");
+    assert_eq!(process.racks[0].newest_clock(), Hlc(seen.0 + 1));
+    assert_eq!(process.rows("SELECT * FROM cars"), r#"[{"_id":"a","n":2}]"#);
 }
 
 #[test]
