@@ -54,3 +54,26 @@ impl Again {
         due
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::DiskReply;
+
+    #[test]
+    fn a_command_that_could_not_be_begun_is_given_again_at_its_moment_and_once() {
+        let mut again = Again::default();
+        let (op, command) = (DiskOp(7), DiskCommand::List { dir: "checkpoint".into() });
+        again.note(op, &command);
+        let now = Instant { ns: 5 };
+        let lacking = Err(DiskError::Again("no descriptor is left".into()));
+        assert_eq!(again.filter(DiskDone { op, result: lacking }, now), None);
+        let at = again.at().expect("it has its time");
+        assert_eq!(at, now.after(AGAIN_RETRY));
+        assert_eq!(again.take_due(Instant { ns: at.ns - 1 }), []);
+        assert_eq!(again.take_due(at), [(op, command)]);
+        assert_eq!((again.at(), again.take_due(at)), (None, Vec::new()));
+        let done = DiskDone { op, result: Ok(DiskReply::Done) };
+        assert_eq!(again.filter(done.clone(), at), Some(done));
+    }
+}
