@@ -643,7 +643,6 @@ impl Node {
         self.tasks.wake_applied(self.store.applied());
         self.wake_waiting(now);
         self.serve_deferred(&touched);
-        self.wake_watches(now);
         if self.config.is_device && self.sync.evictions() != evicted {
             self.announce_evictions(now);
         }

@@ -142,8 +142,6 @@ pub(crate) struct SyncHost {
     /// Questions about positions that are not applied yet.
     pub(crate) deferred: Vec<(PartitionId, FromSession)>,
     pub(crate) stirs: BTreeMap<(PartitionId, SessionId), Stir>,
-    /// Watches that wait for a position that is not durable yet.
-    pub(crate) waiting_commit: Vec<(SessionId, CommandId)>,
     pub(crate) evict_generations: BTreeMap<AppId, u64>,
     settled_there: BTreeMap<AppId, Txn>,
     /// On a device: what of this partition's documents its remotes have refused.
@@ -247,7 +245,6 @@ impl SyncHost {
             leaving: BTreeMap::new(),
             deferred: Vec::new(),
             stirs: BTreeMap::new(),
-            waiting_commit: Vec::new(),
             evict_generations: BTreeMap::new(),
             settled_there: BTreeMap::new(),
             refusals: Refusals::default(),
@@ -272,7 +269,7 @@ impl SyncHost {
 
     /// True when nothing here waits for the log to be applied further.
     pub(crate) fn is_settled(&self) -> bool {
-        self.deferred.is_empty() && self.waiting_commit.is_empty()
+        self.deferred.is_empty()
     }
 
     /// How often documents of `app` were evicted here: a remote must offer them again.

@@ -203,13 +203,10 @@ impl Node {
             return self.tell(session, event, now);
         }
         if let Some(until) = wish.until {
-            if until <= now.durable {
-                // It became durable while the group was read, and perhaps no commit follows.
-                self.open_group(session, id, wish.after, now);
-                return self.collect_next(session, id);
-            }
-            self.sync.waiting_commit.push((session, id));
-            return;
+            // It became durable while the group was read, and perhaps no commit follows.
+            assert!(until <= now.durable, "a session wants what was durable when it was called");
+            self.open_group(session, id, wish.after, now);
+            return self.collect_next(session, id);
         }
         let Some(app) = self.session_app(session) else { return };
         let gather = self.add_gather(Gather::stir(session, id, self.config.partitions));
@@ -227,13 +224,6 @@ impl Node {
         let Some(wish) = watch.wish.filter(|_| watch.group.is_none()) else { return };
         self.open_group(session, id, wish.after, now);
         self.collect_next(session, id);
-    }
-
-    /// A commit was applied: watches that wait for a position look again.
-    pub(crate) fn wake_watches(&mut self, now: Now) {
-        for (session, id) in std::mem::take(&mut self.sync.waiting_commit) {
-            self.on_stirred(session, id, now);
-        }
     }
 
     fn watch(&mut self, session: SessionId, id: CommandId) -> Option<&mut Watch> {
