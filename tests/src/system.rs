@@ -27,7 +27,7 @@ pub fn terminate(pid: u32) {
 ///
 /// # Panics
 ///
-/// When the system refuses it, which it does to nobody.
+/// If the system refuses it, which it does to nobody.
 #[allow(unsafe_code, reason = "std knows no priorities")]
 pub fn play_another_machine() {
     // Above the builds that `tests/run` has beside these tests.

@@ -65,7 +65,7 @@ impl Shredder {
         }
     }
 
-    /// How many operations wait to be dropped.
+    /// The number of operations that wait to be dropped.
     #[cfg(test)]
     pub(super) fn waiting(&self) -> usize {
         self.ops.len()

@@ -294,7 +294,7 @@ impl Store {
         !self.folds.is_empty()
     }
 
-    /// How many older versions are kept for reads, a document that has several counted as often.
+    /// The number of older versions that are kept for reads.
     #[cfg(test)]
     pub(crate) fn foldable_count(&self) -> usize {
         self.folds.len()

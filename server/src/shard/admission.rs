@@ -92,8 +92,8 @@ impl Held {
     }
 }
 
-/// When to give memory back: a second after the last large piece of input was dropped, or after statements have done much.
-/// While such pieces come and go, the allocator has use for what they leave, but not for ever.
+/// The moment to give memory back: a second after the last large piece of input was dropped, or after statements have
+/// done much. While such pieces come and go, the allocator has use for what they leave, but not for ever.
 #[derive(Debug, Default)]
 pub(super) struct Purge {
     released_bytes: usize,
@@ -138,7 +138,7 @@ impl Purge {
 
 /// What must have been dropped for a purge to be worth its walk, in bytes.
 const PURGE_BYTES_MIN: usize = 1 << 20;
-/// What statements must have done for it: a tenth of a second's work.
+/// The work that statements must have done for it: a tenth of a second's work.
 pub(super) const PURGE_WORK_MIN: Fuel = 100_000_000;
 
 const PURGE_AFTER: Duration = Duration::from_secs(1);

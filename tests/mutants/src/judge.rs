@@ -229,7 +229,7 @@ fn run(
     })
 }
 
-/// Where the system tells in `/proc/PID/stat` how long a process has run for itself and in the kernel, counted from the
+/// The place in `/proc/PID/stat` of how long a process has run for itself and in the kernel, counted from the
 /// field behind its name.
 const OWN: usize = 11;
 /// The same of its children that have ended.

@@ -32,8 +32,8 @@ impl Document {
         Ok(document)
     }
 
-    /// Shows the builder of the table that this document will be encoded against every actor of its dots, and how often
-    /// the dots occur.
+    /// Shows the builder of the table that this document will be encoded against the actors of its dots, each as often as
+    /// it occurs in them.
     pub fn note_dots(&self, table: &mut TableBuilder) {
         // The actors of trimmed marks are among those of the vector.
         note_vector(&self.vector, table);

@@ -1,4 +1,4 @@
-//! What documents were before is dropped once no read needs it, and never for long at once.
+//! The former versions of documents are dropped once no read needs them, and never for long at once.
 
 use super::*;
 
@@ -27,7 +27,7 @@ impl Process {
         assert_eq!(self.execute("INSERT INTO c DOCUMENTS (:d)", &documents).1.error, None);
     }
 
-    /// How many older versions are kept.
+    /// The number of older versions that are kept.
     fn kept(&self) -> usize {
         self.racks[0].nodes()[0].store().foldable_count()
     }
