@@ -115,6 +115,32 @@ fn a_snapshot_and_the_transactions_after_it_make_the_store_again() {
 }
 
 #[test]
+fn a_part_ends_with_the_document_that_fills_it() {
+    let mut store = Store::new();
+    let app = AppId(Uuid([0; 16]));
+    let text = "x".repeat(2 << 10);
+    for n in 0..100_u64 {
+        let mut edit =
+            Edit::new(&Document::new(), Dot { hlc: Hlc(1_000 + n), actor: Actor::new(1, 1, 1) });
+        edit.insert();
+        let path = Path::from_steps(["text"]).expect("one step is a path");
+        edit.set_register(&path, Value::from(text.as_str())).expect("a field can be set");
+        let delta = Arc::new(edit.finish().expect("something was written"));
+        let id = canonical::encode_id(&Value::from(n)).expect("a number is an id");
+        let ops = vec![Op::Merge { collection: "a".into(), id, delta }];
+        let (id, origin, wall) = (TxnId(Uuid([0; 16])), Origin::Http, WallMs(0));
+        store.apply(Txn(n + 1), &Transaction { id, app, origin, wall, ops }, |_| true);
+    }
+    let (mut after, mut sizes) = (None, Vec::new());
+    while let Some(part) = store.snapshot_part(Txn(100), after.as_ref(), &[]) {
+        sizes.push(part.bytes.len());
+        after = Some(part.last);
+    }
+    assert!((4..=5).contains(&sizes.len()), "{sizes:?}");
+    assert!(sizes.iter().all(|bytes| *bytes < PART_BYTES + (4 << 10)), "{sizes:?}");
+}
+
+#[test]
 fn a_part_is_taken_back_once_and_not_with_what_came_after_its_position() {
     let mut rng = Rng::new(&[7; 32], "position");
     let mut history = History::default();
