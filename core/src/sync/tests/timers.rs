@@ -92,6 +92,19 @@ fn a_probe_is_answered_once_both_sides_have_everything() {
 }
 
 #[test]
+fn of_many_probes_before_a_session_is_open_the_newest_are_asked() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.connect();
+    let now = pair.now(DEVICE);
+    let probes: Vec<u64> = (0..40).map(|_| pair.session(DEVICE).probe(now)).collect();
+    // More than its window would close the session at the server.
+    pair.run();
+    let is_answered = |probe| pair.count(DEVICE, |event| *event == SessionEvent::Synced { probe });
+    let answered: Vec<usize> = probes.into_iter().map(is_answered).collect();
+    assert_eq!(answered, [vec![0; 24], vec![1; 16]].concat());
+}
+
+#[test]
 fn a_probe_is_answered_when_nothing_matches() {
     let mut pair = Pair::new(1, &["cars"]);
     pair.sync();
