@@ -67,6 +67,22 @@ fn a_request_that_no_longer_waits_for_a_transaction_leaves_no_deadline_behind() 
 }
 
 #[test]
+fn a_deadline_is_over_at_the_moment_that_it_names() {
+    let mut server = Process::server(&Options::default());
+    let deadline = server.now.mono.after(std::time::Duration::from_secs(1));
+    let min_txn = Some(server.now.durable.next());
+    let waiting = Execute { min_txn, deadline, ..Process::statement("SELECT * FROM c", "{}") };
+    let request = server.submit(0, Request::Execute(waiting));
+    assert_eq!(server.racks[0].poll_timeout(), Some(deadline));
+    server.now.mono = deadline;
+    server.racks[0].handle_input(RackInput::Time, server.now);
+    assert_ne!(server.racks[0].poll_timeout(), Some(deadline), "it would be called without end");
+    server.settle();
+    let error = server.answer(request).1.error.expect("it has waited for nothing");
+    assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[test]
 fn of_racing_inserts_of_one_id_exactly_one_wins() {
     let mut server = Process::server(&Options { threads: 2, ..Options::default() });
     let requests: Vec<RequestId> = (0..64)
