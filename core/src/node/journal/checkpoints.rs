@@ -448,8 +448,10 @@ mod tests {
         assert_eq!(checkpoints.relieve(Txn(6), later), Relief::Checkpoint, "an eighth is enough");
     }
 
-    /// Makes a checkpoint on a disk that may be full, to its end; how often that is told.
-    fn make(checkpoints: &mut Checkpoints, is_full: bool) -> usize {
+    /// Makes a checkpoint on a disk that may be full, to its end; how often that is told, and how many partitions were
+    /// told that no more is wanted of them.
+    fn make(checkpoints: &mut Checkpoints, is_full: bool) -> (usize, usize) {
+        let mut let_go = 0;
         let mut parts = VecDeque::from([Some(Bytes::from_static(b"head")), None]);
         let mut ends = 0;
         checkpoints.begin(LogId::default(), Txn(5), Now::default(), true);
@@ -466,16 +468,18 @@ mod tests {
                     checkpoints.on_part(partition, part.as_ref(), NOW);
                 }
                 Step::Ended => ends += 1,
+                Step::Ask(_, SnapshotAsk::Cancel) => let_go += 1,
                 Step::Ask(..) | Step::Writer(_) => {}
             }
         }
-        ends
+        (ends, let_go)
     }
 
     #[test]
-    fn who_waits_for_what_a_checkpoint_lets_go_hears_of_its_end_once() {
+    fn the_end_of_a_checkpoint_is_told_once_and_partitions_are_let_go() {
         for is_full in [false, true] {
-            assert_eq!(make(&mut Checkpoints::new(1), is_full), 1, "full: {is_full}");
+            let let_go = usize::from(is_full);
+            assert_eq!(make(&mut Checkpoints::new(1), is_full), (1, let_go), "full: {is_full}");
         }
     }
 

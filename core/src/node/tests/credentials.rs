@@ -199,6 +199,11 @@ fn a_subscription_to_what_may_not_be_read_at_all_is_told_and_one_to_a_part_is_no
     pair.device.reports.clear();
     pair.connect_with(TOKEN, &["SELECT * FROM cars", "SELECT * FROM tills"]);
     assert_eq!(pair.restricted(), [[Box::from("tills")]]);
+    // It is told as well when it does not ask for that any more.
+    let cars = vec![("SELECT * FROM cars".into(), Object::default())];
+    pair.device.session(pair.session, SessionInput::Subscribe(cars));
+    pair.exchange();
+    assert_eq!(pair.restricted(), [vec![Box::from("tills")], Vec::new()]);
 }
 
 /// Permissions that no session could say.
