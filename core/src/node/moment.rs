@@ -92,3 +92,20 @@ impl Node {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_spent_a_moment_or_is_given_none_has_no_time() {
+        let has_time = |spent, left| {
+            let (spent, left) =
+                (Shares { all: spent, turns: 0 }, Shares { all: left, turns: left });
+            Moment { spent, left, worked: 0 }.has_time()
+        };
+        assert!(has_time(9, 10));
+        assert!(!has_time(10, 10));
+        assert!(!has_time(0, 0));
+    }
+}

@@ -56,6 +56,12 @@ impl MutateCall {
     pub(crate) fn is_answering(&self) -> bool {
         self.answer.is_some()
     }
+
+    /// For how many operations there is memory.
+    #[cfg(test)]
+    pub(crate) fn room(&self) -> usize {
+        self.ops.capacity()
+    }
 }
 
 impl Node {

@@ -143,6 +143,8 @@ fn a_mutation_of_many_documents_is_sorted_out_written_and_answered_in_turns() {
         let is_answering =
             |call: &Call| matches!(&call.work, Work::Mutate(it) if it.is_answering());
         answering += home.calls.count(is_answering);
+        let has_slack = |call: &Call| matches!(&call.work, Work::Mutate(it) if it.room() > 2_000);
+        assert_eq!(home.calls.count(has_slack), 0, "there is memory for the operations to come");
         server.step_disk();
         server.now.mono.ns += 1_000_000;
         server.journal.handle_timeout(server.now);
