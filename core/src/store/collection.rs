@@ -303,3 +303,20 @@ impl Collection {
 
 /// How many raised vector entries a document remembers. A device that is further behind gets full state.
 const RAISES_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_raises_are_remembered_and_from_where_on() {
+        let mut entry = Entry::absent();
+        for txn in 1..=RAISES_MAX as u64 + 2 {
+            let raised = (Actor([txn as u8; 16]), Hlc(0));
+            entry.replace(Txn(txn), Arc::default(), None, std::iter::once(raised));
+        }
+        let raises: Vec<Txn> = entry.raises().iter().map(|raise| raise.txn).collect();
+        assert_eq!(raises, (3..=18).map(Txn).collect::<Vec<_>>());
+        assert_eq!(entry.raises_from, Txn(2), "a vector as of then is known");
+    }
+}
