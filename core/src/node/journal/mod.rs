@@ -112,6 +112,8 @@ pub struct Journal {
     found: Option<CheckpointInfo>,
     assembly: Assembly,
     checkpoints: Checkpoints,
+    /// The next moment of [`Journal::handle_timeout`]: asked for far more often than it changes.
+    timeout: Option<Instant>,
     again: Again,
     /// None until the newest checkpoint is known.
     log: Option<Log>,
@@ -160,6 +162,7 @@ impl Journal {
             found: None,
             assembly: Assembly::default(),
             checkpoints: Checkpoints::new(partitions),
+            timeout: None,
             again: Again::default(),
             log: None,
             partitions,
@@ -253,6 +256,11 @@ impl Journal {
     /// When to call [`handle_timeout`](Self::handle_timeout).
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
+        debug_assert_eq!(self.timeout, self.next_timeout(), "it is noted whenever it changes");
+        self.timeout
+    }
+
+    fn next_timeout(&self) -> Option<Instant> {
         let log = self.log.as_ref().and_then(Log::poll_timeout);
         let checkpoint = self.checkpoints.retry_at().filter(|_| self.may_checkpoint());
         [log, checkpoint, self.again.at()].into_iter().flatten().min()
@@ -302,7 +310,9 @@ impl Journal {
             } else if let Some(output) = self.log.as_mut().and_then(Log::poll_output) {
                 self.on_log(output, now);
             } else {
-                return self.hand_out();
+                self.hand_out();
+                self.timeout = self.next_timeout();
+                return;
             }
         }
     }
