@@ -274,7 +274,7 @@ impl Catalog {
                 if known(app)?.keys.contains_key(&key.name) {
                     return Err(CatalogError::KeyExists(key.name.clone()));
                 }
-                key.permissions.check_size()?;
+                op.check_size()?;
             }
             CatalogOp::DeleteKey { app, name } => {
                 if !known(app)?.keys.contains_key(name) {
@@ -320,6 +320,18 @@ impl Catalog {
 }
 
 impl CatalogOp {
+    /// Refuses a change that is larger than any catalog takes.
+    ///
+    /// # Errors
+    ///
+    /// If it makes a key whose permissions are larger than a session can say.
+    pub fn check_size(&self) -> Result<(), CatalogError> {
+        match self {
+            Self::PutKey { key, .. } => Ok(key.permissions.check_size()?),
+            Self::PutApp { .. } | Self::DeleteApp { .. } | Self::DeleteKey { .. } => Ok(()),
+        }
+    }
+
     /// The logged form: a JSON object with `op` and its members.
     #[must_use]
     pub fn encode(&self) -> Bytes {

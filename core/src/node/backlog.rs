@@ -20,6 +20,8 @@ pub(super) struct Backlog {
     steps: Vec<VecDeque<Step>>,
     /// How many have come.
     count: u64,
+    /// The number of those that wait.
+    queued: usize,
     /// Operations in the waiting steps.
     waiting: usize,
     /// Operations in the steps that were taken in this moment.
@@ -38,7 +40,7 @@ struct Step {
 impl Backlog {
     pub(super) fn new(nodes: usize) -> Self {
         let steps = (0..nodes).map(|_| VecDeque::new()).collect();
-        Self { steps, count: 0, waiting: 0, done: 0 }
+        Self { steps, count: 0, queued: 0, waiting: 0, done: 0 }
     }
 
     /// A new moment has begun.
@@ -47,11 +49,13 @@ impl Backlog {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.steps.iter().all(VecDeque::is_empty)
+        debug_assert_eq!(self.queued, self.steps.iter().map(VecDeque::len).sum::<usize>());
+        self.queued == 0
     }
 
     fn push(&mut self, node: usize, input: Input, cost: usize) {
         self.count += 1;
+        self.queued += 1;
         self.waiting += cost;
         self.steps[node].push_back(Step { place: self.count, input, cost });
     }
@@ -64,6 +68,7 @@ impl Backlog {
         });
         let (_, _, node) = fronts.min()?;
         let step = self.steps[node].pop_front().expect("it has a front");
+        self.queued -= 1;
         self.waiting -= step.cost;
         self.done += step.cost;
         Some((node, step))
@@ -75,6 +80,7 @@ impl Rack {
     pub(super) fn commit(&mut self, node: usize, upto: Txn, records: Vec<Part>, now: Now) {
         let is_first = self.backlog.is_empty() || is_planted(Plant::BacklogOvertaken);
         if is_first && records.is_empty() && self.nodes[node].pass(upto, now) {
+            self.note_timeout(node);
             return;
         }
         let at_once = self.config.node.limits.applied_at_once.max(1);

@@ -240,11 +240,8 @@ impl Node {
             Some(found) => !found.is_mutation(),
             None => false,
         };
-        if is_read && let Some(ended) = self.end_call(call) {
-            if let Work::Select(select) = &ended.work {
-                self.cancel_parts(call, select);
-            }
-            self.reply_error(request, ended.query_type, client_closed());
+        if is_read {
+            self.fail_call(call, client_closed());
         }
     }
 
@@ -268,27 +265,17 @@ impl Node {
         self.expire_authorities(now);
         while let Some(&(at, call)) = self.deadlines.first().filter(|(at, _)| *at <= now.mono) {
             self.deadlines.remove(&(at, call));
-            let Some(work) = self.calls.get(&call).map(|call| &call.work) else { continue };
-            if matches!(work, Work::Mutate(_) | Work::Catalog) {
-                continue;
-            }
-            let Some(ended) = self.end_call(call) else { continue };
-            let error = match ended.work {
-                Work::Wait { until, .. } => RequestError::new(
+            let error = match self.calls.get(&call).map(|call| &call.work) {
+                Some(Work::Wait { until, .. }) => RequestError::new(
                     ErrorKind::NotFound,
                     format!(
                         "transaction {until} is not reached here: check X-DITTO-TXN-ID, or try again"
                     ),
                 ),
-                Work::Select(select) => {
-                    self.cancel_parts(call, &select);
-                    timed_out()
-                }
-                Work::Queued(_) | Work::Mutate(_) | Work::Catalog => timed_out(),
+                Some(Work::Select(_) | Work::Queued(_)) => timed_out(),
+                Some(Work::Mutate(_) | Work::Catalog) | None => continue,
             };
-            if let Some(request) = ended.request {
-                self.reply_error(request, ended.query_type, error);
-            }
+            self.fail_call(call, error);
         }
     }
 

@@ -223,6 +223,8 @@ pub struct Rack {
     pub(super) nodes: Vec<Node>,
     pub(super) backlog: Backlog,
     pub(super) shredder: Shredder,
+    /// The moment at which each node is to be called, or the last one there is: asked for far more often than it changes.
+    timeouts: Vec<Instant>,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// The node that goes on next with what the last moment left.
@@ -261,11 +263,12 @@ impl Rack {
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
         let (spent, moment, work) = (Shares::default(), Instant::default(), Work::default());
         let turns_end = config.node.limits.turn_fuel / 2;
-        let backlog = Backlog::new(nodes.len());
+        let (backlog, timeouts) = (Backlog::new(nodes.len()), vec![NEVER; nodes.len()]);
         Self {
             config,
             nodes,
             backlog,
+            timeouts,
             shredder: Shredder::default(),
             turn_next: 0,
             ready_next: 0,
@@ -335,7 +338,11 @@ impl Rack {
         if self.has_backlog() || self.shredder.is_due(|| self.applied()) {
             return Some(self.moment);
         }
-        self.nodes.iter().filter_map(Node::poll_timeout).min()
+        let first = |of: Option<Instant>| of.filter(|at| *at != NEVER);
+        let noted = first(self.timeouts.iter().copied().min());
+        let now = || first(self.nodes.iter().filter_map(Node::poll_timeout).min());
+        debug_assert_eq!(noted, now(), "it is noted after each step of a node");
+        noted
     }
 
     /// The greatest clock value of any document of this thread.
@@ -474,7 +481,12 @@ impl Rack {
         self.drain(index);
     }
 
+    pub(super) fn note_timeout(&mut self, index: usize) {
+        self.timeouts[index] = self.nodes[index].poll_timeout().unwrap_or(NEVER);
+    }
+
     fn drain(&mut self, index: usize) {
+        self.note_timeout(index);
         let node = &mut self.nodes[index];
         let partition = node.partition();
         while let Some(output) = node.poll_output() {
@@ -604,6 +616,9 @@ fn applied_by_all(nodes: &[Node]) -> Txn {
 /// How many turns' work statements that name their documents may do at one moment, of all nodes together, before
 /// those that come next wait: about what as many point reads cost as a thread answers in one go.
 const TURNS_AT_ONCE: Fuel = 5;
+
+/// A moment that does not come.
+const NEVER: Instant = Instant { ns: u64::MAX };
 
 /// How many partitions a directory may have.
 pub const PARTITIONS_MAX: u16 = 64;

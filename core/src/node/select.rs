@@ -193,7 +193,9 @@ impl Node {
             }
         };
         let query_type = statement.query_type();
-        let asker = Asker::of(execute).filter(|_| *bound.access() == Access::Scan);
+        let is_scan = *bound.access() == Access::Scan;
+        // A key is hashed for its name among the askers: not for those that nobody counts.
+        let asker = is_scan.then(|| Asker::of(execute)).flatten();
         let (app, deadline) = (execute.app, execute.deadline);
         // The statement needs the text of its credential no more.
         let credential = std::mem::replace(&mut execute.credential, Credential::Local);

@@ -17,9 +17,9 @@ use crate::log::transaction::{Op, Origin, Transaction};
 /// The changes of the catalog that have come to partition 0 and have no answer.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogChanges {
-    /// One was given to the log, and is neither applied here nor refused.
+    /// A change was given to the log, and is neither applied here nor refused.
     is_under_way: bool,
-    /// Those that came later, in the order in which they came.
+    /// The changes that came later, in the order in which they came.
     waiting: VecDeque<CatalogChange>,
 }
 
@@ -64,6 +64,11 @@ impl Node {
             );
             return self.send(coordinator, Body::Mutated { call, result: Err(error) });
         }
+        // Before it waits: those that wait are bounded in number, and so is each of them.
+        if let Err(error) = op.check_size() {
+            let result = Err(catalog_error(&error));
+            return self.send(coordinator, Body::Mutated { call, result });
+        }
         self.catalog_changes.waiting.push_back(CatalogChange { coordinator, call, op });
         self.log_next_change();
     }
@@ -99,13 +104,7 @@ impl Node {
         call: CallId,
         op: &CatalogOp,
     ) -> Result<(), RequestError> {
-        self.catalog.check(op).map_err(|error| {
-            let kind = match error {
-                CatalogError::Permissions(_) => ErrorKind::Invalid,
-                _ => ErrorKind::Conflict,
-            };
-            RequestError::new(kind, error.to_string())
-        })?;
+        self.catalog.check(op).map_err(|error| catalog_error(&error))?;
         let transaction = Transaction {
             id: TxnId(self.rng.uuid()),
             app: AppId::default(),
@@ -115,6 +114,14 @@ impl Node {
         };
         self.append(transaction, false, Then::Catalog { to: coordinator, call })
     }
+}
+
+fn catalog_error(error: &CatalogError) -> RequestError {
+    let kind = match error {
+        CatalogError::Permissions(_) => ErrorKind::Invalid,
+        _ => ErrorKind::Conflict,
+    };
+    RequestError::new(kind, error.to_string())
 }
 
 /// The most changes that may wait behind the one that is on its way to the log.
