@@ -149,6 +149,8 @@ pub struct Shard {
     leaving: Leaving,
     timers: Timers,
     outputs: VecDeque<ShardOutput>,
+    /// Nothing has been reported in this turn.
+    is_new_turn: bool,
     stop: Stop,
     /// What the first start has made so far, and what it must still do.
     bootstrap: Option<(FirstStart, Option<CatalogOp>)>,
@@ -204,6 +206,7 @@ impl Shard {
             leaving: Leaving::default(),
             timers: Timers::default(),
             outputs: VecDeque::new(),
+            is_new_turn: true,
             stop: Stop::default(),
             bootstrap: None,
             applied_reported: None,
@@ -221,6 +224,7 @@ impl Shard {
         }
         self.now = Now { mono, wall, durable, oldest_read: self.shared.oldest_read() };
         self.config.connection.date.set(wall.0 / 1000);
+        self.is_new_turn = true;
     }
 
     /// Takes what another thread sent.
@@ -277,6 +281,7 @@ impl Shard {
             self.outputs.push_back(ShardOutput::Purge);
         }
         self.advance_stop();
+        let mut has_news = std::mem::take(&mut self.is_new_turn);
         while !is_quiet {
             is_quiet = true;
             while let Some(output) = self.rack.as_mut().and_then(Rack::poll_output) {
@@ -287,10 +292,14 @@ impl Shard {
                 is_quiet = false;
                 self.on_log_output(output);
             }
+            has_news |= !is_quiet;
             self.report_applied();
         }
-        self.report_space();
-        self.publish_metrics();
+        // A turn settles many times, mostly with nothing to report.
+        if has_news {
+            self.report_space();
+            self.publish_metrics();
+        }
     }
 
     /// The next thing to do.
