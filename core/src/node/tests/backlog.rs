@@ -299,3 +299,30 @@ fn a_log_that_fails_leaves_what_is_durable_and_waits_its_known_end() {
     server.settle();
     assert_eq!(server.answer(insert).1.error, None);
 }
+
+#[test]
+fn a_log_of_many_small_records_is_replayed_in_batches() {
+    let options = Options { partitions: 1, ..Options::default() };
+    let mut process = Process::server(&options);
+    for n in 0..1_500 {
+        process.rows(&format!("INSERT INTO c DOCUMENTS ({{'_id': {n}}})"));
+    }
+    process.disk.kill();
+    let config = LogConfig::new(BootId(Uuid([2; 16])), [1; 32]);
+    let mut journal = Journal::open(config, options.partitions, process.now);
+    let mut batches = Vec::new();
+    loop {
+        match journal.poll_output() {
+            Some(JournalOutput::Committed { records, .. }) => batches.push(records.len()),
+            Some(JournalOutput::Disk(op, command)) => process.disk.submit(op, command),
+            Some(JournalOutput::Replayed) => break,
+            Some(_) => {}
+            None => {
+                let done = process.disk.step().expect("something leads to the end");
+                journal.handle_disk(done, process.now);
+            }
+        }
+    }
+    assert!(batches.iter().sum::<usize>() >= 1_500);
+    assert!(batches.iter().all(|count| *count <= 512), "{batches:?}");
+}
