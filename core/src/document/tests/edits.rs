@@ -33,6 +33,16 @@ fn only_differing_leaves_are_written_on_request() {
 }
 
 #[test]
+fn a_map_that_is_assigned_to_a_map_writes_its_fields_and_nothing_else() {
+    let (mut a, _) = two(r#"{"m":{"x":1}}"#);
+    let delta = commit(&mut a, dot('A', 10), |edit| set(edit, "m", r#"{"x":2}"#));
+    assert_eq!(delta.listed.len(), 1, "{delta:?}");
+    assert_eq!(shown(&a), r#"{"m":{"x":2}}"#);
+    let delta = commit(&mut a, dot('A', 20), |edit| set(edit, "m", "{}"));
+    assert_eq!(delta.listed.len(), 1, "{delta:?}");
+}
+
+#[test]
 fn objects_become_maps_or_registers_as_the_mode_says() {
     let mut a = Document::new();
     commit(&mut a, dot('A', 5), |edit| {
