@@ -418,6 +418,31 @@ fn the_clock_of_a_read_stands_still_while_its_client_does_not_read() {
 }
 
 #[test]
+fn the_clock_of_a_read_goes_on_when_there_is_room_for_a_byte() {
+    let mut server = server();
+    let deadline = server.now.mono.after(std::time::Duration::from_secs(30));
+    let execute = Execute { deadline, ..Process::statement("SELECT * FROM wide", "{}") };
+    let request = server.submit(0, Request::Execute(execute));
+    let mut untaken = 0;
+    for _ in 0..1_000 {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(RackInput::Time, server.now);
+        while let Some(output) = server.racks[0].poll_output() {
+            if let RackOutput::Reply { reply: Reply::Rows(rows), .. } = output {
+                untaken += rows.len() as u64;
+            }
+        }
+    }
+    let has_clock = |server: &Process| !server.racks[0].nodes()[0].deadlines.is_empty();
+    assert!(!has_clock(&server), "it waits for its client");
+    let bytes = untaken - NodeLimits::default().reply_bytes_max;
+    server.racks[0].handle_input(RackInput::Drained { request, bytes }, server.now);
+    assert!(!has_clock(&server), "as much is untaken as may be");
+    server.racks[0].handle_input(RackInput::Drained { request, bytes: 1 }, server.now);
+    assert!(has_clock(&server));
+}
+
+#[test]
 fn clients_that_do_not_read_keep_no_other_of_their_key_waiting() {
     let mut server = server();
     let credential = Credential::Bearer(Some(KEY.into()));
