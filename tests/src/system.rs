@@ -9,6 +9,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use crate::hostile::sized;
+
 /// Sends SIGTERM.
 ///
 /// # Panics
@@ -30,10 +32,10 @@ pub fn terminate(pid: u32) {
 /// If the system refuses it, which it does to nobody.
 #[allow(unsafe_code, reason = "std knows no priorities")]
 pub fn play_another_machine() {
-    // Above the builds that `tests/run` has beside these tests.
-    const NICE: libc::c_int = 10;
+    // In short runs above the builds that `tests/run` has beside these tests.
+    let nice: libc::c_int = sized(10, 19);
     // SAFETY: the call takes integers and touches no memory of ours; zero stands for the calling thread.
-    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) };
+    let result = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
     assert_eq!(result, 0, "cannot lower the priority: {}", io::Error::last_os_error());
 }
 
