@@ -203,9 +203,10 @@ impl Node {
             return self.tell(session, event, now);
         }
         if let Some(until) = wish.until {
-            // It became durable while the group was read, and perhaps no commit follows.
-            assert!(until <= now.durable, "a session wants what was durable when it was called");
-            self.open_group(session, id, wish.after, now);
+            // It became durable while the group was read, and perhaps no commit follows. The call that made the wish may
+            // have come with a message of a thread that had looked at the log later than this one has so far.
+            let durable = now.durable.max(until);
+            self.open_group(session, id, wish.after, Now { durable, ..now });
             return self.collect_next(session, id);
         }
         let Some(app) = self.session_app(session) else { return };
