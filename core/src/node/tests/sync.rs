@@ -1,4 +1,5 @@
 use super::*;
+use crate::node::sync_watch::Wish;
 use crate::value::canonical::encode_id;
 
 const SESSION: SessionId = SessionId(1);
@@ -367,4 +368,24 @@ fn a_probe_is_answered_when_its_position_became_durable_while_a_group_was_read()
     pair.exchange();
     let reports: Vec<_> = pair.device.reports.iter().map(|(_, report)| report.clone()).collect();
     assert_eq!(reports, [SessionReport::Synced]);
+}
+
+#[test]
+fn a_watch_goes_on_to_a_position_that_another_thread_has_seen_and_its_own_has_not() {
+    let mut pair = Pair::with_server(&Options { threads: 1, partitions: 1, ..Options::default() });
+    pair.connect(&["SELECT * FROM cars"]);
+    pair.probe();
+    let now = pair.server.now;
+    let node = &mut pair.server.racks[0].nodes[0];
+    let watch = *node.sync.sessions[&pair.session].watches.keys().next().expect("it is live");
+    // The wish came with a message that knew of the next position; every answer comes with what is known here.
+    let (after, until) = (now.durable, Some(now.durable.next()));
+    let wish = Wish { after, until, credit_bytes: usize::MAX };
+    node.watch_more(pair.session, watch, wish, Arc::default(), now);
+    pair.server.racks[0].step(0, Input::Timers, now);
+    pair.exchange();
+    pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1})");
+    pair.exchange();
+    assert_eq!(pair.device.local_rows("SELECT * FROM cars"), r#"[{"_id":1}]"#);
+    pair.probe();
 }
