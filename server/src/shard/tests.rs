@@ -228,6 +228,22 @@ impl Server {
         String::from_utf8(out).expect("text")
     }
 
+    /// A thousand documents of 4 kB: more than an answer that is collected.
+    fn insert_many(&mut self, client: Client, first: &FirstStart) {
+        let filler = "x".repeat(4000);
+        for index in 0..20 {
+            let documents: Vec<_> = (0..50)
+                .map(|at| format!("{{\"_id\":{},\"t\":\"{filler}\"}}", index * 50 + at))
+                .collect();
+            let body = format!(
+                "{{\"statement\":\"INSERT INTO cars DOCUMENTS (:d)\",\"args\":{{\"d\":[{}]}}}}",
+                documents.join(",")
+            );
+            let answer = self.execute(client, first, &body);
+            assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+        }
+    }
+
     fn execute(&mut self, client: Client, first: &FirstStart, body: &str) -> String {
         self.send(client, request(first, body).as_bytes());
         self.run();
@@ -440,18 +456,7 @@ fn a_large_answer_is_streamed_and_stops_while_nobody_reads() {
     let mut server = Server::start(VirtualDisk::new(&[4; 32]), 2, 1);
     let first = server.first.take().expect("the first start");
     let client = server.connect(0, Door::Data);
-    let filler = "x".repeat(4000);
-    for index in 0..20 {
-        let documents: Vec<_> = (0..50)
-            .map(|at| format!("{{\"_id\":{},\"t\":\"{filler}\"}}", index * 50 + at))
-            .collect();
-        let body = format!(
-            "{{\"statement\":\"INSERT INTO cars DOCUMENTS (:d)\",\"args\":{{\"d\":[{}]}}}}",
-            documents.join(",")
-        );
-        let answer = server.execute(client, &first, &body);
-        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
-    }
+    server.insert_many(client, &first);
     server.send(client, request(&first, SELECT).as_bytes());
     server.run();
     let entry = server.shards[0].connections.get(client.conn.0).expect("open");

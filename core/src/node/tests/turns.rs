@@ -44,6 +44,19 @@ impl Process {
         }
     }
 
+    /// The bytes of rows that a turn gives out, which nobody takes.
+    fn bytes_of_a_turn(&mut self) -> usize {
+        self.now.mono.ns += 1_000;
+        self.racks[0].handle_input(RackInput::Time, self.now);
+        let mut bytes = 0;
+        while let Some(output) = self.racks[0].poll_output() {
+            if let RackOutput::Reply { reply: Reply::Rows(rows), .. } = output {
+                bytes += rows.len();
+            }
+        }
+        bytes
+    }
+
     /// Everything that happens while time stands still: what is answered is taken at once.
     pub(super) fn end_moment(&mut self) {
         loop {
@@ -293,13 +306,7 @@ fn an_answer_leaves_no_more_untaken_than_its_bound() {
         let request = server.submit(0, Request::Execute(Process::statement(text, "{}")));
         let mut untaken = 0;
         for _ in 0..1_000 {
-            server.now.mono.ns += 1_000;
-            server.racks[0].handle_input(RackInput::Time, server.now);
-            while let Some(output) = server.racks[0].poll_output() {
-                if let RackOutput::Reply { reply: Reply::Rows(rows), .. } = output {
-                    untaken += rows.len();
-                }
-            }
+            untaken += server.bytes_of_a_turn();
         }
         assert!(untaken > 0 && untaken < limit + 210_000, "{untaken} bytes: {text}");
         server.racks[0].handle_input(RackInput::Cancel { request }, server.now);
@@ -425,13 +432,7 @@ fn the_clock_of_a_read_goes_on_when_there_is_room_for_a_byte() {
     let request = server.submit(0, Request::Execute(execute));
     let mut untaken = 0;
     for _ in 0..1_000 {
-        server.now.mono.ns += 1_000;
-        server.racks[0].handle_input(RackInput::Time, server.now);
-        while let Some(output) = server.racks[0].poll_output() {
-            if let RackOutput::Reply { reply: Reply::Rows(rows), .. } = output {
-                untaken += rows.len() as u64;
-            }
-        }
+        untaken += server.bytes_of_a_turn() as u64;
     }
     let has_clock = |server: &Process| !server.racks[0].nodes()[0].deadlines.is_empty();
     assert!(!has_clock(&server), "it waits for its client");

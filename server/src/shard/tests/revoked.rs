@@ -7,17 +7,7 @@ fn of_a_read_whose_key_is_revoked_nothing_more_leaves() {
     let mut server = Server::start(VirtualDisk::new(&[4; 32]), 2, 1);
     let first = server.first.take().expect("the first start");
     let client = server.connect(1, Door::Data);
-    let filler = "x".repeat(4000);
-    for index in 0..20 {
-        let documents: Vec<_> = (0..50)
-            .map(|at| format!("{{\"_id\":{},\"t\":\"{filler}\"}}", index * 50 + at))
-            .collect();
-        let body = format!(
-            "{{\"statement\":\"INSERT INTO cars DOCUMENTS (:d)\",\"args\":{{\"d\":[{}]}}}}",
-            documents.join(",")
-        );
-        assert!(server.execute(client, &first, &body).starts_with("HTTP/1.1 200 "));
-    }
+    server.insert_many(client, &first);
     server.send(client, request(&first, SELECT).as_bytes());
     server.run();
     // As much as its connection holds has left the server, whoever still has to read it.
