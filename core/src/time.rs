@@ -20,6 +20,17 @@ impl Instant {
         Self { ns: self.ns.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)) }
     }
 
+    /// The earliest of some moments, of which there may be none.
+    ///
+    /// The end of time is none of them: nobody lives to see it.
+    #[inline]
+    #[must_use]
+    pub fn earliest<const N: usize>(moments: [Option<Self>; N]) -> Option<Self> {
+        let least_of = |least: u64, of: Option<Self>| of.map_or(least, |at| least.min(at.ns));
+        let ns = moments.into_iter().fold(u64::MAX, least_of);
+        (ns < u64::MAX).then_some(Self { ns })
+    }
+
     /// How long ago `earlier` was; zero when it lies ahead.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {

@@ -80,7 +80,7 @@ impl Rack {
     pub(super) fn commit(&mut self, node: usize, upto: Txn, records: Vec<Part>, now: Now) {
         let is_first = self.backlog.is_empty() || is_planted(Plant::BacklogOvertaken);
         if is_first && records.is_empty() && self.nodes[node].pass(upto, now) {
-            self.note_timeout(node);
+            self.note_standing(node);
             return;
         }
         let at_once = self.config.node.limits.applied_at_once.max(1);

@@ -25,6 +25,7 @@ mod scans;
 mod select;
 mod shredder;
 mod snapshot;
+mod standing;
 mod statements;
 mod sync_applied;
 mod sync_ask;
@@ -542,15 +543,17 @@ impl Node {
     /// The next deadline, whether or not statements wait for their turn.
     pub(crate) fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(at, _)| *at);
-        let expiry = self.sync.next_expiry(self.last_now);
-        let timers = [deadline, self.next_authority_expiry(), self.sync.next_timeout(), expiry];
-        timers.into_iter().flatten().min()
+        let sync = self.sync.next_timer(self.last_now);
+        Instant::earliest([deadline, self.next_authority_expiry(), sync])
     }
 
     /// The oldest transaction that a read of this node may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
         let calls = self.reads.keys().next().copied();
+        if self.sync.sessions.is_empty() {
+            return calls;
+        }
         let sessions = self.sync.sessions.values();
         let watches =
             sessions.flat_map(|hosted| hosted.watches.values().filter_map(Watch::read_at));

@@ -17,6 +17,7 @@ use super::moment::Shares;
 use super::request::{Reply, Request, RequestId};
 use super::shredder::Shredder;
 use super::snapshot::SnapshotAsk;
+use super::standing::{NEVER, NO_READ, Stand, Standing};
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
 use super::{Input, Node, NodeConfig, Output, Part};
@@ -223,8 +224,8 @@ pub struct Rack {
     pub(super) nodes: Vec<Node>,
     pub(super) backlog: Backlog,
     pub(super) shredder: Shredder,
-    /// The moment at which each node is to be called, or the last one there is: asked for far more often than it changes.
-    timeouts: Vec<Instant>,
+    /// Of each node, and of all: asked for far more often than it changes.
+    standing: Standing,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// The node that goes on next with what the last moment left.
@@ -263,12 +264,12 @@ impl Rack {
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
         let (spent, moment, work) = (Shares::default(), Instant::default(), Work::default());
         let turns_end = config.node.limits.turn_fuel / 2;
-        let (backlog, timeouts) = (Backlog::new(nodes.len()), vec![NEVER; nodes.len()]);
+        let (backlog, standing) = (Backlog::new(nodes.len()), Standing::of(&nodes));
         Self {
             config,
             nodes,
             backlog,
-            timeouts,
+            standing,
             shredder: Shredder::default(),
             turn_next: 0,
             ready_next: 0,
@@ -325,6 +326,7 @@ impl Rack {
         while let Some(message) = self.local.pop_front() {
             self.at(message.to, Input::Message(message), now);
         }
+        self.standing.sum_up();
     }
 
     /// What the driver must do next, until `None`.
@@ -338,23 +340,19 @@ impl Rack {
         if self.has_backlog() || self.shredder.is_due(|| self.applied()) {
             return Some(self.moment);
         }
-        let first = |of: Option<Instant>| of.filter(|at| *at != NEVER);
-        let noted = first(self.timeouts.iter().copied().min());
-        let now = || first(self.nodes.iter().filter_map(Node::poll_timeout).min());
-        debug_assert_eq!(noted, now(), "it is noted after each step of a node");
-        noted
+        Some(self.of_all().timeout).filter(|at| *at != NEVER)
     }
 
     /// The greatest clock value of any document of this thread.
     #[must_use]
     pub fn newest_clock(&self) -> Hlc {
-        self.nodes.iter().map(Node::newest_clock).max().unwrap_or_default()
+        self.of_all().newest_clock
     }
 
     /// Documents that remotes have refused for their clock: see [`Node::parked_count`].
     #[must_use]
     pub fn parked_count(&self) -> usize {
-        self.nodes.iter().map(Node::parked_count).sum()
+        self.of_all().parked_count
     }
 
     /// The work that statements have been to this thread.
@@ -366,19 +364,25 @@ impl Rack {
     /// Calls and pieces of work in progress, of all nodes.
     #[must_use]
     pub fn load(&self) -> usize {
-        self.nodes.iter().map(Node::load).sum()
+        self.of_all().load
     }
 
     /// The oldest transaction that a read begun on this thread may still be made at.
     #[must_use]
     pub fn oldest_read(&self) -> Option<Txn> {
-        self.nodes.iter().filter_map(Node::oldest_read).min()
+        Some(self.of_all().oldest_read).filter(|at| *at != NO_READ)
     }
 
     /// Every node of this thread reflects everything up to here.
     #[must_use]
     pub fn applied(&self) -> Txn {
-        applied_by_all(&self.nodes)
+        self.of_all().applied
+    }
+
+    fn of_all(&self) -> Stand {
+        let now = || Standing::of(&self.nodes).all;
+        debug_assert_eq!(self.standing.all, now(), "it is noted after each step");
+        self.standing.all
     }
 
     /// Some of what is committed waits for its turn to be applied.
@@ -416,7 +420,7 @@ impl Rack {
         self.backlog.begin_moment();
         self.catch_up(now);
         let nodes = &self.nodes;
-        self.shredder.work(|| applied_by_all(nodes));
+        self.shredder.work(|| nodes.iter().map(Node::applied).min().unwrap_or_default());
         self.run_ready(now);
         for index in (self.turn_next..count).chain(0..self.turn_next) {
             let node = &self.nodes[index];
@@ -481,12 +485,13 @@ impl Rack {
         self.drain(index);
     }
 
-    pub(super) fn note_timeout(&mut self, index: usize) {
-        self.timeouts[index] = self.nodes[index].poll_timeout().unwrap_or(NEVER);
+    /// A node has done something.
+    pub(super) fn note_standing(&mut self, index: usize) {
+        self.standing.note(index, Stand::of(&self.nodes[index]));
     }
 
     fn drain(&mut self, index: usize) {
-        self.note_timeout(index);
+        self.note_standing(index);
         let node = &mut self.nodes[index];
         let partition = node.partition();
         while let Some(output) = node.poll_output() {
@@ -522,7 +527,7 @@ impl Rack {
     /// Hands each record that concerns this thread to the nodes it concerns, with the operations that are theirs; every
     /// node hears of every position.
     fn on_committed(&mut self, first: Txn, records: &[Record], upto: Txn, now: Now) {
-        let mut concerning: Vec<Vec<Part>> = vec![Vec::new(); self.nodes.len()];
+        let mut concerning: Vec<Vec<Part>> = self.nodes.iter().map(|_| Vec::new()).collect();
         let mut changes_catalog = false;
         for (offset, record) in records.iter().enumerate() {
             let txn = Txn(first.0 + offset as u64);
@@ -535,14 +540,7 @@ impl Rack {
                     }
                     let is_system = |op: &Op| matches!(op, Op::System(_));
                     changes_catalog |= transaction.ops.iter().any(is_system);
-                    let (owned, shared) = self.sorted_out(&transaction);
-                    let nodes = self.nodes.iter().zip(&mut concerning).zip(owned);
-                    for ((node, list), ops) in nodes {
-                        if concerns.includes(node.partition()) {
-                            let (transaction, shared) = (transaction.clone(), shared.clone());
-                            list.push(Part { txn, transaction, ops, shared });
-                        }
-                    }
+                    self.sort_out(txn, &transaction, concerns, &mut concerning);
                 }
                 Err(cause) => {
                     let cause = cause.into();
@@ -559,25 +557,37 @@ impl Rack {
         }
     }
 
-    /// The operations on documents of each node, and those that all of them heed.
-    fn sorted_out(
+    /// Gives each node that a record concerns its part of it: the operations on documents of that node, and those that
+    /// all nodes heed.
+    fn sort_out(
         &self,
-        transaction: &Transaction,
-    ) -> (Vec<SmallVec<[u32; 4]>>, SmallVec<[u32; 2]>) {
-        let (mut owned, mut shared) = (vec![SmallVec::new(); self.nodes.len()], SmallVec::new());
-        for (index, op) in (0..).zip(&transaction.ops) {
-            if Part::is_shared(op, self.config.node.is_device) {
-                shared.push(index);
+        txn: Txn,
+        transaction: &Arc<Transaction>,
+        concerns: Concerns,
+        parts: &mut [Vec<Part>],
+    ) {
+        let is_device = self.config.node.is_device;
+        let numbered = || (0..).zip(&transaction.ops);
+        let shared = numbered().filter(|(_, op)| Part::is_shared(op, is_device));
+        let shared: SmallVec<[u32; 2]> = shared.map(|(index, _)| index).collect();
+        for (node, parts) in self.nodes.iter().zip(parts.iter_mut()) {
+            if concerns.includes(node.partition()) {
+                let (transaction, shared) = (transaction.clone(), shared.clone());
+                parts.push(Part { txn, transaction, ops: SmallVec::new(), shared });
             }
+        }
+        for (index, op) in numbered() {
             if let Op::Merge { collection, id, .. } | Op::Evict { collection, id } = op {
                 let slot = Slot::of(transaction.app, collection, id);
                 let owner = slot.partition(self.config.node.partitions);
-                if owner.0 % self.config.threads == self.config.thread {
-                    owned[self.index_of(owner)].push(index);
+                if owner.0 % self.config.threads == self.config.thread
+                    && let Some(part) = parts[self.index_of(owner)].last_mut()
+                    && part.txn == txn
+                {
+                    part.ops.push(index);
                 }
             }
         }
-        (owned, shared)
     }
 
     /// The content of a record, if it concerns this thread. One that this process wrote need not be decoded.
@@ -609,16 +619,9 @@ impl Rack {
     }
 }
 
-fn applied_by_all(nodes: &[Node]) -> Txn {
-    nodes.iter().map(Node::applied).min().unwrap_or_default()
-}
-
 /// How many turns' work statements that name their documents may do at one moment, of all nodes together, before
 /// those that come next wait: about what as many point reads cost as a thread answers in one go.
 const TURNS_AT_ONCE: Fuel = 5;
-
-/// A moment that does not come.
-const NEVER: Instant = Instant { ns: u64::MAX };
 
 /// How many partitions a directory may have.
 pub const PARTITIONS_MAX: u16 = 64;

@@ -252,8 +252,14 @@ impl SyncHost {
         }
     }
 
-    pub(crate) fn next_timeout(&self) -> Option<Instant> {
-        self.sessions.values().filter_map(|hosted| hosted.session.as_ref()?.poll_timeout()).min()
+    /// The next moment at which something is to be done for a session, or one of them ends.
+    pub(crate) fn next_timer(&self, now: Now) -> Option<Instant> {
+        if self.sessions.is_empty() {
+            return None;
+        }
+        let sessions = self.sessions.values().filter_map(|hosted| hosted.session.as_ref());
+        let timeout = sessions.filter_map(|session| session.poll_timeout()).min();
+        Instant::earliest([timeout, self.next_expiry(now)])
     }
 
     /// When the first credential of a session expires, if wall time goes on as monotonic time does.

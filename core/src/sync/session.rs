@@ -299,7 +299,7 @@ impl Session {
         let round = self.sending.poll_timeout();
         let always = timers.ping.min(timers.advance).min(timers.heard.after(DEAD_AFTER));
         let parked = self.sending.is_parking().then_some(timers.parked);
-        [hello, stalled, round, parked].into_iter().flatten().chain([always]).min()
+        Instant::earliest([hello, stalled, round, parked, Some(always)])
     }
 
     /// What has to be done next. Control frames leave before the bytes of an update.

@@ -263,7 +263,7 @@ impl Journal {
     fn next_timeout(&self) -> Option<Instant> {
         let log = self.log.as_ref().and_then(Log::poll_timeout);
         let checkpoint = self.checkpoints.retry_at().filter(|_| self.may_checkpoint());
-        [log, checkpoint, self.again.at()].into_iter().flatten().min()
+        Instant::earliest([log, checkpoint, self.again.at()])
     }
 
     /// Stops: what was appended becomes durable, then `Sealed` comes.

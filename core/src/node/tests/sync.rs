@@ -382,7 +382,9 @@ fn a_watch_goes_on_to_a_position_that_another_thread_has_seen_and_its_own_has_no
     let (after, until) = (now.durable, Some(now.durable.next()));
     let wish = Wish { after, until, credit_bytes: usize::MAX };
     node.watch_more(pair.session, watch, wish, Arc::default(), now);
-    pair.server.racks[0].step(0, Input::Timers, now);
+    let rack = &mut pair.server.racks[0];
+    rack.step(0, Input::Timers, now);
+    rack.handle_input(RackInput::Time, now);
     pair.exchange();
     pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 1})");
     pair.exchange();
