@@ -154,10 +154,8 @@ impl Live {
         let stall = self.writer.stall_deadline();
         let replay = self.replay.as_ref().and_then(Replay::again_at);
         let mend = self.mend.as_ref().and_then(Mend::retry_at);
-        [self.writer.sync_deadline(), idle_seal, self.shelf.retry_at(), stall, replay, mend]
-            .into_iter()
-            .flatten()
-            .min()
+        let (sync, shelf) = (self.writer.sync_deadline(), self.shelf.retry_at());
+        Instant::earliest([sync, idle_seal, shelf, stall, replay, mend])
     }
 
     pub(crate) fn replay_more(&mut self, bytes: u64, now: Now, io: &mut Io) -> Done {
@@ -246,7 +244,7 @@ impl Live {
 
     pub(crate) fn handle_disk(&mut self, done: DiskDone, now: Now, io: &mut Io) -> Done {
         let purpose = self.ops.remove(&done.op).expect("a completion answers a command once");
-        let segment = segment_file(self.writer.current().number);
+        let segment = self.writer.file().clone();
         match purpose {
             Purpose::Group(seq) => match done.result {
                 Ok(_) => self.writer.on_written(seq),
@@ -299,7 +297,7 @@ impl Live {
         {
             // Nobody knows how long it will lack it: who stops does not wait for it.
             let error = if lack == Lack::Space { DiskError::Full } else { DiskError::ReadOnly };
-            return Err(disk_error(&segment_file(self.writer.current().number), error));
+            return Err(disk_error(self.writer.file(), error));
         }
         let is_stuck = self.shelf.is_stuck() && self.writer.owes_boot();
         let lacks_leave = self.shelf.is_read_only() && self.writer.owes_boot();

@@ -18,7 +18,7 @@ use super::recovery::{Recovered, Segment};
 use super::segment::{LOG_DIR, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file};
 use super::shelf::{Need, Shelf};
 use super::{AGAIN_RETRY, FULL_RETRY, Io, Lack, LogOutput, LogRecord, RESTORE_GAP};
-use crate::disk::{DiskCommand, DiskError, DiskOp};
+use crate::disk::{DiskCommand, DiskError, DiskOp, FileName};
 use crate::ident::{BootId, LogId, Txn};
 use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
@@ -75,8 +75,8 @@ struct SyncInFlight {
 }
 
 impl InFlight {
-    fn write(&self, segment: u64) -> DiskCommand {
-        let (file, data) = (segment_file(segment), self.data.clone());
+    fn write(&self, file: &FileName) -> DiskCommand {
+        let (file, data) = (file.clone(), self.data.clone());
         DiskCommand::Write { file, offset_bytes: self.offset_bytes, data }
     }
 }
@@ -95,6 +95,8 @@ pub(crate) struct Writer {
     boot: BootId,
     boots: BootTable,
     current: Segment,
+    /// The file of the current segment, which every group is written to.
+    file: FileName,
     offset_bytes: u64,
     /// The next position to give out.
     next: Txn,
@@ -137,6 +139,7 @@ impl Writer {
             boot,
             boots,
             current: found.current,
+            file: segment_file(found.current.number),
             offset_bytes: found.offset_bytes,
             next,
             durable: found.last,
@@ -329,6 +332,7 @@ impl Writer {
             boot: self.boot,
             created: now.wall,
         };
+        self.file = segment_file(current.number);
         self.current = current;
         self.durable_offset_bytes = 0;
         self.is_ended = false;
@@ -390,7 +394,7 @@ impl Writer {
         self.seq += 1;
         group.seq = self.seq;
         group.is_out = true;
-        ops.push((io.disk(group.write(self.current.number)), self.seq));
+        ops.push((io.disk(group.write(&self.file)), self.seq));
         self.offset_bytes = group.end_bytes;
         self.last_kind = Some(group.kind);
         self.groups.push_back(group);
@@ -456,7 +460,7 @@ impl Writer {
                 continue;
             }
             (group.is_written, group.is_out) = (false, true);
-            ops.push((io.disk(group.write(self.current.number)), group.seq));
+            ops.push((io.disk(group.write(&self.file)), group.seq));
         }
         self.sync_to = self.groups.back().map(|group| group.seq);
         true
@@ -505,7 +509,7 @@ impl Writer {
         if is_planted(Plant::WrongSync) {
             return Some(io.disk(DiskCommand::SyncDir { dir: LOG_DIR.into() }));
         }
-        Some(io.disk(DiskCommand::Sync { file: segment_file(self.current.number) }))
+        Some(io.disk(DiskCommand::Sync { file: self.file.clone() }))
     }
 
     /// What the sync covered is durable: records leave as committed.
@@ -589,6 +593,11 @@ impl Writer {
 
     pub(crate) fn current(&self) -> &Segment {
         &self.current
+    }
+
+    /// The file of the current segment.
+    pub(crate) fn file(&self) -> &FileName {
+        &self.file
     }
 
     pub(crate) fn cadence(&self) -> &Cadence {
