@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::Node;
 use super::coordinate::{Call, Work};
 use super::message::CallId;
-use super::request::{Credential, Execute};
+use super::request::Credential;
 use crate::auth::hash;
 use crate::ident::AppId;
 use crate::seam::Now;
@@ -17,9 +17,9 @@ pub(crate) struct Asker(AppId, [u8; 32]);
 
 impl Asker {
     /// Nobody for the process itself, which asks for nothing that has to wait.
-    pub(crate) fn of(execute: &Execute) -> Option<Self> {
-        match &execute.credential {
-            Credential::Bearer(Some(token)) => Some(Self(execute.app, hash(token))),
+    pub(crate) fn of(app: AppId, credential: &Credential) -> Option<Self> {
+        match credential {
+            Credential::Bearer(Some(token)) => Some(Self(app, hash(token))),
             Credential::Bearer(None) | Credential::Local => None,
         }
     }

@@ -194,8 +194,6 @@ impl Node {
         };
         let query_type = statement.query_type();
         let is_scan = *bound.access() == Access::Scan;
-        // A key is hashed for its name among the askers: not for those that nobody counts.
-        let asker = is_scan.then(|| Asker::of(execute)).flatten();
         let (app, deadline) = (execute.app, execute.deadline);
         // The statement needs the text of its credential no more.
         let credential = std::mem::replace(&mut execute.credential, Credential::Local);
@@ -204,9 +202,10 @@ impl Node {
             query_type,
             deadline,
             bound,
+            // A key is hashed for its name among the askers: not for those that nobody counts.
+            asker: is_scan.then(|| Asker::of(app, &credential)).flatten(),
             authority: Authority::new(app, credential, grant),
             purpose,
-            asker,
         };
         if !statement.is_mutation() {
             let purpose = Purpose::Rows { untaken_bytes: 0 };
