@@ -39,6 +39,17 @@ pub(crate) struct Meter {
     kept: RefCell<Vec<Kept>>,
 }
 
+/// What becomes of a node that an evaluation enters.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It begins, and is paid for.
+    Begins,
+    /// It was under way when the evaluation was paused, and goes on there.
+    GoesOn(Kept),
+    /// It must not begin, for now or at all.
+    Refused,
+}
+
 impl Default for Meter {
     /// One that pauses nothing.
     fn default() -> Self {
@@ -70,9 +81,15 @@ impl Meter {
         self.is_paused.get()
     }
 
-    /// Pays for a node of an expression that is about to begin; false if it must not, for now or at all.
-    pub(super) fn step(&self) -> bool {
-        self.goes_on() && self.charge(STEP)
+    /// Enters a node of an expression, and pays for it unless a pause interrupted it: that one was paid for when it
+    /// began.
+    pub(super) fn enter(&self) -> Entry {
+        let kept = if self.is_paused.get() { None } else { self.kept.borrow_mut().pop() };
+        match kept {
+            Some(operator) => Entry::GoesOn(operator),
+            None if self.goes_on() && self.charge(STEP) => Entry::Begins,
+            None => Entry::Refused,
+        }
     }
 
     /// Pauses the evaluation if it has done its work: false once it is paused.
@@ -92,11 +109,6 @@ impl Meter {
     /// About how much memory the operators that are kept take.
     pub(super) fn kept_bytes(&self) -> usize {
         self.kept.borrow().iter().map(Kept::size).sum()
-    }
-
-    /// The operator that is under way at the node that is entered; `None` if that node begins.
-    pub(super) fn take_up(&self) -> Option<Kept> {
-        if self.is_paused.get() { None } else { self.kept.borrow_mut().pop() }
     }
 
     /// Counts work that is no evaluation, such as writing a row.

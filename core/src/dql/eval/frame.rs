@@ -33,14 +33,16 @@ impl<'a> Frame<'a> {
         env: &Env<'a>,
     ) -> Option<()> {
         for operand in operands.into_iter().skip(self.values.len()) {
-            let value = value_of(operand, env);
-            if env.is_paused() {
-                return None;
-            }
-            self.values.push(value);
+            self.values.push(self::operand(operand, env)?);
         }
         Some(())
     }
+}
+
+/// The value of an operand. `None` once that is paused.
+pub(super) fn operand<'a>(operand: &'a Expr, env: &Env<'a>) -> Option<Argument<'a>> {
+    let value = value_of(operand, env);
+    (!env.is_paused()).then_some(value)
 }
 
 /// A [`Frame`] that outlives what it was made of.

@@ -15,14 +15,14 @@ use super::ast::{BinaryOp, Case, Expr, ExprKind, IsTest, Like, Slot, UnaryOp};
 use super::error::DqlError;
 use super::functions::Function;
 use super::like::Pattern;
-use super::meter::{Fuel, LOOK_UP, Meter, VALUE_BYTES_MAX, Weight, too_large};
+use super::meter::{Entry, Fuel, LOOK_UP, Meter, VALUE_BYTES_MAX, Weight, too_large};
 use super::ready::{Members, Ready};
 use super::row::{Row, path_of, step_into};
 use crate::value::{Object, Value};
 
 pub(crate) use compare::Truth;
-use frame::Frame;
 pub(super) use frame::Kept;
+use frame::{Frame, operand};
 pub(crate) use number::{finite, from_integer, negate};
 
 /// What an expression may look at.
@@ -48,11 +48,6 @@ impl Env<'_> {
     /// Counts work that is about to be done; false if it must not be.
     pub(super) fn charge(&self, fuel: Fuel) -> bool {
         self.meter.is_none_or(|meter| meter.charge(fuel))
-    }
-
-    /// Pays for the node that is about to begin; false if it must not be, for now or at all.
-    fn step(&self) -> bool {
-        self.meter.is_none_or(Meter::step)
     }
 
     /// The evaluation is paused: what has been computed means nothing, unless it was kept.
@@ -87,11 +82,11 @@ fn truth_of(expr: &Expr, env: &Env<'_>) -> Truth {
 
 /// As [`eval`], but what lies ready is borrowed.
 pub(crate) fn value_of<'a>(expr: &'a Expr, env: &Env<'a>) -> Option<Cow<'a, Value>> {
-    let kept = env.meter.and_then(Meter::take_up);
-    // What a pause has interrupted was paid for when it began.
-    if kept.is_none() && !env.step() {
-        return None;
-    }
+    let kept = match env.meter.map_or(Entry::Begins, Meter::enter) {
+        Entry::Begins => None,
+        Entry::GoesOn(operator) => Some(operator),
+        Entry::Refused => return None,
+    };
     match &expr.kind {
         ExprKind::Literal(value) => Some(Cow::Borrowed(value)),
         ExprKind::Parameter(index) => given(env.parameters.get(*index as usize)?, env),
@@ -241,13 +236,18 @@ fn binary<'a>(
     at: &mut Frame<'a>,
     env: &Env<'a>,
 ) -> Option<Cow<'a, Value>> {
-    at.evaluate([left], env)?;
-    if op != BinaryOp::Xor {
+    // The frame keeps the first operand over a pause in the second alone: most operators never meet one.
+    let kept = at.values.pop();
+    let left = kept.map_or_else(|| operand(left, env), Some)?;
+    if left.is_none() && op != BinaryOp::Xor {
         // Beside MISSING nothing is looked at.
-        at.values[0].as_ref()?;
+        return None;
     }
-    at.evaluate([left, right], env)?;
-    let (left, right) = (at.values[0].as_deref(), at.values[1].as_deref());
+    let Some(right) = operand(right, env) else {
+        at.values.push(left);
+        return None;
+    };
+    let (left, right) = (left.as_deref(), right.as_deref());
     if op == BinaryOp::Xor {
         return owned(Truth::of(left).xor(Truth::of(right)).value());
     }
