@@ -273,28 +273,32 @@ impl<P: Protocol> Machine<P> {
     /// Brings everything to rest after a call: resumes reading where something was unblocked, notices the end,
     /// and sets the deadlines.
     pub(crate) fn settle(&mut self) {
-        if self.wire.is_open() && !self.is_paused() {
+        let mut is_paused = self.is_paused();
+        if self.wire.is_open() && !is_paused {
             if !self.wire.stash.is_empty() {
                 self.advance_stash();
+                is_paused = self.is_paused();
             }
             let ended = self.wire.eof || self.wire.tls.as_ref().is_some_and(|tls| tls.is_ended());
-            if ended && self.wire.is_open() && !self.is_paused() {
+            if ended && self.wire.is_open() && !is_paused {
                 self.wire.eof = true;
                 self.protocol.on_eof(&mut self.wire);
+                is_paused = self.is_paused();
             }
         }
         self.wire.advance_phase();
-        self.set_deadlines();
+        debug_assert!(!self.wire.is_open() || is_paused == self.is_paused(), "as it was");
+        self.set_deadlines(is_paused);
     }
 
     fn is_paused(&self) -> bool {
         self.wire.is_backed_up() || self.protocol.is_blocked(&self.wire)
     }
 
-    fn set_deadlines(&mut self) {
+    fn set_deadlines(&mut self, is_paused: bool) {
         let awaited = match self.wire.phase {
             Phase::Open if self.wire.is_handshaking() => Some(Timer::Handshake),
-            Phase::Open if self.is_paused() => None,
+            Phase::Open if is_paused => None,
             Phase::Open => self.protocol.awaited(&self.wire),
             Phase::Lingering { .. } => Some(Timer::Linger),
             Phase::Flushing { .. } | Phase::Closed => None,

@@ -34,21 +34,16 @@ impl Eq for DateCell {}
 pub(crate) fn write_date(out: &mut Vec<u8>, unix_seconds: u64) {
     let (days, of_day) = (unix_seconds / SECONDS_PER_DAY, unix_seconds % SECONDS_PER_DAY);
     let (year, month, day) = civil(days);
-    out.extend_from_slice(b"Date: ");
+    let mut line = *b"Date: Thu, 01 Jan 1970 00:00:00 GMT\r\n";
     // The first of January 1970 was a Thursday.
-    out.extend_from_slice(name(b"ThuFriSatSunMonTueWed", days % 7));
-    out.extend_from_slice(b", ");
-    write_two(out, day);
-    out.push(b' ');
-    out.extend_from_slice(name(b"JanFebMarAprMayJunJulAugSepOctNovDec", month - 1));
-    out.push(b' ');
-    write_two(out, year / 100);
-    write_two(out, year);
-    for (before, number) in [(b' ', of_day / 3600), (b':', of_day / 60 % 60), (b':', of_day % 60)] {
-        out.push(before);
-        write_two(out, number);
+    line[6..9].copy_from_slice(name(b"ThuFriSatSunMonTueWed", days % 7));
+    line[14..17].copy_from_slice(name(b"JanFebMarAprMayJunJulAugSepOctNovDec", month - 1));
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    let numbers = [(11, day), (18, year / 100), (20, year), (23, hour), (26, minute), (29, second)];
+    for (at, number) in numbers {
+        line[at..at + 2].copy_from_slice(&two_digits(number));
     }
-    out.extend_from_slice(b" GMT\r\n");
+    out.extend_from_slice(&line);
 }
 
 const SECONDS_PER_DAY: u64 = 86_400;
@@ -75,10 +70,9 @@ fn name(names: &'static [u8], index: u64) -> &'static [u8] {
 }
 
 /// The last two digits of a number.
-fn write_two(out: &mut Vec<u8>, number: u64) {
+fn two_digits(number: u64) -> [u8; 2] {
     const DIGITS: &[u8; 10] = b"0123456789";
-    out.push(DIGITS[(number / 10 % 10) as usize]);
-    out.push(DIGITS[(number % 10) as usize]);
+    [DIGITS[(number / 10 % 10) as usize], DIGITS[(number % 10) as usize]]
 }
 
 #[cfg(test)]
