@@ -29,6 +29,8 @@ pub struct DiskPool {
     background: Option<Sender<(DiskOp, DiskCommand)>>,
     checkpoints: Option<Sender<(DiskOp, DiskCommand)>>,
     done: Receiver<DiskDone>,
+    /// Commands without a completion: mostly there are none, and whoever polls in every turn is soon answered.
+    out: usize,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -53,11 +55,11 @@ impl DiskPool {
         let foreground = start("disk-write")?;
         let background = start("disk-make")?;
         let checkpoints = start("disk-checkpoint")?;
-        Ok(Self { foreground, background, checkpoints, done, threads })
+        Ok(Self { foreground, background, checkpoints, done, out: 0, threads })
     }
 
     /// Hands over a command.
-    pub fn submit(&self, op: DiskOp, command: DiskCommand) {
+    pub fn submit(&mut self, op: DiskOp, command: DiskCommand) {
         let is_urgent = matches!(command, DiskCommand::Write { .. } | DiskCommand::Sync { .. });
         let queue = if is_of_checkpoints(&command) {
             &self.checkpoints
@@ -67,12 +69,18 @@ impl DiskPool {
             &self.background
         };
         let queue = queue.as_ref().expect("the pool is not dropped");
+        self.out += 1;
         queue.send((op, command)).expect("a disk thread ends only with the pool");
     }
 
     /// The next completion.
-    pub fn poll_done(&self) -> Option<DiskDone> {
-        self.done.try_recv().ok()
+    pub fn poll_done(&mut self) -> Option<DiskDone> {
+        if self.out == 0 {
+            return None;
+        }
+        let done = self.done.try_recv().ok()?;
+        self.out -= 1;
+        Some(done)
     }
 }
 
@@ -334,7 +342,7 @@ fn to_disk_error(error: &io::Error) -> DiskError {
 mod tests {
     use super::*;
 
-    fn run(pool: &DiskPool, command: DiskCommand) -> Result<DiskReply, DiskError> {
+    fn run(pool: &mut DiskPool, command: DiskCommand) -> Result<DiskReply, DiskError> {
         pool.submit(DiskOp(7), command);
         let done = pool.done.recv().expect("the pool lives");
         assert_eq!(done.op, DiskOp(7));
@@ -381,16 +389,16 @@ mod tests {
     fn commands_do_what_the_seam_says() {
         let root = scratch("disk");
         let (_parker, unparker) = bigpeer_mailbox::parker(|| {});
-        let pool = DiskPool::start(DiskHere::new(&root), &unparker).expect("threads");
+        let mut pool = DiskPool::start(DiskHere::new(&root), &unparker).expect("threads");
         for dir in ["log", CHECKPOINT_DIR] {
-            commands_do_it_in(dir, &pool);
+            commands_do_it_in(dir, &mut pool);
         }
         drop(pool);
         fs::remove_dir_all(&root).expect("ours");
     }
 
     /// Names are taken by one file after the other, which must not be mistaken for each other.
-    fn commands_do_it_in(name: &str, pool: &DiskPool) {
+    fn commands_do_it_in(name: &str, pool: &mut DiskPool) {
         let file: FileName = format!("{name}/a").into();
         let dir = || DiskCommand::List { dir: name.into() };
         assert_eq!(run(pool, dir()), Ok(DiskReply::Listed(Vec::new())));

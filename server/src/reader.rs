@@ -71,6 +71,9 @@ enum Task {
 pub struct Reader {
     tasks: Option<Sender<Task>>,
     done: Receiver<(u64, Read)>,
+    /// Bodies that were handed over and not handed back: mostly there are none, and whoever polls in every turn is soon
+    /// answered.
+    out: usize,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -98,11 +101,12 @@ impl Reader {
             }
         };
         let thread = std::thread::Builder::new().name(format!("read-{thread}")).spawn(run)?;
-        Ok(Self { tasks: Some(tasks), done, thread: Some(thread) })
+        Ok(Self { tasks: Some(tasks), done, out: 0, thread: Some(thread) })
     }
 
     /// Hands over a body, when the one before it was read: so the end of the process waits for one at most.
-    pub fn submit(&self, request: u64, body: Bytes) {
+    pub fn submit(&mut self, request: u64, body: Bytes) {
+        self.out += 1;
         self.ask(Task::Read(request, body));
     }
 
@@ -117,8 +121,13 @@ impl Reader {
     }
 
     /// The next body that was read.
-    pub fn poll_done(&self) -> Option<(u64, Read)> {
-        self.done.try_recv().ok()
+    pub fn poll_done(&mut self) -> Option<(u64, Read)> {
+        if self.out == 0 {
+            return None;
+        }
+        let done = self.done.try_recv().ok()?;
+        self.out -= 1;
+        Some(done)
     }
 }
 

@@ -115,10 +115,10 @@ impl ShardThread {
         for done in self.done.drain(..) {
             self.shard.handle_disk(done);
         }
-        while let Some(done) = self.disk.as_ref().and_then(DiskPool::poll_done) {
+        while let Some(done) = self.disk.as_mut().and_then(DiskPool::poll_done) {
             self.shard.handle_disk(done);
         }
-        self.read.extend(self.reader.as_ref().and_then(Reader::poll_done));
+        self.read.extend(self.reader.as_mut().and_then(Reader::poll_done));
         for (request, read) in self.read.drain(..) {
             self.shard.handle_read(request, read);
         }
@@ -128,9 +128,8 @@ impl ShardThread {
     pub fn finish_turn(&mut self, mut service: impl FnMut(&mut Shard, ConnId)) -> bool {
         self.is_in_turn = false;
         let mut is_running = self.carry_out(&mut service);
-        let has_run_on = self.shard.run_on();
-        is_running &= self.carry_out(&mut service);
-        if has_run_on {
+        if self.shard.run_on() {
+            is_running &= self.carry_out(&mut service);
             // A thread with a long statement never sleeps, and would keep its processor for a slice of the kernel's,
             // some milliseconds. Whoever waits for it (a client on this machine, another thread) goes first.
             std::thread::yield_now();
@@ -155,11 +154,11 @@ impl ShardThread {
                     ShardOutput::Service(conn) => service(&mut self.shard, conn),
                     ShardOutput::Mail { thread, mail } => self.mail.post(thread, mail),
                     ShardOutput::Disk(op, command) => {
-                        let disk = self.disk.as_ref().expect("the first thread has the disk");
+                        let disk = self.disk.as_mut().expect("the first thread has the disk");
                         disk.submit(op, command);
                     }
                     ShardOutput::Read(request, body) => {
-                        let reader = self.reader.as_ref().expect("who has nodes has a reader");
+                        let reader = self.reader.as_mut().expect("who has nodes has a reader");
                         reader.submit(request, body);
                     }
                     ShardOutput::Purge => self.purge(),
@@ -196,8 +195,8 @@ impl ShardThread {
             return Sleep::Not;
         }
         let may_sleep = self.mail.prepare_park();
-        self.done.extend(self.disk.as_ref().and_then(DiskPool::poll_done));
-        self.read.extend(self.reader.as_ref().and_then(Reader::poll_done));
+        self.done.extend(self.disk.as_mut().and_then(DiskPool::poll_done));
+        self.read.extend(self.reader.as_mut().and_then(Reader::poll_done));
         if !may_sleep || !self.done.is_empty() || !self.read.is_empty() {
             self.mail.finish_park();
             return Sleep::Not;

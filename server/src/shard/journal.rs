@@ -98,6 +98,8 @@ pub(super) struct LogOwner {
     applied: Option<Vec<Txn>>,
     /// The last word of the log about what its volume lacks.
     state: Option<ReadOnly>,
+    /// Something has happened to it since its fill was last reported.
+    pub(super) has_news: bool,
 }
 
 const DISK_FULL: &str = "the disk is full: reads go on, and of writes those that make room, DELETE and EVICT; \
@@ -151,7 +153,13 @@ impl ReadOnly {
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
         let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self { journal: log.journal, target: log.opened.durable, applied, state: None }
+        Self {
+            journal: log.journal,
+            target: log.opened.durable,
+            applied,
+            state: None,
+            has_news: true,
+        }
     }
 
     /// Nothing was ever logged when this start found the log: no position was given out, be it that of a record which is
@@ -270,10 +278,19 @@ impl Shard {
         }
     }
 
-    /// Says when the log begins to refuse writes for what its volume lacks, and when it no longer does.
-    pub(super) fn report_space(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        let state = ReadOnly::of(&log.journal.fill());
+    /// Reports how full the log is, if anything has happened to it. Says when it begins to refuse writes for what its
+    /// volume lacks, and when it no longer does.
+    pub(super) fn report_fill(&mut self) {
+        let Some(log) = self.log.as_mut().filter(|log| log.has_news) else { return };
+        log.has_news = false;
+        let fill = log.journal.fill();
+        let metrics = self.shared.metrics(self.config.thread);
+        metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
+        metrics.set(Metric::LogPendingRecords, fill.pending_records);
+        metrics.set(Metric::DiskReserveBytes, fill.reserve_bytes);
+        let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);
+        metrics.set(Metric::LogSyncNanos, nanos);
+        let state = ReadOnly::of(&fill);
         if std::mem::replace(&mut log.state, state) == state {
             return;
         }
@@ -287,7 +304,10 @@ impl Shard {
         self.shared.set_read_only(Some(reason));
     }
 
+    /// The log, for something that happens to it.
     pub(super) fn log_mut(&mut self) -> &mut LogOwner {
-        self.log.as_mut().expect("only the first thread is sent what is for the log")
+        let log = self.log.as_mut().expect("only the first thread is sent what is for the log");
+        log.has_news = true;
+        log
     }
 }

@@ -7,7 +7,7 @@
 //! 2. whatever happened: [`Shard::open_connection`], [`Shard::handle_bytes`], [`Shard::handle_mail`], …;
 //! 3. [`Shard::settle`], then [`Shard::poll_output`] until `None`; carrying out an output may call for another
 //!    round, as long as [`Shard::has_output`] says so;
-//! 4. [`Shard::run_on`] once, then the third step again;
+//! 4. [`Shard::run_on`] once, then the third step again if that did something;
 //! 5. sleep until [`Shard::poll_timeout`], or until something happens.
 
 mod admission;
@@ -276,6 +276,7 @@ impl Shard {
             && log.journal.poll_timeout().is_some_and(|at| at <= now.mono)
         {
             log.journal.handle_timeout(now);
+            log.has_news = true;
         }
         if self.purge.take_due(now.mono) {
             self.outputs.push_back(ShardOutput::Purge);
@@ -297,7 +298,7 @@ impl Shard {
         }
         // A turn settles many times, mostly with nothing to report.
         if has_news {
-            self.report_space();
+            self.report_fill();
             self.publish_metrics();
         }
     }
@@ -326,10 +327,8 @@ impl Shard {
         let stop = self.stop.deadline();
         let rack = self.rack.as_ref().and_then(Rack::poll_timeout);
         let leaving = self.leaving.deadline();
-        [rack, self.timers.next(), leaving, log, stop, self.purge.deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (connections, purge) = (self.timers.next(), self.purge.deadline());
+        Instant::earliest([rack, connections, leaving, log, stop, purge])
     }
 
     /// How much waits for other threads, behind mailboxes that are full; for the metrics.
@@ -405,14 +404,6 @@ impl Shard {
         metrics.set(Metric::InputHeldBytes, self.held_bytes as u64);
         metrics.set(Metric::SessionsOpen, self.sessions_open);
         metrics.set(Metric::RequestsPending, self.pending.len() as u64);
-        if let Some(log) = &self.log {
-            let fill = log.journal.fill();
-            metrics.set(Metric::LogSegmentBytes, fill.segment_bytes);
-            metrics.set(Metric::LogPendingRecords, fill.pending_records);
-            metrics.set(Metric::DiskReserveBytes, fill.reserve_bytes);
-            let nanos = u64::try_from(fill.sync_time.as_nanos()).unwrap_or(u64::MAX);
-            metrics.set(Metric::LogSyncNanos, nanos);
-        }
     }
 }
 
