@@ -204,7 +204,11 @@ impl<'a> Clients<'a> {
 }
 
 /// Whether `answer` is a whole one with status 200. Its head must give the length.
-fn is_whole(answer: &[u8]) -> io::Result<bool> {
+///
+/// # Errors
+///
+/// When it has another status, or no length.
+pub(crate) fn is_whole(answer: &[u8]) -> io::Result<bool> {
     const OK: &[u8] = b"HTTP/1.1 200 ";
     const LENGTH: &[u8] = b"Content-Length: ";
     let Some(head) = find(answer, b"\r\n\r\n") else { return Ok(false) };

@@ -13,6 +13,7 @@ mod bare;
 mod beside;
 mod client;
 mod figures;
+mod instructions;
 mod limits;
 mod machine;
 mod perf;
@@ -68,6 +69,12 @@ struct Options {
     /// Run one workload and nothing else, to look at the server with a profiler: its process id is printed first
     #[arg(long, value_name = "WORKLOAD")]
     only: Option<rounds::Workload>,
+    /// Count the instructions of a request instead, under Valgrind: they repeat on a busy machine, where times do not
+    #[arg(long)]
+    instructions: bool,
+    /// Another build of the server, whose instructions are counted in the same run
+    #[arg(long, value_name = "FILE", requires = "instructions")]
+    rival: Option<PathBuf>,
     /// Be the bare responder, with this many threads, until standard input ends
     #[arg(long, hide = true, value_name = "THREADS")]
     bare_responder: Option<usize>,
@@ -135,11 +142,32 @@ fn run(options: &Options) -> io::Result<bool> {
     }
     let mut report = Report::new(options.json);
     report.machine(&machine::describe(&plan.data)?)?;
-    report.limits(&limits::measure(&plan.data)?)?;
+    if !options.instructions {
+        report.limits(&limits::measure(&plan.data)?)?;
+    }
     for driver in &options.driver {
-        measure_driver(&plan, driver, &mut report)?;
+        match options.instructions {
+            true => count_instructions(&plan, driver, options.rival.as_deref(), &mut report)?,
+            false => measure_driver(&plan, driver, &mut report)?,
+        }
     }
     report.finish()
+}
+
+fn count_instructions(
+    plan: &Plan,
+    driver: &str,
+    rival: Option<&Path>,
+    report: &mut Report,
+) -> io::Result<()> {
+    let directory = plan.data.join(format!("{driver}-{}", std::process::id()));
+    let measure = |bigpeer| instructions::measure(plan, bigpeer, driver, &directory);
+    let result = measure(&plan.bigpeer).and_then(|ours| {
+        let rivals = rival.map(measure).transpose()?;
+        report.instructions(driver, &ours, rivals.as_ref())
+    });
+    let removed = std::fs::remove_dir_all(&directory);
+    result.and(removed)
 }
 
 fn run_only(plan: &Plan, drivers: &[String], workload: rounds::Workload) -> io::Result<bool> {

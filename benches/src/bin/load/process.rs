@@ -52,6 +52,16 @@ impl Process {
         self.child.id()
     }
 
+    /// Tells it to end in order, and waits until it has.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be told.
+    pub(crate) fn end(mut self) -> io::Result<()> {
+        Command::new("kill").arg(self.id().to_string()).status()?;
+        self.child.wait().map(drop)
+    }
+
     /// The CPU time of all its threads so far, those that ended included.
     ///
     /// # Errors
@@ -94,7 +104,21 @@ impl Server {
         driver: &str,
         shards: usize,
     ) -> io::Result<Self> {
-        let (child, line) = start(&mut serve(bigpeer, data, driver, shards))?;
+        Self::start_by(Command::new(bigpeer), data, driver, shards)
+    }
+
+    /// As [`Server::start`], by a command that may be another program's with the server behind it.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    pub(crate) fn start_by(
+        command: Command,
+        data: &Path,
+        driver: &str,
+        shards: usize,
+    ) -> io::Result<Self> {
+        let (child, line) = start(&mut serve(command, data, driver, shards))?;
         let ready = json::parse(line.as_bytes(), json::Limits::default()).map_err(|error| {
             io::Error::other(format!("the server did not say that it is ready: {error:?}"))
         })?;
@@ -106,7 +130,11 @@ impl Server {
         }
         let address = text(ready, "listen")?.parse().map_err(io::Error::other)?;
         let admin = text(ready, "admin")?.parse().map_err(io::Error::other)?;
-        let access = access(text(ready, "firstStart")?)?;
+        let access = match ready.get("firstStart").and_then(Value::as_str) {
+            Some(file) => access(file)?,
+            // Earlier builds say it themselves, and may be rivals.
+            None => access_in(ready)?,
+        };
         Ok(Self { process: Process { child, address }, access, admin })
     }
 
@@ -122,7 +150,7 @@ impl Server {
         shards: usize,
     ) -> io::Result<Duration> {
         let begun = Instant::now();
-        let (mut child, line) = start(&mut serve(bigpeer, data, driver, shards))?;
+        let (mut child, line) = start(&mut serve(Command::new(bigpeer), data, driver, shards))?;
         let time = begun.elapsed();
         child.kill()?;
         child.wait()?;
@@ -168,8 +196,7 @@ pub(crate) fn cpu_of(stat: &str) -> io::Result<Duration> {
     Ok(Duration::from_millis(ticks.sum::<u64>() * 10))
 }
 
-fn serve(bigpeer: &Path, data: &Path, driver: &str, shards: usize) -> Command {
-    let mut command = Command::new(bigpeer);
+fn serve(mut command: Command, data: &Path, driver: &str, shards: usize) -> Command {
     command.args(["serve", "--json", "--bench-empty-handler", "--driver", driver]);
     command.args(["--listen", "127.0.0.1:0", "--peer-listen", "127.0.0.1:0"]);
     command.args(["--admin-listen", "127.0.0.1:0", "--shards", &shards.to_string()]);
@@ -189,7 +216,11 @@ fn access(file: &str) -> io::Result<Access> {
     let written = json::parse(&fs::read(file)?, json::Limits::default())
         .map_err(|error| io::Error::other(format!("{file} is no JSON: {error:?}")))?;
     let written = written.as_object().ok_or_else(|| io::Error::other("not a first start's"))?;
-    Ok(Access { app: text(written, "app")?.into(), key: text(written, "apiKey")?.into() })
+    access_in(written)
+}
+
+fn access_in(object: &Object) -> io::Result<Access> {
+    Ok(Access { app: text(object, "app")?.into(), key: text(object, "apiKey")?.into() })
 }
 
 fn text<'a>(object: &'a Object, name: &str) -> io::Result<&'a str> {

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use bigpeer_core::value::{Object, Value, json};
 
 use crate::beside::Beside;
+use crate::instructions::Instructions;
 use crate::limits::Limits;
 use crate::machine::Machine;
 use crate::recovery::Recovery;
@@ -72,8 +73,19 @@ const BUSY_TO_IDLE_P99_MAX: f64 = 3.0;
 const UNREAD_MIB_MAX: f64 = 8.0;
 const RECOVERY_MS_MAX: f64 = 1_000.0;
 
+const INSTRUCTIONS_TO_RIVAL_MAX: f64 = 1.03;
+
 /// The number of connections that the bars on durable INSERTs speak of: fewer clients cannot share a sync as widely.
 const INSERTS_JUDGED_CONNECTIONS: usize = 256;
+
+type Count = fn(&Instructions) -> f64;
+
+/// The requests whose instructions are counted.
+const WORKLOADS_COUNTED: [(&str, Count); 3] = [
+    ("empty handler", |of| of.empty),
+    ("point read", |of| of.read),
+    ("durable INSERT", |of| of.insert),
+];
 
 impl Report {
     /// An empty report.
@@ -181,6 +193,35 @@ impl Report {
         let what = format!("{driver}: ms to answer again, per 100,000 transactions");
         let found = millis * 1e5 / *transactions as f64;
         self.judge(what, found, Bar::AtMost(RECOVERY_MS_MAX), false);
+        Ok(())
+    }
+
+    /// The instructions of a request, and how many they are to those of a rival.
+    ///
+    /// # Errors
+    ///
+    /// As for [`machine`](Self::machine).
+    pub(crate) fn instructions(
+        &mut self,
+        driver: &str,
+        ours: &Instructions,
+        rival: Option<&Instructions>,
+    ) -> io::Result<()> {
+        self.say(&format!("\n{driver}, instructions of one request"))?;
+        let mut object = Object::new();
+        object.insert("driver", Value::from(driver));
+        for (name, of) in WORKLOADS_COUNTED {
+            let (found, empty) = (of(ours), ours.empty);
+            self.say(&format!("{name:<16}{found:>9.0}{:>7.2} x the empty handler", found / empty))?;
+            object.insert(name, number(found));
+            if let Some(rival) = rival {
+                let what =
+                    format!("{driver}: instructions of {name} to the rival's {:.0}", of(rival));
+                let bar = Bar::AtMost(INSTRUCTIONS_TO_RIVAL_MAX);
+                self.judge(what, found / of(rival), bar, true);
+            }
+        }
+        self.drivers.push(Value::Object(object));
         Ok(())
     }
 
