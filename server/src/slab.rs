@@ -39,12 +39,14 @@ impl<T> Slab<T> {
 
     /// The value of a key, unless it was removed.
     #[must_use]
+    #[inline]
     pub fn get(&self, key: u64) -> Option<&T> {
         let found = self.places.get(place(key))?;
         (u64::from(found.generation) == key >> 32).then_some(found.value.as_ref())?
     }
 
     /// The value of a key, to be changed.
+    #[inline]
     pub fn get_mut(&mut self, key: u64) -> Option<&mut T> {
         let found = self.places.get_mut(place(key))?;
         (u64::from(found.generation) == key >> 32).then_some(found.value.as_mut())?

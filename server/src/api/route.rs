@@ -78,7 +78,9 @@ pub fn route_head(request: &Request, door: Door, admin_token: &Secret) -> AtHead
 
 /// The parts of a path; `None` if it has more than any route.
 fn parts_of(path: &str) -> Option<[Option<&str>; 6]> {
-    let mut segments = segments(path.trim_end_matches('/')).skip(1);
+    let mut segments = segments(path.trim_end_matches('/'));
+    // Nothing stands before the first slash.
+    segments.next();
     let parts = std::array::from_fn(|_| segments.next());
     segments.next().is_none().then_some(parts)
 }

@@ -8,7 +8,7 @@ pub(crate) fn is_well_formed(value: &str) -> bool {
     let (name, port) = split(value);
     let is_name_good = match name.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').is_some_and(|rest| rest.parse::<Ipv6Addr>().is_ok()),
-        None => name.bytes().all(is_of_name),
+        None => name.bytes().all(|byte| OF_NAME[usize::from(byte)]),
     };
     is_name_good && port.bytes().all(|byte| byte.is_ascii_digit()) && port.len() <= PORT_DIGITS_MAX
 }
@@ -22,16 +22,27 @@ const PORT_DIGITS_MAX: usize = 5;
 
 /// The port is what follows the last colon outside of brackets.
 fn split(value: &str) -> (&str, &str) {
-    match value.rfind(':') {
+    match value.bytes().rposition(|byte| byte == b':') {
         Some(colon) if !value[colon..].contains(']') => (&value[..colon], &value[colon + 1..]),
         _ => (value, ""),
     }
 }
 
-/// What a registered name may hold; of the sub-delimiters only those that no parser takes for the end of a name.
-fn is_of_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(&byte)
-}
+/// The bytes that a registered name may hold; of the sub-delimiters only those that no parser takes for the end of a
+/// name. A table, since every request is looked at.
+const OF_NAME: [bool; 256] = {
+    let (mut table, mut byte) = ([false; 256], 0);
+    while byte < table.len() {
+        table[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let (others, mut index) = (b"-._~%!$&'()*+;=", 0);
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
