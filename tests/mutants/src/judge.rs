@@ -120,7 +120,8 @@ impl Judge {
             return Ok(Verdict::Survived);
         }
         let range = format!("{}..{}", seeds.start, seeds.end);
-        let time = self.seeds_time * SLOWER_MAX + GRACE;
+        let part = (seeds.end - seeds.start) as f64 / self.seeds.max(1) as f64;
+        let time = self.seeds_time.mul_f64(part) * SLOWER_MAX + GRACE;
         let ended = run(&self.simulator, &["--seeds", &range], Path::new("."), number, time)?;
         Ok(match ended {
             None => Verdict::FoundByTime("simulator"),
@@ -163,6 +164,13 @@ fn fingerprint<'a>(
     Ok(print)
 }
 
+/// A line of a program's output.
+#[derive(Debug)]
+enum Said {
+    Failed(String),
+    TestEnded,
+}
+
 struct Ended {
     is_good: bool,
     /// The first test that failed, or the first world with its rule.
@@ -170,7 +178,8 @@ struct Ended {
 }
 
 /// Runs a program with one mutant until it ends or says that something failed; none when it did neither within so much
-/// time of a processor, or waits for something that never comes. Its memory is bounded, since many a loop that lost its
+/// time of a processor, or waits for something that never comes; nor when a test that others have passed by keeps it
+/// busy and silent: all tests take minutes, the longest of them a fraction of one. Its memory is bounded, since many a loop that lost its
 /// end allocates in each round.
 fn run(
     program: &Path,
@@ -196,22 +205,36 @@ fn run(
     let (sender, said) = mpsc::channel();
     let reader = std::thread::spawn(move || {
         for line in BufReader::new(output).split(b'\n').map_while(Result::ok) {
-            if let Some(what) = failure(&String::from_utf8_lossy(&line)) {
-                // The other end is gone once it has heard of one.
-                let _ = sender.send(what);
-            }
+            let line = String::from_utf8_lossy(&line);
+            let said = match failure(&line) {
+                Some(what) => Said::Failed(what),
+                None if line.starts_with("test ") => Said::TestEnded,
+                None => continue,
+            };
+            // The other end is gone once it has heard of a failure.
+            let _ = sender.send(said);
         }
     });
     // Ends with the first failure, when nothing goes on any more, or when the program has closed its output: it is ending.
     let (mut used, mut looks) = (Duration::ZERO, 0);
+    // As of the last test that ended; none in a program that has no tests.
+    let mut used_at_test = None;
     let heard = loop {
-        let heard = said.recv_timeout(LOOK_PAUSE);
-        if heard != Err(RecvTimeoutError::Timeout) || looks == IDLE_LOOKS_MAX {
-            break heard;
+        match said.recv_timeout(LOOK_PAUSE) {
+            Ok(Said::Failed(what)) => break Ok(what),
+            Ok(Said::TestEnded) => {
+                used_at_test = Some(used_by(&child.id().to_string(), OWN)?);
+                continue;
+            }
+            Err(RecvTimeoutError::Timeout) if looks < IDLE_LOOKS_MAX => {}
+            Err(ended) => break Err(ended),
         }
         let now = used_by(&child.id().to_string(), OWN)?;
         looks = if now == used { looks + 1 } else { 0 };
         used = now;
+        if used_at_test.is_some_and(|at| used.saturating_sub(at) > TEST_MAX) {
+            break Err(RecvTimeoutError::Timeout);
+        }
     };
     if heard != Err(RecvTimeoutError::Disconnected) {
         child.kill().map_err(failed)?;
@@ -268,6 +291,8 @@ fn passes(ended: &Option<Ended>, judge: &str) -> Result<(), String> {
 const SLOWER_MAX: u32 = 4;
 const GRACE: Duration = Duration::from_secs(20);
 const BASELINE_MAX: Duration = Duration::from_secs(3_600);
+/// More processor time than any two tests that run beside each other take, on a busy machine.
+const TEST_MAX: Duration = Duration::from_secs(120);
 /// As much processor time as programs that have passed before take at most.
 const TIME_OF_TESTS: Duration = Duration::from_secs(150);
 const TIME_OF_SEED: Duration = Duration::from_secs(3);
