@@ -69,7 +69,7 @@ use sync_watch::Watch;
 use sync_wire::decode_changes;
 use tasks::{TaskId, Tasks};
 
-use crate::auth::{Catalog, CatalogOp};
+use crate::auth::{Catalog, CatalogError, CatalogOp};
 use crate::document::Document;
 use crate::dql::Fuel;
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
@@ -189,6 +189,8 @@ pub struct Part {
     pub ops: SmallVec<[u32; 4]>,
     /// The operations that every node heeds, likewise: a node looks at no others of what may be 100,000.
     pub shared: SmallVec<[u32; 2]>,
+    /// The changes of the catalog, read once for all nodes of a thread; most records make none.
+    pub catalog: Option<Arc<[CatalogOp]>>,
 }
 
 impl Part {
@@ -206,6 +208,10 @@ impl Part {
     }
 
     /// The part of one partition out of so many.
+    ///
+    /// # Panics
+    ///
+    /// When a change of the catalog cannot be read: the transaction was not written by this process.
     #[must_use]
     pub fn of(
         txn: Txn,
@@ -226,18 +232,32 @@ impl Part {
                 shared.push(index);
             }
         }
-        Self { txn, transaction, ops, shared }
+        let catalog = read_catalog(&transaction).expect("this process wrote it");
+        Self { txn, transaction, ops, shared, catalog }
     }
 
-    /// True when every node heeds an operation, whoever owns its document if it has one. EVICT is such on a device,
-    /// whose nodes each count how often it evicted.
+    /// True when every node heeds an operation beside those on the catalog, whoever owns its document if it has one.
+    /// EVICT is such on a device, whose nodes each count how often it evicted.
     fn is_shared(op: &Op, is_device: bool) -> bool {
         match op {
-            Op::Remote { .. } | Op::System(_) => true,
+            Op::Remote { .. } => true,
             Op::Evict { .. } => is_device,
-            Op::Merge { .. } => false,
+            Op::Merge { .. } | Op::System(_) => false,
         }
     }
+}
+
+/// Reads the changes of the catalog that a record makes.
+pub(crate) fn read_catalog(
+    transaction: &Transaction,
+) -> Result<Option<Arc<[CatalogOp]>>, CatalogError> {
+    let mut ops = Vec::new();
+    for op in &transaction.ops {
+        if let Op::System(bytes) = op {
+            ops.push(CatalogOp::decode(bytes)?);
+        }
+    }
+    Ok((!ops.is_empty()).then(|| ops.into()))
 }
 
 /// Something that happened to a node.
@@ -672,7 +692,7 @@ impl Node {
 
     /// Applies the rest of what this partition owns; true when some document was touched.
     fn apply(&mut self, part: &Part) -> bool {
-        let Part { txn, transaction, shared, .. } = part;
+        let Part { txn, transaction, shared, catalog, .. } = part;
         let txn = *txn;
         let rest = self.apply_ops(part);
         self.store.advance(txn);
@@ -682,12 +702,6 @@ impl Node {
         self.prepared.remove(&transaction.id);
         for &index in shared {
             match &transaction.ops[index as usize] {
-                Op::System(bytes) => match CatalogOp::decode(bytes) {
-                    Ok(op) => self.catalog.apply(op),
-                    Err(error) => {
-                        unreachable!("the rack decodes it before it hands it in: {error}")
-                    }
-                },
                 Op::Remote { peer, state } => {
                     let changes = decode_changes(state)
                         .expect("the rack reads it before it hands the record in");
@@ -697,7 +711,11 @@ impl Node {
                 Op::Evict { .. } if self.config.is_device => self.sync.count_evict(transaction.app),
                 Op::Evict { .. } => {}
                 Op::Merge { .. } => unreachable!("its owner alone heeds it"),
+                Op::System(_) => unreachable!("the catalog's are apart"),
             }
+        }
+        for op in catalog.iter().flat_map(|ops| ops.iter()) {
+            self.catalog.apply(op.clone());
         }
         let touched = !outcomes.is_empty();
         if touched {

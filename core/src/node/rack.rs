@@ -20,7 +20,7 @@ use super::snapshot::SnapshotAsk;
 use super::standing::{NEVER, NO_READ, Stand, Standing};
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
-use super::{Input, Node, NodeConfig, Output, Part};
+use super::{Input, Node, NodeConfig, Output, Part, read_catalog};
 use crate::auth::CatalogOp;
 use crate::dql::Fuel;
 use crate::ident::{AppId, PartitionId, Slot, Txn};
@@ -533,14 +533,13 @@ impl Rack {
             let txn = Txn(first.0 + offset as u64);
             match self.read_record(record) {
                 Ok(None) => {}
-                Ok(Some((concerns, transaction))) => {
+                Ok(Some((concerns, transaction, catalog))) => {
                     // Those of a replay are decoded anew by each thread, which has nobody to keep waiting.
                     if record.transaction.is_some() {
                         self.shredder.hold(txn, &transaction);
                     }
-                    let is_system = |op: &Op| matches!(op, Op::System(_));
-                    changes_catalog |= transaction.ops.iter().any(is_system);
-                    self.sort_out(txn, &transaction, concerns, &mut concerning);
+                    changes_catalog |= catalog.is_some();
+                    self.sort_out(txn, &transaction, concerns, catalog, &mut concerning);
                 }
                 Err(cause) => {
                     let cause = cause.into();
@@ -564,6 +563,7 @@ impl Rack {
         txn: Txn,
         transaction: &Arc<Transaction>,
         concerns: Concerns,
+        catalog: Option<Arc<[CatalogOp]>>,
         parts: &mut [Vec<Part>],
     ) {
         let is_device = self.config.node.is_device;
@@ -573,7 +573,8 @@ impl Rack {
         for (node, parts) in self.nodes.iter().zip(parts.iter_mut()) {
             if concerns.includes(node.partition()) {
                 let (transaction, shared) = (transaction.clone(), shared.clone());
-                parts.push(Part { txn, transaction, ops: SmallVec::new(), shared });
+                let (ops, catalog) = (SmallVec::new(), catalog.clone());
+                parts.push(Part { txn, transaction, ops, shared, catalog });
             }
         }
         for (index, op) in numbered() {
@@ -591,7 +592,7 @@ impl Rack {
     }
 
     /// The content of a record, if it concerns this thread. One that this process wrote need not be decoded.
-    fn read_record(&self, record: &Record) -> Result<Option<(Concerns, Arc<Transaction>)>, String> {
+    fn read_record(&self, record: &Record) -> Result<Option<ReadRecord>, String> {
         let Record { bytes: record, transaction: written } = record;
         let concerns = Transaction::concerns(record, self.config.node.partitions)
             .map_err(|error| error.to_string())?;
@@ -600,24 +601,23 @@ impl Rack {
         }
         if let Some(written) = written {
             debug_assert_eq!(Transaction::decode(record).as_ref(), Ok(&**written), "as encoded");
-            return Ok(Some((concerns, written.clone())));
+            let catalog = read_catalog(written).map_err(|error| error.to_string())?;
+            return Ok(Some((concerns, written.clone(), catalog)));
         }
         let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
         for op in &transaction.ops {
-            // A change of apps or keys that this build does not know might revoke something: not to be skipped.
-            match op {
-                Op::System(bytes) => {
-                    CatalogOp::decode(bytes).map_err(|error| error.to_string())?;
-                }
-                Op::Remote { state, .. } => {
-                    decode_changes(state).map_err(|error| error.to_string())?;
-                }
-                Op::Merge { .. } | Op::Evict { .. } => {}
+            if let Op::Remote { state, .. } = op {
+                decode_changes(state).map_err(|error| error.to_string())?;
             }
         }
-        Ok(Some((concerns, Arc::new(transaction))))
+        // A change of apps or keys that this build does not know might revoke something: not to be skipped.
+        let catalog = read_catalog(&transaction).map_err(|error| error.to_string())?;
+        Ok(Some((concerns, Arc::new(transaction), catalog)))
     }
 }
+
+/// A record that concerns a thread, its content, and the changes of the catalog in it.
+type ReadRecord = (Concerns, Arc<Transaction>, Option<Arc<[CatalogOp]>>);
 
 /// How many turns' work statements that name their documents may do at one moment, of all nodes together, before
 /// those that come next wait: about what as many point reads cost as a thread answers in one go.
