@@ -66,7 +66,7 @@ impl Process {
         process.settle(partitions);
         let name = "bench".into();
         let op = CatalogOp::PutApp { app: APP, name, development_token: None };
-        process.request(Request::Catalog(op));
+        process.request(Request::Catalog(vec![op]));
         process
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::change::{CHANGES_BYTES_MAX, CHANGES_MAX};
 use super::{PermissionError, Permissions};
 use crate::ident::{AppId, Uuid};
 use crate::time::WallMs;
@@ -94,6 +95,12 @@ impl App {
     pub fn keys(&self) -> impl Iterator<Item = &ApiKey> {
         self.keys.values()
     }
+
+    /// The key of a name.
+    #[must_use]
+    pub fn key(&self, name: &str) -> Option<&ApiKey> {
+        self.keys.get(name)
+    }
 }
 
 /// A change of the catalog, as it is logged.
@@ -146,7 +153,7 @@ pub enum AuthError {
     Expired(Box<str>),
 }
 
-/// Why a change of the catalog is refused, or a logged one cannot be read.
+/// Why changes of the catalog are refused, or logged ones cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// An app of that name exists.
@@ -164,6 +171,17 @@ pub enum CatalogError {
     /// The permissions cannot be used.
     #[error(transparent)]
     Permissions(#[from] PermissionError),
+    /// A list of changes has no entry.
+    #[error("a change of the catalog changes nothing: give at least one")]
+    NoChange,
+    /// A list of changes has too many entries.
+    #[error("more than {CHANGES_MAX} changes of the catalog in one transaction: make several")]
+    TooMany,
+    /// A list of changes takes too many bytes.
+    #[error(
+        "the changes of the catalog take more than {CHANGES_BYTES_MAX} bytes in one transaction: make several"
+    )]
+    TooLarge,
     /// A logged operation that this build does not understand.
     #[error("catalog operation not understood: {0}")]
     Malformed(&'static str),
@@ -254,35 +272,6 @@ impl Catalog {
             json::write(&Value::Object(object), &mut rows);
         }
         rows
-    }
-
-    /// Refuses a change that must not be logged.
-    ///
-    /// # Errors
-    ///
-    /// When a name is taken, what is to be changed does not exist, or permissions are larger than a session can say.
-    pub fn check(&self, op: &CatalogOp) -> Result<(), CatalogError> {
-        let known = |app: &AppId| self.apps.get(app).ok_or(CatalogError::UnknownApp(*app));
-        match op {
-            CatalogOp::PutApp { name, app, .. } => {
-                if self.apps.iter().any(|(id, other)| id != app && other.name == *name) {
-                    return Err(CatalogError::AppExists(name.clone()));
-                }
-            }
-            CatalogOp::DeleteApp { app } => drop(known(app)?),
-            CatalogOp::PutKey { app, key } => {
-                if known(app)?.keys.contains_key(&key.name) {
-                    return Err(CatalogError::KeyExists(key.name.clone()));
-                }
-                op.check_size()?;
-            }
-            CatalogOp::DeleteKey { app, name } => {
-                if !known(app)?.keys.contains_key(name) {
-                    return Err(CatalogError::UnknownKey(name.clone()));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// The changes that make this catalog out of an empty one.
@@ -475,7 +464,7 @@ mod tests {
         let put =
             CatalogOp::PutApp { app, name: "shop".into(), development_token: Some(hash("dev")) };
         for op in [put, CatalogOp::PutKey { app, key: key("k", "abcdefghijklmnop", 100) }] {
-            catalog.check(&op).expect("a fresh name is free");
+            catalog.check(std::slice::from_ref(&op)).expect("a fresh name is free");
             catalog.apply(CatalogOp::decode(&op.encode()).expect("what we encode we decode"));
         }
         (catalog, app)
@@ -500,7 +489,8 @@ mod tests {
     fn names_are_unique_and_what_is_revoked_is_refused() {
         let (mut catalog, app) = catalog();
         let again = CatalogOp::PutKey { app, key: key("k", "zzzzzzzzzzzzz", 100) };
-        assert_eq!(catalog.check(&again), Err(CatalogError::KeyExists("k".into())));
+        let refused = catalog.check(&[again]).expect_err("the name is taken");
+        assert_eq!(refused.cause, CatalogError::KeyExists("k".into()));
         catalog.apply(CatalogOp::DeleteKey { app, name: "k".into() });
         assert!(catalog.authorize(app, Some("abcdefghijklmnop"), WallMs(1)).is_err());
     }

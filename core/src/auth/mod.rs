@@ -5,11 +5,13 @@
 //! hash is logged.
 
 mod catalog;
+mod change;
 mod permission;
 
 pub use catalog::{
     ApiKey, App, AuthError, Catalog, CatalogError, CatalogOp, Grant, KeyHash, hash, key_prefix,
 };
+pub use change::{CHANGES_BYTES_MAX, CHANGES_MAX, ChangesRefused};
 pub use permission::{
     ACCESS_BYTES_MAX, Access, AccessHash, PermissionError, Permissions, SharedPermissions,
 };

@@ -80,14 +80,14 @@ impl Node {
             Request::ExecuteBound { execute, bound } => {
                 self.on_execute(request, execute, Some(bound), now);
             }
-            Request::Catalog(op) => {
+            Request::Catalog(ops) => {
                 let call = self.add_call(
                     Some(request),
                     "catalog",
                     Instant { ns: u64::MAX },
                     Work::Catalog,
                 );
-                self.send(PartitionId(0), Body::Catalog { call, op });
+                self.send(PartitionId(0), Body::Catalog { call, ops });
             }
             Request::ListCatalog => {
                 let rows = self.catalog.to_json_rows();

@@ -113,8 +113,8 @@ pub enum Body {
     Catalog {
         /// Whom to answer.
         call: CallId,
-        /// The change.
-        op: CatalogOp,
+        /// The changes, which are made together.
+        ops: Vec<CatalogOp>,
     },
     /// To the node that appended a peer's update: an owner has applied its part of it.
     Applied {

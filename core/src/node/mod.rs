@@ -73,7 +73,7 @@ use crate::auth::{Catalog, CatalogError, CatalogOp};
 use crate::document::Document;
 use crate::dql::Fuel;
 use crate::ident::{AppId, BootId, DocId, PartitionId, Slot, Txn, TxnId};
-use crate::log::transaction::{Op, Transaction};
+use crate::log::transaction::{Op, Origin, Transaction};
 use crate::map::Map;
 use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
@@ -251,13 +251,16 @@ impl Part {
 pub(crate) fn read_catalog(
     transaction: &Transaction,
 ) -> Result<Option<Arc<[CatalogOp]>>, CatalogError> {
-    let mut ops = Vec::new();
-    for op in &transaction.ops {
-        if let Op::System(bytes) = op {
-            ops.push(CatalogOp::decode(bytes)?);
-        }
+    let entries = transaction.ops.iter().filter_map(|op| match op {
+        Op::System(bytes) => Some(&bytes[..]),
+        Op::Merge { .. } | Op::Evict { .. } | Op::Remote { .. } => None,
+    });
+    let mut entries = entries.peekable();
+    if entries.peek().is_none() && transaction.origin != Origin::System {
+        return Ok(None);
     }
-    Ok((!ops.is_empty()).then(|| ops.into()))
+    // All that a process writes by itself is changes of the catalog: one of its records without any is none of ours.
+    CatalogOp::decode_list(entries).map(|ops| Some(ops.into()))
 }
 
 /// Something that happened to a node.
@@ -815,7 +818,7 @@ impl Node {
             Body::Selected { call, result } => self.on_selected(from, call, result),
             Body::Prepared { call, result } => self.on_prepared(from, call, result),
             Body::Mutated { call, result } => self.on_mutated(call, result),
-            Body::Catalog { call, op } => self.on_catalog_change(from, call, op),
+            Body::Catalog { call, ops } => self.on_catalog_change(from, call, ops),
             Body::Applied { id, void } => self.on_applied(id, void, now),
             Body::NewEpoch { epoch } => self.config.epoch = epoch,
             Body::FromSession(body) => self.on_from_session(from, body),

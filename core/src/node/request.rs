@@ -27,8 +27,9 @@ pub enum Request {
         /// The statement with its arguments.
         bound: Bound,
     },
-    /// Change the catalog of apps and keys. The driver has checked that the client may.
-    Catalog(CatalogOp),
+    /// Change the catalog of apps and keys: make all of these changes in one transaction, each judged as if those before
+    /// it were made, or none of them. The driver has checked that the client may.
+    Catalog(Vec<CatalogOp>),
     /// Answer with the catalog as JSON: apps with their keys, without secrets.
     ListCatalog,
 }

@@ -3,6 +3,7 @@
 mod backlog;
 mod bases;
 mod catalog;
+mod catalog_lists;
 mod checkpoint;
 mod cost;
 mod credentials;
@@ -384,7 +385,7 @@ impl Process {
         let name = "shop".into();
         let put = CatalogOp::PutApp { app: APP, name, development_token: Some(hash("dev")) };
         for op in [put, CatalogOp::PutKey { app: APP, key }] {
-            let request = self.submit(0, Request::Catalog(op));
+            let request = self.submit(0, Request::Catalog(vec![op]));
             self.settle();
             assert_eq!(self.answer(request).1.error, None);
         }

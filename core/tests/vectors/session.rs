@@ -37,7 +37,7 @@ impl Pair {
     fn with_device(device: Process) -> Self {
         let mut server = Process::new("server", 0x51, false);
         let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token: None };
-        server.request(Request::Catalog(put));
+        server.request(Request::Catalog(vec![put]));
         let mut pair = Self { server, device, session: SessionId(0), wire: Vec::new() };
         pair.put_key(r#"{"cars": ["true"]}"#);
         pair
@@ -58,7 +58,7 @@ impl Pair {
             expires: WallMs(u64::MAX),
             permissions: Arc::new(permissions),
         };
-        self.server.request(Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+        self.server.request(Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
     }
 
     /// Meetings of a device that names one refused document, and more are refused: under a key, under another, and
@@ -72,7 +72,7 @@ impl Pair {
         }
         for write in [r#"{"cars": ["true"]}"#, "{}", r#"{"boats": ["true"]}"#] {
             let name = "device".into();
-            pair.server.request(Request::Catalog(CatalogOp::DeleteKey { app: APP, name }));
+            pair.server.request(Request::Catalog(vec![CatalogOp::DeleteKey { app: APP, name }]));
             pair.put_key(write);
             pair.connect("SELECT * FROM cars");
             pair.disconnect();

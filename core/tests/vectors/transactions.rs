@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bigpeer_core::auth::{ApiKey, CatalogOp, Permissions, hash, key_prefix};
 use bigpeer_core::document::{Delta, Document, Edit, Path};
 use bigpeer_core::ident::{AppId, DocId, PartitionId, PeerKey, TxnId, Uuid};
 use bigpeer_core::log::transaction::{Op, Origin, Transaction};
@@ -28,6 +29,23 @@ fn colored(color: &str) -> Arc<Delta> {
 
 fn merge(collection: &str, name: &str, color: &str) -> Op {
     Op::Merge { collection: collection.into(), id: id(name), delta: colored(color) }
+}
+
+/// An app and its first key.
+fn changes() -> [CatalogOp; 2] {
+    let key = ApiKey {
+        name: "till".into(),
+        description: Some("the first".into()),
+        prefix: key_prefix("till------secret").into(),
+        hash: hash("till------secret"),
+        expires: WallMs(1_800_000_000_000),
+        permissions: Arc::new(Permissions::everything()),
+    };
+    let development_token = Some(hash("dev"));
+    [
+        CatalogOp::PutApp { app: APP, name: "shop".into(), development_token },
+        CatalogOp::PutKey { app: APP, key },
+    ]
 }
 
 fn samples() -> Vec<(&'static str, Transaction)> {
@@ -65,6 +83,13 @@ fn samples() -> Vec<(&'static str, Transaction)> {
         (
             "the catalog",
             transaction(Origin::System, vec![Op::System(Bytes::from_static(b"{\"op\":\"x\"}"))]),
+        ),
+        (
+            "several changes of the catalog",
+            transaction(
+                Origin::System,
+                changes().iter().map(|op| Op::System(op.encode())).collect(),
+            ),
         ),
     ]
 }

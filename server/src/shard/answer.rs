@@ -247,7 +247,7 @@ impl Shard {
         match self.administer(call) {
             Administered::Answered(response) => self.respond(conn, id, response),
             Administered::Change(purpose, op) => {
-                self.ask(conn, id, purpose, node::Request::Catalog(op));
+                self.ask(conn, id, purpose, node::Request::Catalog(vec![op]));
             }
         }
     }

@@ -34,7 +34,7 @@ impl Shard {
         }
         let (app, op) = self.new_app(NAME.into());
         let Purpose::CreateApp { app, token, .. } = app else { unreachable!("it makes an app") };
-        self.ask_self(node::Request::Catalog(op));
+        self.ask_self(node::Request::Catalog(vec![op]));
         let key = NewKey {
             name: NAME.into(),
             description: None,
@@ -57,7 +57,7 @@ impl Shard {
         match self.bootstrap.take() {
             Some((made, Some(op))) => {
                 self.bootstrap = Some((made, None));
-                self.ask_self(node::Request::Catalog(op));
+                self.ask_self(node::Request::Catalog(vec![op]));
             }
             Some((made, None)) => self.announce(Some(Box::new(made))),
             None => {}

@@ -38,7 +38,7 @@ impl Shard {
             Administered::Answered(response) => self.answer_door(question, response),
             Administered::Change(purpose, op) => {
                 let key = self.pending.insert(Pending::new(Client::Door(question), purpose));
-                let body = node::Request::Catalog(op);
+                let body = node::Request::Catalog(vec![op]);
                 self.input(RackInput::Request { request: node::RequestId(key), body });
             }
         }

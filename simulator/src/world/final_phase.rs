@@ -66,7 +66,7 @@ impl World {
             }
             _ => return self.begin_work(),
         };
-        self.ask(SERVER, 0, Request::Catalog(op), Asker::Setup);
+        self.ask(SERVER, 0, Request::Catalog(vec![op]), Asker::Setup);
     }
 
     pub(crate) fn on_setup_answer(&mut self, outcome: &Outcome) {

@@ -63,7 +63,7 @@ impl World {
                 CatalogOp::PutKey { app: APP, key }
             }
         };
-        self.ask(SERVER, 0, Request::Catalog(op), Asker::Rekey);
+        self.ask(SERVER, 0, Request::Catalog(vec![op]), Asker::Rekey);
     }
 
     fn begin_rekey(&mut self) {

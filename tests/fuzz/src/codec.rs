@@ -1,8 +1,9 @@
 //! What the log, the store and peers share.
 
+use bigpeer_core::auth::{CHANGES_MAX, CatalogOp};
 use bigpeer_core::codec::{Reader, Writer, decode_value, encode_value};
 use bigpeer_core::document::{Delta, Document};
-use bigpeer_core::log::transaction::Transaction;
+use bigpeer_core::log::transaction::{Op, Transaction};
 use bigpeer_core::sync::FrameFacts;
 use bigpeer_core::value::canonical;
 
@@ -49,7 +50,14 @@ pub(crate) fn delta(bytes: &[u8]) {
 pub(crate) fn transaction(bytes: &[u8]) {
     let _ = Transaction::concerns(bytes, 16);
     if let Ok(transaction) = Transaction::decode(bytes) {
-        assert_eq!(Transaction::decode(&transaction.encode()), Ok(transaction));
+        assert_eq!(Transaction::decode(&transaction.encode()).as_ref(), Ok(&transaction));
+        let entries = transaction.ops.iter().filter_map(|op| match op {
+            Op::System(entry) => Some(&entry[..]),
+            _ => None,
+        });
+        if let Ok(changes) = CatalogOp::decode_list(entries) {
+            assert!((1..=CHANGES_MAX).contains(&changes.len()), "a bounded list");
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What people and programs write as text.
 
-use bigpeer_core::auth::{CatalogOp, Permissions};
+use bigpeer_core::auth::{Catalog, CatalogOp, Permissions};
 use bigpeer_core::dql::Statement;
 use bigpeer_core::value::json::{self, Limits};
 
@@ -25,6 +25,16 @@ pub(crate) const PERMISSIONS: &[&[u8]] = &[
 pub(crate) const CATALOG: &[&[u8]] = &[
     br#"{"op":"putApp","app":"a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0","name":"shop"}"#,
     br#"{"op":"deleteKey","app":"a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0","name":"k"}"#,
+    concat!(
+        r#"{"op":"putApp","app":"a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0","name":"shop"}"#,
+        "\n",
+        r#"{"op":"putKey","app":"a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0","name":"k","prefix":"0123456789","#,
+        r#""hash":"0000000000000000000000000000000000000000000000000000000000000000","expiresMs":1,"#,
+        r#""permissions":{"read":{"everything":true},"write":{}}}"#,
+        "\n",
+        r#"{"op":"deleteApp","app":"a0a0a0a0-a0a0-a0a0-a0a0-a0a0a0a0a0a0"}"#,
+    )
+    .as_bytes(),
 ];
 
 /// What was read is written so that it reads the same.
@@ -52,8 +62,22 @@ pub(crate) fn permissions(bytes: &[u8]) {
     }
 }
 
+/// The changes of one transaction, one a line.
 pub(crate) fn catalog(bytes: &[u8]) {
-    if let Ok(op) = CatalogOp::decode(bytes) {
-        assert!(CatalogOp::decode(&op.encode()).is_ok(), "what is logged can be read");
+    let Ok(ops) = CatalogOp::decode_list(bytes.split(|byte| *byte == b'\n')) else { return };
+    let logged: Vec<_> = ops.iter().map(CatalogOp::encode).collect();
+    let read = CatalogOp::decode_list(logged.iter().map(|entry| &entry[..]));
+    let again: Vec<_> =
+        read.expect("what is logged can be read").iter().map(CatalogOp::encode).collect();
+    assert_eq!(again, logged);
+    let mut catalog = Catalog::default();
+    let refused = catalog.check(&ops).err().and_then(|refused| refused.entry);
+    for (entry, op) in ops.iter().enumerate() {
+        let is_refused = catalog.check(std::slice::from_ref(op)).is_err();
+        assert_eq!(is_refused, refused == Some(entry), "judged as if those before it were made");
+        if is_refused {
+            break;
+        }
+        catalog.apply(op.clone());
     }
 }

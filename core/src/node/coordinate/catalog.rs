@@ -1,8 +1,9 @@
 //! Changes of the catalog, which partition 0 puts in order.
 //!
-//! A change is checked against what is applied, and is applied only once it is durable. Two that race would both pass
-//! the check, and the second would take the name of what the first had made, whose owner was told that it is there. So one
-//! change at a time is on its way to the log, and the next is checked when that one is applied or refused.
+//! A change is a list: all its entries are made by one record of the log, or none is. It is checked against what is
+//! applied, and is applied only once it is durable. Two that race would both pass the check, and the second would take the
+//! name of what the first had made, whose owner was told that it is there. So one change at a time is on its way to the
+//! log, and the next is checked when that one is applied or refused.
 
 use std::collections::VecDeque;
 
@@ -10,7 +11,7 @@ use super::super::Node;
 use super::super::append::Then;
 use super::super::message::{Body, CallId};
 use super::super::request::{ErrorKind, RequestError};
-use crate::auth::{CatalogError, CatalogOp};
+use crate::auth::{CHANGES_MAX, CatalogError, CatalogOp, ChangesRefused};
 use crate::ident::{AppId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
 
@@ -21,6 +22,8 @@ pub(crate) struct CatalogChanges {
     is_under_way: bool,
     /// The changes that came later, in the order in which they came.
     waiting: VecDeque<CatalogChange>,
+    /// The entries of all that wait.
+    entries: usize,
 }
 
 /// A change that is not checked yet.
@@ -28,7 +31,7 @@ pub(crate) struct CatalogChanges {
 struct CatalogChange {
     coordinator: PartitionId,
     call: CallId,
-    op: CatalogOp,
+    ops: Vec<CatalogOp>,
 }
 
 impl CatalogChanges {
@@ -38,9 +41,12 @@ impl CatalogChanges {
     ///
     /// When an invariant does not hold.
     pub(crate) fn check_invariants(&self, partition: PartitionId) {
-        let count = self.waiting.len();
-        assert!(count <= WAITING_MAX, "{count} changes of the catalog wait, of {WAITING_MAX}");
-        assert!(self.is_under_way || count == 0, "a change waits for none but the one before it");
+        let entries: usize = self.waiting.iter().map(|change| change.ops.len()).sum();
+        assert_eq!(self.entries, entries, "each entry that waits is counted");
+        let entries_max = WAITING_MAX + CHANGES_MAX;
+        assert!(entries < entries_max, "{entries} entries wait, of less than {entries_max}");
+        let is_idle = self.waiting.is_empty();
+        assert!(self.is_under_way || is_idle, "a change waits for none but the one before it");
         assert!(
             !self.is_under_way || partition == PartitionId(0),
             "partition 0 puts them in order"
@@ -54,22 +60,23 @@ impl Node {
         &mut self,
         coordinator: PartitionId,
         call: CallId,
-        op: CatalogOp,
+        ops: Vec<CatalogOp>,
     ) {
         debug_assert_eq!(self.config.partition, PartitionId(0), "it puts changes in order");
-        if self.catalog_changes.waiting.len() >= WAITING_MAX {
+        if self.catalog_changes.entries >= WAITING_MAX {
             let error = RequestError::new(
                 ErrorKind::Unavailable,
                 "too many changes of the catalog wait: nothing was changed; try again in a moment",
             );
             return self.send(coordinator, Body::Mutated { call, result: Err(error) });
         }
-        // Before it waits: those that wait are bounded in number, and so is each of them.
-        if let Err(error) = op.check_size() {
-            let result = Err(catalog_error(&error));
+        // Before it waits: entries that wait are bounded in number, and so is each of them.
+        if let Err(refused) = CatalogOp::check_list_size(&ops) {
+            let result = Err(catalog_error(&refused));
             return self.send(coordinator, Body::Mutated { call, result });
         }
-        self.catalog_changes.waiting.push_back(CatalogChange { coordinator, call, op });
+        self.catalog_changes.entries += ops.len();
+        self.catalog_changes.waiting.push_back(CatalogChange { coordinator, call, ops });
         self.log_next_change();
     }
 
@@ -90,8 +97,9 @@ impl Node {
         while !self.catalog_changes.is_under_way
             && let Some(change) = self.catalog_changes.waiting.pop_front()
         {
-            let CatalogChange { coordinator, call, op } = change;
-            match self.log_change(coordinator, call, &op) {
+            let CatalogChange { coordinator, call, ops } = change;
+            self.catalog_changes.entries -= ops.len();
+            match self.log_change(coordinator, call, &ops) {
                 Ok(()) => self.catalog_changes.is_under_way = true,
                 Err(error) => self.send(coordinator, Body::Mutated { call, result: Err(error) }),
             }
@@ -102,27 +110,29 @@ impl Node {
         &mut self,
         coordinator: PartitionId,
         call: CallId,
-        op: &CatalogOp,
+        ops: &[CatalogOp],
     ) -> Result<(), RequestError> {
-        self.catalog.check(op).map_err(|error| catalog_error(&error))?;
+        self.catalog.check(ops).map_err(|refused| catalog_error(&refused))?;
         let transaction = Transaction {
             id: TxnId(self.rng.uuid()),
             app: AppId::default(),
             origin: Origin::System,
             wall: self.last_now.wall,
-            ops: vec![Op::System(op.encode())],
+            ops: ops.iter().map(|op| Op::System(op.encode())).collect(),
         };
         self.append(transaction, false, Then::Catalog { to: coordinator, call })
     }
 }
 
-fn catalog_error(error: &CatalogError) -> RequestError {
-    let kind = match error {
-        CatalogError::Permissions(_) => ErrorKind::Invalid,
+fn catalog_error(refused: &ChangesRefused) -> RequestError {
+    let kind = match refused.cause {
+        CatalogError::Permissions(_) | CatalogError::NoChange => ErrorKind::Invalid,
+        CatalogError::TooMany | CatalogError::TooLarge => ErrorKind::TooLarge,
         _ => ErrorKind::Conflict,
     };
-    RequestError::new(kind, error.to_string())
+    RequestError::new(kind, refused.to_string())
 }
 
-/// The most changes that may wait behind the one that is on its way to the log.
+/// As long as less than so many entries wait behind the change that is on its way to the log, one more change may: a
+/// longer list needs no emptier queue than a short one, and is not kept out by a stream of these.
 const WAITING_MAX: usize = 1_024;

@@ -272,7 +272,7 @@ fn a_change_of_keys_is_in_force_at_once() {
     server.racks[0].handle_input(commit, server.now);
     assert!(behind(&server) > 0);
     let revoke = CatalogOp::DeleteKey { app: APP, name: "k".into() };
-    server.submit(0, Request::Catalog(revoke));
+    server.submit(0, Request::Catalog(vec![revoke]));
     let commit = next_commit(&mut server);
     server.racks[0].handle_input(commit, server.now);
     assert_eq!(behind(&server), 0);

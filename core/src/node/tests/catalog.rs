@@ -17,20 +17,20 @@ fn key_of(name: &str, text: &str) -> ApiKey {
     }
 }
 
-fn put_key(name: &str, text: &str) -> CatalogOp {
+pub(super) fn put_key(name: &str, text: &str) -> CatalogOp {
     CatalogOp::PutKey { app: APP, key: key_of(name, text) }
 }
 
-fn put_app(id: u8, name: &str) -> CatalogOp {
+pub(super) fn put_app(id: u8, name: &str) -> CatalogOp {
     CatalogOp::PutApp { app: AppId(Uuid([id; 16])), name: name.into(), development_token: None }
 }
 
 impl Process {
     fn change(&mut self, thread: u16, op: CatalogOp) -> RequestId {
-        self.submit(thread, Request::Catalog(op))
+        self.submit(thread, Request::Catalog(vec![op]))
     }
 
-    fn kinds(&mut self, requests: &[RequestId]) -> Vec<Option<ErrorKind>> {
+    pub(super) fn kinds(&mut self, requests: &[RequestId]) -> Vec<Option<ErrorKind>> {
         let kind = |(_, outcome): (Value, Outcome)| outcome.error.map(|error| error.kind);
         requests.iter().map(|request| kind(self.answer(*request))).collect()
     }
@@ -38,16 +38,16 @@ impl Process {
 
 impl Appending {
     pub(super) fn change(&mut self, at: u16, request: u64, op: CatalogOp) {
-        let body = Request::Catalog(op);
+        let body = Request::Catalog(vec![op]);
         self.input(at, Input::Request { request: RequestId(request), body });
     }
 
-    fn kind(&self, request: u64) -> Option<ErrorKind> {
+    pub(super) fn kind(&self, request: u64) -> Option<ErrorKind> {
         let outcome = self.outcome(request).expect("it is answered");
         outcome.error.as_ref().map(|error| error.kind)
     }
 
-    fn check(&self) {
+    pub(super) fn check(&self) {
         self.nodes.iter().for_each(Node::check_invariants);
     }
 }

@@ -16,7 +16,7 @@ impl Process {
     /// token is worth in one step.
     pub(super) fn put_key(&mut self, name: &str, read: &str, write: &str, expires: WallMs) {
         let op = CatalogOp::PutKey { app: APP, key: Self::key_of(name, read, write, expires) };
-        let request = self.submit(0, Request::Catalog(op));
+        let request = self.submit(0, Request::Catalog(vec![op]));
         self.settle();
         assert_eq!(self.answer(request).1.error, None);
     }
@@ -217,7 +217,7 @@ fn a_key_of_which_a_session_could_not_say_what_it_reads_is_not_made() {
     let mut server = Process::server(&Options::default());
     for (read, write) in [(endless(), "{}".into()), ("{}".into(), endless())] {
         let key = Process::key_of("m", &read, &write, WallMs(u64::MAX));
-        let request = server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+        let request = server.submit(0, Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
         server.settle();
         let error = server.answer(request).1.error.expect("it is too large");
         assert_eq!(error.kind, ErrorKind::Invalid);

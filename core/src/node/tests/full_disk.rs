@@ -110,7 +110,7 @@ fn a_full_volume_takes_deletions_evictions_and_keys_until_there_is_room_again() 
         expires: WallMs(u64::MAX),
         permissions: Arc::new(Permissions::everything()),
     };
-    let request = process.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    let request = process.submit(0, Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
     process.settle();
     assert_eq!(process.answer(request).1.error, None);
     assert_eq!(process.execute("EVICT FROM cars WHERE _id = 0", "{}").1.error, None);

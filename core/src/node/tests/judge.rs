@@ -97,7 +97,8 @@ fn pair_with(read: &str, write: &str, options: &Options) -> Pair {
         expires: WallMs(u64::MAX),
         permissions: permissions(&text),
     };
-    let request = pair.server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    let request =
+        pair.server.submit(0, Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
     pair.server.settle();
     assert_eq!(pair.server.answer(request).1.error, None);
     pair

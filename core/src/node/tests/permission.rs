@@ -27,7 +27,7 @@ impl Process {
             expires: WallMs(u64::MAX),
             permissions: Arc::new(permissions),
         };
-        let request = server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+        let request = server.submit(0, Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
         server.settle();
         assert_eq!(server.answer(request).1.error, None);
         server

@@ -108,7 +108,7 @@ fn a_read_ends_when_its_key_is_worth_something_else_on_every_thread() {
             server.settle();
             let (before, end) = server.so_far(request);
             assert!(before > ROW_BYTES && end.is_none(), "it waits for its client: {before}");
-            let changed = server.submit(1 - thread, Request::Catalog(change));
+            let changed = server.submit(1 - thread, Request::Catalog(vec![change]));
             server.settle();
             assert_eq!(server.answer(changed).1.error, None);
             let bytes = before as u64;

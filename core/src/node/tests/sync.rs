@@ -248,7 +248,7 @@ fn a_revoked_token_ends_the_session() {
     let mut pair = Pair::new();
     pair.connect(&["SELECT * FROM cars"]);
     pair.probe();
-    let request = pair.server.submit(0, Request::Catalog(CatalogOp::DeleteApp { app: APP }));
+    let request = pair.server.submit(0, Request::Catalog(vec![CatalogOp::DeleteApp { app: APP }]));
     pair.server.settle();
     assert_eq!(pair.server.answer(request).1.error, None);
     assert!(!pair.server.closed.is_empty());
@@ -289,7 +289,8 @@ fn a_document_that_a_device_may_not_write_is_refused_with_a_reason() {
         expires: WallMs(u64::MAX),
         permissions: Arc::new(Permissions::from_value(&permissions).expect("they can be used")),
     };
-    let request = pair.server.submit(0, Request::Catalog(CatalogOp::PutKey { app: APP, key }));
+    let request =
+        pair.server.submit(0, Request::Catalog(vec![CatalogOp::PutKey { app: APP, key }]));
     pair.server.settle();
     assert_eq!(pair.server.answer(request).1.error, None);
     pair.device.local_rows("INSERT INTO cars DOCUMENTS ({'_id': 'mine'}), ({'_id': 'yours'})");

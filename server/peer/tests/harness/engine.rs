@@ -59,8 +59,8 @@ impl ServerEngine {
         }
         let development_token = Some(hash(TOKEN));
         let put = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token };
-        engine.ask(Request::Catalog(put));
-        engine.ask(Request::Catalog(CatalogOp::PutKey { app: APP, key: boats_key() }));
+        engine.ask(Request::Catalog(vec![put]));
+        engine.ask(Request::Catalog(vec![CatalogOp::PutKey { app: APP, key: boats_key() }]));
         engine
     }
 
