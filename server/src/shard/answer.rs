@@ -54,7 +54,7 @@ pub(super) enum Purpose {
     CreateKey { name: Box<str>, key: Secret },
     /// Nothing but that it was done.
     Delete,
-    /// A step of the first start.
+    /// The app and the key of the first start.
     Bootstrap,
 }
 

@@ -32,36 +32,30 @@ impl Shard {
         if !self.log_mut().was_empty() {
             return self.announce(None);
         }
-        let (app, op) = self.new_app(NAME.into());
+        let (app, put_app) = self.new_app(NAME.into());
         let Purpose::CreateApp { app, token, .. } = app else { unreachable!("it makes an app") };
-        self.ask_self(node::Request::Catalog(vec![op]));
         let key = NewKey {
             name: NAME.into(),
             description: None,
             expires: EXPIRES_DEFAULT,
             permissions: Permissions::everything(),
         };
-        let (key, op) = self.new_key(app, key);
+        let (key, put_key) = self.new_key(app, key);
         let Purpose::CreateKey { key, .. } = key else { unreachable!("it makes a key") };
-        let made = FirstStart { app, api_key: key, development_token: token };
-        self.bootstrap = Some((made, Some(op)));
+        self.bootstrap = Some(FirstStart { app, api_key: key, development_token: token });
+        // Together: an app without a key opens to nobody, and the next start would find that the log is not empty.
+        self.ask_self(node::Request::Catalog(vec![put_app, put_key]));
     }
 
-    /// A step is durable, or failed.
+    /// App and key are durable, or failed.
     pub(super) fn on_bootstrap_done(&mut self, outcome: &Outcome) {
         if let Some(error) = &outcome.error {
             let text = format!("cannot make the first app: {error}");
             self.outputs.push_back(ShardOutput::Fatal(text));
             return;
         }
-        match self.bootstrap.take() {
-            Some((made, Some(op))) => {
-                self.bootstrap = Some((made, None));
-                self.ask_self(node::Request::Catalog(vec![op]));
-            }
-            Some((made, None)) => self.announce(Some(Box::new(made))),
-            None => {}
-        }
+        let made = self.bootstrap.take().expect("it asked for them once");
+        self.announce(Some(Box::new(made)));
     }
 
     fn announce(&mut self, first: Option<Box<FirstStart>>) {

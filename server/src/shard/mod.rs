@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bigpeer_connection::{Config as ConnectionConfig, DateCell};
-use bigpeer_core::auth::{Catalog, CatalogOp};
+use bigpeer_core::auth::Catalog;
 use bigpeer_core::disk::{DiskCommand, DiskOp};
 use bigpeer_core::ident::Txn;
 use bigpeer_core::node::{Rack, RackInput, RackOutput};
@@ -152,8 +152,8 @@ pub struct Shard {
     /// Nothing has been reported in this turn.
     is_new_turn: bool,
     stop: Stop,
-    /// What the first start has made so far, and what it must still do.
-    bootstrap: Option<(FirstStart, Option<CatalogOp>)>,
+    /// What the first start is making.
+    bootstrap: Option<FirstStart>,
     applied_reported: Option<Txn>,
     sessions_open: u64,
 }

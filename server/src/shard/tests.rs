@@ -57,6 +57,19 @@ impl Server {
 
     /// With a log that makes checkpoints as it is told.
     fn start_sized(
+        disk: VirtualDisk,
+        threads: u16,
+        boot: u8,
+        has_door_thread: bool,
+        sizes: LogSizes,
+    ) -> Self {
+        let mut server = Self::prepare(disk, threads, boot, has_door_thread, sizes);
+        server.run();
+        server
+    }
+
+    /// The log is open, and nothing has run yet.
+    fn prepare(
         mut disk: VirtualDisk,
         threads: u16,
         boot: u8,
@@ -92,21 +105,19 @@ impl Server {
         let shards = shards.collect();
         let (first, fatal, mail, bodies) = (None, None, VecDeque::new(), VecDeque::new());
         let (stopped, readers_work, rng) = (0, true, Rng::new(&[1; 32], "read"));
-        let mut server = Self {
-            shards,
-            disk,
-            shared,
-            now,
-            first,
-            fatal,
-            stopped,
-            mail,
-            bodies,
-            readers_work,
-            rng,
-        };
-        server.run();
-        server
+        Self { shards, disk, shared, now, first, fatal, stopped, mail, bodies, readers_work, rng }
+    }
+
+    /// Runs until the disk has carried out so many commands. True when it had no more to do.
+    fn run_commands(&mut self, count: usize) -> bool {
+        self.run_with(false);
+        for _ in 0..count {
+            let Some(done) = self.disk.step() else { return true };
+            self.shards[0].begin_turn(self.now, WALL);
+            self.shards[0].handle_disk(done);
+            self.run_with(false);
+        }
+        false
     }
 
     /// Runs until nothing is left to do at this moment.

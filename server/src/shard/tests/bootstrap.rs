@@ -34,3 +34,24 @@ fn a_first_start_that_ended_before_it_wrote_anything_is_made_by_the_next() {
     let client = server.connect(0, Door::Data);
     assert!(server.execute(client, &first, INSERT).starts_with("HTTP/1.1 200 "));
 }
+
+#[test]
+fn a_first_start_whose_process_dies_anywhere_is_whole_or_made_again() {
+    for seed in 0..20 {
+        let mut commands = 0;
+        loop {
+            let mut server =
+                Server::prepare(VirtualDisk::new(&[seed; 32]), 2, 1, false, LogSizes::default());
+            let has_ended = server.run_commands(commands);
+            let server = Server::start(server.crash(), 2, 2);
+            let apps: Vec<_> = server.shards[0].catalog().apps().collect();
+            assert_eq!(apps.len(), 1, "seed {seed}, after {commands} commands");
+            assert_eq!(apps[0].1.keys().count(), 1, "seed {seed}, after {commands} commands");
+            if has_ended {
+                break;
+            }
+            commands += 1;
+        }
+        assert!(commands > 2, "it takes a write and a sync at the least");
+    }
+}
