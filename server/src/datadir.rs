@@ -6,7 +6,8 @@
 //! DIR/admin.token   opens the admin routes
 //! DIR/log/          the transaction log
 //! DIR/checkpoint/   what spares a start the replay of the whole log
-//! DIR/first-start.json  the first app, key and token, where no terminal was to show them on; to be read and deleted
+//! DIR/first-start.pending  the first app, key and token, until somebody was told: see `first_start`
+//! DIR/first-start.json  the same, where no terminal was to show them on; to be read and deleted
 //! DIR/FORMAT        the format version, the number of partitions, the ids of store and log; the last that is made
 //! ```
 //!
@@ -25,6 +26,7 @@ use bigpeer_host::files::{DIR_MODE, make_dirs, read_small, write_whole};
 use bigpeer_host::format::{FORMAT, Finished, Named};
 use bigpeer_host::lock::{DirLock, LockError};
 
+use crate::first_start::{self, FirstStart};
 use crate::secrets::{FillRandom, Secret};
 
 /// An open data directory. Closing it lets another process in.
@@ -192,6 +194,16 @@ impl DataDir {
         Ok(())
     }
 
+    /// Keeps the app, key and token of a first start in a file, durably: before any of them is logged.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be written.
+    pub fn keep(&self, first: &FirstStart) -> Result<(), DataDirError> {
+        let file = self.path.join(first_start::KEPT);
+        first.keep(&self.path).map_err(io_error("write", &file))
+    }
+
     /// Whether it has a FORMAT, so that its log may take records.
     #[must_use]
     pub fn is_finished(&self) -> bool {
@@ -218,12 +230,10 @@ pub fn read_admin_token(path: &Path) -> Result<Secret, DataDirError> {
 
 const ADMIN_TOKEN: &str = "admin.token";
 
-/// The file that holds what the first start made, for its owner alone.
-pub const FIRST_START: &str = "first-start.json";
-
 /// Nothing but what a start leaves that did not come to its end.
 fn check_unfinished(path: &Path) -> Result<(), DataDirError> {
-    match contents::look(path, &[ADMIN_TOKEN, FIRST_START]).map_err(io_error("list", path))? {
+    let others = [ADMIN_TOKEN, first_start::KEPT, first_start::TOLD];
+    match contents::look(path, &others).map_err(io_error("list", path))? {
         Contents::Empty | Contents::Unfinished => Ok(()),
         Contents::Foreign(found) => Err(DataDirError::Foreign { path: path.to_owned(), found }),
     }

@@ -7,6 +7,7 @@ pub mod clock;
 pub mod datadir;
 pub mod disk;
 pub mod driver;
+pub mod first_start;
 pub mod keepalive;
 pub mod logging;
 pub mod metrics;

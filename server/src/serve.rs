@@ -32,6 +32,7 @@ use crate::driver::listen::{self, Acceptor, BindError, Bound, Doors};
 use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
+use crate::first_start::{self, FirstStart};
 use crate::logging;
 use crate::panic;
 use crate::reader::Reader;
@@ -114,7 +115,9 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     exposure::warn(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
-    let (log, disk) = open(&mut directory, &clock, options.checkpoint_after)?;
+    let (mut log, disk) = open(&mut directory, &clock, options.checkpoint_after)?;
+    log.first_start = first_start(&directory, log.was_empty())?;
+    let is_kept = log.first_start.is_some();
     let template = ShardConfig {
         thread: 0,
         threads,
@@ -140,7 +143,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     }
     let running = start(&template, &directory, log, disk, clock, driver)?;
     let stop = Arc::new(EventFd::new()?);
-    let ready = Ready::new(options, &directory.path, &report::addresses(&bound), driver, threads);
+    let addresses = report::addresses(&bound);
+    let ready = Ready::new(options, &directory.path, &addresses, driver, threads, is_kept);
     let acceptor = spawn("accept", {
         let (stop, shared) = (stop.clone(), running.shared.clone());
         let acceptor = Acceptor::new(running.doors, shared, clock, options.connections_per_address)
@@ -338,6 +342,25 @@ fn open(
         logging::info("an unfinished write at the end of the log was cut off", &fields);
     }
     Ok((log, disk))
+}
+
+/// Makes the secrets of a first start, and keeps them before any of them is logged; beside a log that is not empty reads
+/// those that an earlier start has kept.
+fn first_start(
+    directory: &DataDir,
+    log_is_empty: bool,
+) -> Result<Option<FirstStart>, DataDirError> {
+    if log_is_empty {
+        let first = FirstStart::new(os_random);
+        directory.keep(&first)?;
+        return Ok(Some(first));
+    }
+    Ok(FirstStart::kept(&directory.path).unwrap_or_else(|error| {
+        let file = directory.path.join(first_start::KEPT).display().to_string();
+        let fields = [("file", &*file), ("cause", &*error.to_string())];
+        logging::warn("what the first start made cannot be read", &fields);
+        None
+    }))
 }
 
 fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {

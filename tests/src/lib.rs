@@ -10,6 +10,7 @@
 //! | `BIGPEER_TEST_BINARY` | A built `bigpeer` to test in place of the one that the harness builds |
 //! | `BIGPEER_TEST_CACHE` | Where the data sets lie |
 //! | `BIGPEER_TEST_KILL_CYCLES` | How often `kill -9` strikes each driver |
+//! | `BIGPEER_TEST_FIRST_STARTS` | How many first starts are killed, and how many lose their power, for each driver |
 //! | `BIGPEER_TEST_POWER_CUTS` | How often the power fails for each driver |
 //! | `BIGPEER_TEST_POWER_CUT` | `off` leaves out what needs root and loop devices, and says so |
 //! | `BIGPEER_TEST_HOSTILE` | `full` runs the hostile themes in full sizes and times, on every driver |
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub mod binary;
 pub mod data;
+pub mod first_start;
 pub mod hostile;
 pub mod http;
 pub mod ledger;

@@ -112,7 +112,12 @@ fn a_log_of_another_directory_is_refused(driver: Driver) {
 
 fn a_first_start_that_was_cut_short_is_begun_anew(driver: Driver) {
     // What a start makes one after the other; it was killed behind each.
-    for made in [&["identity.new"][..], &["identity.new", "log/spare.tmp"], &["log/spare.tmp"]] {
+    for made in [
+        &["identity.new"][..],
+        &["identity.new", "log/spare.tmp"],
+        &["log/spare.tmp"],
+        &["log/spare.tmp", "first-start.pending", "first-start.pending.new"],
+    ] {
         let scratch = Scratch::new();
         let options = Options::new(driver, scratch.join("data"));
         for name in made {

@@ -1,8 +1,10 @@
 //! `kill -9` at random moments: nothing acknowledged is lost, and no half of anything is left.
 
+use std::fs;
 use std::time::Duration;
 
 use bigpeer_tests::data::cars;
+use bigpeer_tests::first_start;
 use bigpeer_tests::ledger::{self, Notes};
 use bigpeer_tests::load::{Load, found_counter};
 use bigpeer_tests::random::Random;
@@ -15,11 +17,15 @@ use serde_json::json;
 suite!(
     "the file system of temporary files",
     what_was_acknowledged_survives_every_kill,
+    a_first_start_that_is_killed_loses_no_key,
     a_log_of_100_000_transactions_is_replayed,
 );
 
 /// How often each driver is killed.
 const CYCLES: u64 = 60;
+
+/// The number of first starts that are killed for each driver. Each writes whole segments, which takes a slow disk a second.
+const FIRST_STARTS: u64 = 6;
 
 /// A new directory after so many, so that young and grown logs are both hit.
 const CYCLES_PER_DIRECTORY: u64 = 20;
@@ -73,6 +79,19 @@ fn kill_while_starting(options: &Options, random: &mut Random) {
     std::thread::sleep(random.duration(Duration::ZERO, Duration::from_millis(40)));
     child.kill().expect("it is our child");
     child.wait().expect("it is our child");
+}
+
+fn a_first_start_that_is_killed_loses_no_key(driver: Driver) {
+    let mut random = Random::announced("kill -9 of a first start");
+    let scratch = Scratch::new();
+    for _ in 0..setting("BIGPEER_TEST_FIRST_STARTS", FIRST_STARTS) {
+        let options = Options::new(driver, scratch.join("data"));
+        let mut child = first_start::begin(&options, &mut random);
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        first_start::check(&options);
+        fs::remove_dir_all(&options.data).expect("nobody uses it");
+    }
 }
 
 /// The time is printed and not judged: that is for a benchmark on a quiet machine.

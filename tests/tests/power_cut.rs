@@ -1,7 +1,9 @@
 //! The power fails: what was acknowledged by then is on the device.
 
+use std::fs;
 use std::time::Duration;
 
+use bigpeer_tests::first_start;
 use bigpeer_tests::ledger::{self, Notes};
 use bigpeer_tests::load::{Load, found_counter};
 use bigpeer_tests::random::Random;
@@ -14,11 +16,15 @@ use serde_json::json;
 suite!(
     "ext4 on a loop device",
     what_was_acknowledged_survives_every_power_cut,
+    a_first_start_that_loses_its_power_loses_no_key,
     every_acknowledgement_of_a_lone_client_cost_a_flush,
 );
 
 /// How often the power fails for each driver.
 const CUTS: u64 = 30;
+
+/// The number of first starts that lose their power for each driver.
+const FIRST_STARTS: u64 = 20;
 
 /// A new volume after so many.
 const CUTS_PER_VOLUME: u64 = 10;
@@ -64,6 +70,24 @@ fn cut_repeatedly(driver: Driver, count: u64, random: &mut Random) -> u64 {
         ledger::check(&mut notes, &mut server.client());
     }
     total
+}
+
+fn a_first_start_that_loses_its_power_loses_no_key(driver: Driver) {
+    if is_left_out("power cuts of first starts") {
+        return;
+    }
+    let mut random = Random::announced("power cuts of first starts");
+    let volume = Volume::ext4(VOLUME_MIB);
+    for _ in 0..setting("BIGPEER_TEST_FIRST_STARTS", FIRST_STARTS) {
+        let options = Options::new(driver, volume.path().join("data"));
+        let mut child = first_start::begin(&options, &mut random);
+        volume.cut_power();
+        child.kill().expect("it is our child");
+        child.wait().expect("it is our child");
+        volume.power_on();
+        first_start::check(&options);
+        fs::remove_dir_all(&options.data).expect("nobody uses it");
+    }
 }
 
 fn every_acknowledgement_of_a_lone_client_cost_a_flush(driver: Driver) {

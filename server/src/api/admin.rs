@@ -1,7 +1,9 @@
 //! The routes below `/admin`: apps and keys, for the `app` and `key` commands.
 
+use std::sync::Arc;
+
 use bigpeer_connection::{Method, Request, Response};
-use bigpeer_core::auth::{Catalog, Permissions};
+use bigpeer_core::auth::{ApiKey, Catalog, Permissions, hash, key_prefix};
 use bigpeer_core::ident::AppId;
 use bigpeer_core::time::WallMs;
 use bigpeer_core::value::{Object, Value, json};
@@ -58,6 +60,22 @@ pub struct NewKey {
     pub expires: WallMs,
     /// What it may do.
     pub permissions: Permissions,
+}
+
+impl NewKey {
+    /// The key with its text, of which it holds the hash alone.
+    #[must_use]
+    pub fn with_text(self, text: &Secret) -> ApiKey {
+        let Self { name, description, expires, permissions } = self;
+        ApiKey {
+            name,
+            description,
+            prefix: key_prefix(text.reveal()).into(),
+            hash: hash(text.reveal()),
+            expires,
+            permissions: Arc::new(permissions),
+        }
+    }
 }
 
 /// When a key expires if nothing is said: the first moment of the year 2100.

@@ -10,8 +10,9 @@ use super::mailboxes::{Control, Mailboxes};
 use crate::allocator;
 use crate::clock::Clock;
 use crate::disk::DiskPool;
+use crate::first_start::FirstStart;
 use crate::reader::{Read, Reader};
-use crate::shard::{Arrival, ConnId, FirstStart, Shard, ShardOutput};
+use crate::shard::{Arrival, ConnId, Shard, ShardOutput};
 
 /// What a thread tells the process.
 #[derive(Debug)]

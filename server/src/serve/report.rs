@@ -5,15 +5,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use bigpeer_core::value::{Object, Value, json};
-use bigpeer_host::files::write_whole;
 
 use super::ServeOptions;
 use crate::api::Door;
-use crate::datadir::FIRST_START;
 use crate::driver::listen::Bound;
 use crate::driver::probe::Driver;
+use crate::first_start::{self, FirstStart};
 use crate::logging;
-use crate::shard::FirstStart;
 
 /// Where the server answers.
 #[derive(Debug)]
@@ -27,6 +25,8 @@ pub(super) struct Ready {
     has_tls: bool,
     has_admin_tls: bool,
     as_json: bool,
+    /// The directory keeps what a first start made, or is making.
+    is_kept: bool,
 }
 
 /// How what is shown once is shown.
@@ -48,6 +48,7 @@ impl Ready {
         bound: &[(Door, SocketAddr)],
         driver: Driver,
         shards: u16,
+        is_kept: bool,
     ) -> Self {
         let at = |door| {
             let found = bound.iter().find(|bound| bound.0 == door);
@@ -63,26 +64,49 @@ impl Ready {
             has_tls: options.tls_cert.is_some(),
             has_admin_tls: options.admin_tls_cert.is_some(),
             as_json: options.json,
+            is_kept,
         }
     }
 
-    /// Says so. `first` holds what is shown once: it is durable already.
+    /// Says so. `first` holds what is told once: it is durable already, and kept until it is told.
     pub(super) fn print(&self, first: Option<&FirstStart>) -> io::Result<()> {
-        let file = self.data.join(FIRST_START);
+        let file;
         let shown = match first {
             None => Shown::Nothing,
             Some(first) if io::stdout().is_terminal() => Shown::Here(first),
-            Some(first) => match write_whole(&self.data, FIRST_START, &secrets(first), 0o600) {
-                Ok(()) => Shown::In(&file),
-                Err(error) => {
-                    let (file, error) = (file.display().to_string(), error.to_string());
-                    let advice = "make another key with `bigpeer key create`";
-                    let fields = [("file", &*file), ("cause", &*error), ("advice", advice)];
-                    logging::error("the first key cannot be written down", &fields);
-                    Shown::Nothing
+            Some(_) => match first_start::tell_in_file(&self.data) {
+                Ok(told) => {
+                    file = told;
+                    Shown::In(&file)
                 }
+                Err(error) => return self.print_untold(&error),
             },
         };
+        self.write(shown)?;
+        // Not before: a process that dies between the two lets the next one tell it twice, and not never.
+        if self.is_kept
+            && let Err(error) = first_start::forget(&self.data)
+        {
+            self.report_kept("the key of the first start cannot be deleted", &error);
+        }
+        Ok(())
+    }
+
+    /// The key stays where it is kept, and the next start tries again to tell it.
+    fn print_untold(&self, error: &io::Error) -> io::Result<()> {
+        self.report_kept("the key of the first start cannot be given its name", error);
+        self.write(Shown::Nothing)
+    }
+
+    fn report_kept(&self, message: &str, error: &io::Error) {
+        let (file, error) = (self.data.join(first_start::KEPT), error.to_string());
+        let file = file.display().to_string();
+        let advice = "read the file, and delete it";
+        let fields = [("file", &*file), ("cause", &*error), ("advice", advice)];
+        logging::error(message, &fields);
+    }
+
+    fn write(&self, shown: Shown<'_>) -> io::Result<()> {
         let text = if self.as_json { self.json(shown) } else { self.text(shown) };
         let mut out = io::stdout().lock();
         out.write_all(text.as_bytes())?;
@@ -99,7 +123,7 @@ impl Ready {
         object.insert("shards", Value::from(i64::from(self.shards)));
         match shown {
             Shown::Nothing => {}
-            Shown::Here(first) => insert_secrets(&mut object, first),
+            Shown::Here(first) => first.tell(&mut object),
             Shown::In(file) => {
                 object.insert("firstStart", Value::from(file.display().to_string()));
             }
@@ -142,19 +166,6 @@ impl Ready {
         ));
         text
     }
-}
-
-/// What the file of a first start holds.
-fn secrets(first: &FirstStart) -> Vec<u8> {
-    let mut object = Object::new();
-    insert_secrets(&mut object, first);
-    line(object)
-}
-
-fn insert_secrets(object: &mut Object, first: &FirstStart) {
-    object.insert("app", Value::from(first.app.to_string()));
-    object.insert("apiKey", Value::from(first.api_key.reveal()));
-    object.insert("developmentToken", Value::from(first.development_token.reveal()));
 }
 
 fn line(object: Object) -> Vec<u8> {
@@ -200,6 +211,7 @@ mod tests {
             has_tls: false,
             has_admin_tls: false,
             as_json: true,
+            is_kept: true,
         };
         let first = FirstStart {
             app: AppId::default(),
@@ -216,7 +228,5 @@ mod tests {
                 assert!(!ready.json(shown).contains(secret) && !ready.text(shown).contains(secret));
             }
         }
-        let written = String::from_utf8(secrets(&first)).expect("JSON is text");
-        assert!(written.contains("\"developmentToken\":\"TOKEN\""), "{written}");
     }
 }

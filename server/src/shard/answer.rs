@@ -4,11 +4,10 @@
 //! credited to the statement, which is suspended while a client does not read.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bigpeer_connection::{RequestId, Response, SendError};
-use bigpeer_core::auth::{ApiKey, CatalogOp, hash, key_prefix};
-use bigpeer_core::ident::{AppId, Uuid};
+use bigpeer_core::auth::{CatalogOp, hash};
+use bigpeer_core::ident::AppId;
 use bigpeer_core::node::{self, ErrorKind, Outcome, RackInput, Reply};
 use bytes::Bytes;
 
@@ -16,6 +15,7 @@ use super::Shard;
 use super::connection::ConnId;
 use crate::api::admin::{self, AdminCall, NewKey};
 use crate::api::reply;
+use crate::first_start::new_app_id;
 use crate::secrets::Secret;
 use crate::shared::Phase;
 
@@ -274,13 +274,8 @@ impl Shard {
     }
 
     /// A new app with a development token; only the token's hash is logged.
-    pub(super) fn new_app(&self, name: Box<str>) -> (Purpose, CatalogOp) {
-        let mut id = [0; 16];
-        (self.config.random)(&mut id);
-        // Version 4, variant 1: what readers of UUIDs expect of a random one.
-        id[6] = id[6] & 0x0F | 0x40;
-        id[8] = id[8] & 0x3F | 0x80;
-        let app = AppId(Uuid(id));
+    fn new_app(&self, name: Box<str>) -> (Purpose, CatalogOp) {
+        let app = new_app_id(self.config.random);
         let token = Secret::token(self.config.random);
         let development_token = Some(hash(token.reveal()));
         let op = CatalogOp::PutApp { app, name: name.clone(), development_token };
@@ -288,17 +283,10 @@ impl Shard {
     }
 
     /// A new key; only its hash is logged.
-    pub(super) fn new_key(&self, app: AppId, new: NewKey) -> (Purpose, CatalogOp) {
+    fn new_key(&self, app: AppId, new: NewKey) -> (Purpose, CatalogOp) {
         let text = Secret::api_key(self.config.random);
-        let NewKey { name, description, expires, permissions } = new;
-        let key = ApiKey {
-            name: name.clone(),
-            description,
-            prefix: key_prefix(text.reveal()).into(),
-            hash: hash(text.reveal()),
-            expires,
-            permissions: Arc::new(permissions),
-        };
+        let name = new.name.clone();
+        let key = new.with_text(&text);
         (Purpose::CreateKey { name, key: text }, CatalogOp::PutKey { app, key })
     }
 }

@@ -1,50 +1,28 @@
 //! The first start: an app and an API key to begin with, durable before anyone sees them.
 
-use bigpeer_core::auth::Permissions;
-use bigpeer_core::ident::AppId;
 use bigpeer_core::node::{self, Outcome, RackInput};
 
 use super::answer::{Client, Pending, Purpose};
 use super::{Shard, ShardOutput};
-use crate::api::admin::{EXPIRES_DEFAULT, NewKey};
-use crate::secrets::Secret;
+use crate::first_start::FirstStart;
 use crate::shared::Phase;
-
-/// What the first start made. The key and the token are shown once.
-#[derive(Debug)]
-pub struct FirstStart {
-    /// The app.
-    pub app: AppId,
-    /// Opens the app over HTTP.
-    pub api_key: Secret,
-    /// Opens the app to devices.
-    pub development_token: Secret,
-}
-
-/// The name of the first app and of its key.
-const NAME: &str = "default";
 
 impl Shard {
     /// The log is replayed: begin to answer, or make what is needed first.
     pub(super) fn on_recovered(&mut self) {
-        // An operator who deleted all apps wants none. The catalog does not tell the two apart: restored from a checkpoint
-        // without apps it is as empty as at the beginning. The log does: it is empty before the first start alone.
-        if !self.log_mut().was_empty() {
-            return self.announce(None);
+        let log = self.log_mut();
+        let (first, was_empty) = (log.first_start.take(), log.was_empty);
+        if !was_empty {
+            // A start that was cut short has made it, and told nobody.
+            let first = first.filter(|first| first.is_in(self.catalog()));
+            return self.announce(first);
         }
-        let (app, put_app) = self.new_app(NAME.into());
-        let Purpose::CreateApp { app, token, .. } = app else { unreachable!("it makes an app") };
-        let key = NewKey {
-            name: NAME.into(),
-            description: None,
-            expires: EXPIRES_DEFAULT,
-            permissions: Permissions::everything(),
-        };
-        let (key, put_key) = self.new_key(app, key);
-        let Purpose::CreateKey { key, .. } = key else { unreachable!("it makes a key") };
-        self.bootstrap = Some(FirstStart { app, api_key: key, development_token: token });
+        let first = first.expect("an empty log comes with what its first start makes");
         // Together: an app without a key opens to nobody, and the next start would find that the log is not empty.
-        self.ask_self(node::Request::Catalog(vec![put_app, put_key]));
+        let body = node::Request::Catalog(first.to_ops());
+        self.bootstrap = Some(first);
+        let key = self.pending.insert(Pending::new(Client::Process, Purpose::Bootstrap));
+        self.input(RackInput::Request { request: node::RequestId(key), body });
     }
 
     /// App and key are durable, or failed.
@@ -55,16 +33,11 @@ impl Shard {
             return;
         }
         let made = self.bootstrap.take().expect("it asked for them once");
-        self.announce(Some(Box::new(made)));
+        self.announce(Some(made));
     }
 
-    fn announce(&mut self, first: Option<Box<FirstStart>>) {
+    fn announce(&mut self, first: Option<FirstStart>) {
         self.shared.set_phase(Phase::Ready, self.now.wall, "");
-        self.outputs.push_back(ShardOutput::Ready(first));
-    }
-
-    fn ask_self(&mut self, body: node::Request) {
-        let key = self.pending.insert(Pending::new(Client::Process, Purpose::Bootstrap));
-        self.input(RackInput::Request { request: node::RequestId(key), body });
+        self.outputs.push_back(ShardOutput::Ready(first.map(Box::new)));
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::mail::Mail;
 use super::{Shard, ShardOutput};
+use crate::first_start::FirstStart;
 use crate::logging;
 use crate::metrics::Metric;
 use crate::shared::{Phase, Reason};
@@ -22,6 +23,20 @@ pub struct OpenLog {
     pub(super) journal: Journal,
     /// What was found.
     pub opened: Box<LogOpened>,
+    /// Beside an empty log the app and key that this start makes; beside any other those that an earlier start has made,
+    /// perhaps, and told nobody.
+    pub first_start: Option<FirstStart>,
+}
+
+impl OpenLog {
+    /// Nothing was ever logged: no position was given out, be it that of a record which is in a checkpoint alone by now.
+    /// The table of boots has none.
+    ///
+    /// So this is a first start. The catalog would not tell: an operator who deleted all apps wants none.
+    #[must_use]
+    pub fn was_empty(&self) -> bool {
+        self.opened.durable == Txn(0)
+    }
 }
 
 /// Bounds of the log beside its configuration.
@@ -58,7 +73,9 @@ pub fn open_log(
                 JournalOutput::Disk(op, command) => {
                     journal.handle_disk(execute(op, command), clock());
                 }
-                JournalOutput::Opened(opened) => return Ok(OpenLog { journal, opened }),
+                JournalOutput::Opened(opened) => {
+                    return Ok(OpenLog { journal, opened, first_start: None });
+                }
                 JournalOutput::Checkpoint(event) => log_checkpoint(&event),
                 JournalOutput::Failed(error) => return Err(error),
                 _ => {}
@@ -92,6 +109,8 @@ fn log_checkpoint(event: &CheckpointEvent) {
 #[derive(Debug)]
 pub(super) struct LogOwner {
     pub(super) journal: Journal,
+    pub(super) was_empty: bool,
+    pub(super) first_start: Option<FirstStart>,
     /// Where the replay ends.
     target: Txn,
     /// How far each thread has come, until all have reached the target.
@@ -152,20 +171,10 @@ impl ReadOnly {
 
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
+        let (was_empty, target) = (log.was_empty(), log.opened.durable);
+        let OpenLog { journal, first_start, .. } = log;
         let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self {
-            journal: log.journal,
-            target: log.opened.durable,
-            applied,
-            state: None,
-            has_news: true,
-        }
-    }
-
-    /// Nothing was ever logged when this start found the log: no position was given out, be it that of a record which is
-    /// in a checkpoint alone by now. The table of boots has none.
-    pub(super) fn was_empty(&self) -> bool {
-        self.target == Txn(0)
+        Self { journal, was_empty, first_start, target, applied, state: None, has_news: true }
     }
 }
 

@@ -38,7 +38,6 @@ use bytes::Bytes;
 pub use admission::Arrival;
 use admission::{Crowd, Purge};
 use answer::Pending;
-pub use bootstrap::FirstStart;
 pub use connection::ConnId;
 use connection::Entry;
 use door::Question;
@@ -51,6 +50,7 @@ use stop::Stop;
 use timers::Timers;
 
 use crate::api::gate::Gate;
+use crate::first_start::FirstStart;
 use crate::metrics::Metric;
 use crate::secrets::{FillRandom, Secret};
 use crate::shared::Shared;
@@ -152,7 +152,7 @@ pub struct Shard {
     /// Nothing has been reported in this turn.
     is_new_turn: bool,
     stop: Stop,
-    /// What the first start is making.
+    /// The app and key that are on their way to the log of a first start.
     bootstrap: Option<FirstStart>,
     applied_reported: Option<Txn>,
     sessions_open: u64,

@@ -35,6 +35,8 @@ struct Server {
     shared: Arc<Shared>,
     now: Instant,
     first: Option<Box<FirstStart>>,
+    /// Plays the file that keeps what a first start makes, until that is told.
+    kept: Option<FirstStart>,
     fatal: Option<String>,
     stopped: u16,
     mail: VecDeque<(u16, Mail)>,
@@ -63,14 +65,15 @@ impl Server {
         has_door_thread: bool,
         sizes: LogSizes,
     ) -> Self {
-        let mut server = Self::prepare(disk, threads, boot, has_door_thread, sizes);
+        let mut server = Self::prepare(disk, None, threads, boot, has_door_thread, sizes);
         server.run();
         server
     }
 
-    /// The log is open, and nothing has run yet.
+    /// The log is open, and nothing has run yet. The directory keeps what an earlier start has told nobody.
     fn prepare(
         mut disk: VirtualDisk,
+        mut kept: Option<FirstStart>,
         threads: u16,
         boot: u8,
         has_door_thread: bool,
@@ -78,7 +81,12 @@ impl Server {
     ) -> Self {
         let shared = Arc::new(Shared::new(threads));
         let now = Instant { ns: 1 };
-        let mut log = Some(open(&mut disk, boot, sizes));
+        let mut log = open(&mut disk, boot, sizes);
+        if log.was_empty() {
+            kept = Some(FirstStart::new(random));
+        }
+        log.first_start.clone_from(&kept);
+        let mut log = Some(log);
         let boot = BootId(Uuid([boot; 16]));
         let shards = (0..threads + u16::from(has_door_thread)).map(|thread| {
             let config = ShardConfig {
@@ -105,7 +113,20 @@ impl Server {
         let shards = shards.collect();
         let (first, fatal, mail, bodies) = (None, None, VecDeque::new(), VecDeque::new());
         let (stopped, readers_work, rng) = (0, true, Rng::new(&[1; 32], "read"));
-        Self { shards, disk, shared, now, first, fatal, stopped, mail, bodies, readers_work, rng }
+        Self {
+            shards,
+            disk,
+            shared,
+            now,
+            first,
+            kept,
+            fatal,
+            stopped,
+            mail,
+            bodies,
+            readers_work,
+            rng,
+        }
     }
 
     /// Runs until the disk has carried out so many commands. True when it had no more to do.
@@ -172,7 +193,7 @@ impl Server {
                 ShardOutput::Service(conn) => drop(shard.wants_read(conn)),
                 ShardOutput::Mail { thread, mail } => self.mail.push_back((thread, mail)),
                 ShardOutput::Disk(op, command) => self.disk.submit(op, command),
-                ShardOutput::Ready(first) => self.first = first,
+                ShardOutput::Ready(first) => (self.first, self.kept) = (first, None),
                 ShardOutput::Read(request, body) => self.bodies.push_back((index, request, body)),
                 ShardOutput::Purge => {}
                 ShardOutput::Stop => unreachable!("nobody asked for that"),
