@@ -153,7 +153,7 @@ pub enum AuthError {
     Expired(Box<str>),
 }
 
-/// Why changes of the catalog are refused, or logged ones cannot be read.
+/// The reason for which changes of the catalog are refused, or logged ones cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CatalogError {
     /// An app of that name exists.

@@ -13,14 +13,14 @@ pub const CHANGES_MAX: usize = 1_024;
 /// or a thousand with 4 KiB each. Every thread reads all of them in one go.
 pub const CHANGES_BYTES_MAX: usize = 4 << 20;
 
-/// Why a list of changes is refused. None of them is made.
+/// The refusal of a list of changes: none of them is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangesRefused {
     /// The index of the entry that is at fault; none where it is the list as a whole.
     pub entry: Option<usize>,
-    /// How many entries the list has.
+    /// The number of entries in the list.
     pub count: usize,
-    /// What is wrong with it.
+    /// The fault of that entry, or of the list.
     pub cause: CatalogError,
 }
 
@@ -43,8 +43,7 @@ impl CatalogOp {
     ///
     /// # Errors
     ///
-    /// When the list is empty, too long or too large, or makes a key whose permissions are larger than a session can
-    /// say.
+    /// If the list is empty, too long or too large, or makes a key whose permissions are larger than a session can say.
     pub fn check_list_size(ops: &[Self]) -> Result<(), ChangesRefused> {
         let refuse = |entry, cause| ChangesRefused { entry, count: ops.len(), cause };
         check_count(ops.len()).map_err(|cause| refuse(None, cause))?;
@@ -64,7 +63,7 @@ impl CatalogOp {
     ///
     /// # Errors
     ///
-    /// When there are none or too many, or this build does not understand one of them.
+    /// If there are none or too many, or this build does not understand one of them.
     pub fn decode_list<'a>(
         entries: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Vec<Self>, CatalogError> {
@@ -92,7 +91,7 @@ impl Catalog {
     ///
     /// # Errors
     ///
-    /// When a name is taken, or what is to be changed does not exist.
+    /// If a name is taken, or what is to be changed does not exist.
     pub fn check(&self, ops: &[CatalogOp]) -> Result<(), ChangesRefused> {
         let mut draft = Draft::of(self);
         for (entry, op) in ops.iter().enumerate() {
@@ -111,7 +110,7 @@ struct Draft<'a> {
     apps: BTreeMap<AppId, Option<&'a str>>,
     /// The apps that were deleted, perhaps to be put again: no key of the base is theirs any more.
     emptied: BTreeSet<AppId>,
-    /// Whether a key was put or deleted last.
+    /// The keys that were put (true) or deleted last (false).
     keys: BTreeMap<(AppId, &'a str), bool>,
 }
 

@@ -211,7 +211,7 @@ impl Part {
     ///
     /// # Panics
     ///
-    /// When a change of the catalog cannot be read: the transaction was not written by this process.
+    /// If a change of the catalog cannot be read: the transaction was not written by this process.
     #[must_use]
     pub fn of(
         txn: Txn,
