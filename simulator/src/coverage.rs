@@ -62,6 +62,7 @@ pub(crate) enum Seen {
     Lie,
     LiarShown,
     RightsChanged,
+    KeyReplaced,
 }
 
 /// Counts by what was seen.
@@ -157,4 +158,6 @@ const ALL: &[Seen] = &[
     Seen::Synced,
     Seen::Lie,
     Seen::LiarShown,
+    Seen::RightsChanged,
+    Seen::KeyReplaced,
 ];

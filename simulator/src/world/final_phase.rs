@@ -41,32 +41,31 @@ pub(crate) enum Phase {
 impl World {
     pub(crate) fn set_up(&mut self) {
         let Phase::SettingUp(step) = self.phase else { return };
-        let own_keys = KEYS + self.devices.len() as u32;
-        let op = match step {
-            0 => CatalogOp::PutApp {
-                app: APP,
-                name: "shop".into(),
-                development_token: Some(hash("dev")),
-            },
-            1..=KEYS => {
-                let profile = Profile::ALL[step as usize - 1];
-                let key = key(&format!("{profile:?}"), profile.key(), profile);
-                CatalogOp::PutKey { app: APP, key }
-            }
-            step if step <= own_keys => {
-                let device = &self.devices[(step - KEYS) as usize - 1];
-                let (text, name) = own_key(device.key);
-                CatalogOp::PutKey { app: APP, key: key(&name, &text, device.rights.now) }
-            }
-            step if step == own_keys + 1 => {
-                let execute =
-                    client::local(&documents::first_insert(), self.deadline(SERVER, SECOND));
-                self.ask(SERVER, 0, Request::Execute(execute), Asker::Setup);
-                return;
-            }
+        let body = match step {
+            0 => Request::Catalog(self.app_and_keys()),
+            1 => Request::Execute(client::local(
+                &documents::first_insert(),
+                self.deadline(SERVER, SECOND),
+            )),
             _ => return self.begin_work(),
         };
-        self.ask(SERVER, 0, Request::Catalog(vec![op]), Asker::Setup);
+        self.ask(SERVER, 0, body, Asker::Setup);
+    }
+
+    /// The app, a key for each profile, and those of devices with keys of their own.
+    fn app_and_keys(&self) -> Vec<CatalogOp> {
+        let development_token = Some(hash("dev"));
+        let put_app = CatalogOp::PutApp { app: APP, name: "shop".into(), development_token };
+        let of_profiles = Profile::ALL
+            .into_iter()
+            .map(|profile| key(&format!("{profile:?}"), profile.key(), profile));
+        let of_devices = self.devices.iter().map(|device| {
+            let (text, name) = own_key(device.key);
+            key(&name, &text, device.rights.now)
+        });
+        let keys = of_profiles.chain(of_devices);
+        let put_keys = keys.map(|key| CatalogOp::PutKey { app: APP, key });
+        std::iter::once(put_app).chain(put_keys).collect()
     }
 
     pub(crate) fn on_setup_answer(&mut self, outcome: &Outcome) {
@@ -455,9 +454,6 @@ pub(super) fn key(name: &str, text: &str, profile: Profile) -> ApiKey {
         permissions: std::sync::Arc::new(permissions),
     }
 }
-
-/// Steps of the set-up that make keys.
-const KEYS: u32 = Profile::ALL.len() as u32;
 
 /// How long clients and devices work.
 const WORK_NS: u64 = 12 * SECOND;

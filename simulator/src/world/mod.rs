@@ -174,6 +174,8 @@ pub(crate) struct World {
     volumes: Rng,
     /// The credentials that expire while the world runs, and when.
     lending: Rng,
+    /// Of changes of the catalog that are made together.
+    lists: Rng,
     /// The moments at which devices go down that have just been told what they lost.
     proofs: Rng,
     pub(crate) trace: Trace,
@@ -279,6 +281,7 @@ impl World {
             faults: Rng::new(&root, "faults"),
             volumes: Rng::new(&root, "volumes"),
             lending: Rng::new(&root, "lending"),
+            lists: Rng::new(&root, "lists"),
             proofs: Rng::new(&root, "proofs"),
             trace: Trace::new(is_loud),
             coverage: Coverage::default(),

@@ -1,17 +1,18 @@
 //! Credentials that are given other rights while their sessions live.
 //!
-//! A key is changed as an operator does it: it is revoked and made anew with the same text. The server may go down
-//! in between, so the change is tried until it is made; until then the old rights and the new ones may be in force.
-//! Before some changes the old rights are given once more, for a while, and expire.
+//! A key is changed as an operator does it: it is revoked and made anew with the same text, in two transactions or in one.
+//! The server may go down before it has answered, so the change is tried until it is made; until then the old rights and
+//! the new ones may be in force. Before some changes the old rights are given once more, for a while, and expire.
 
 use bigpeer_core::auth::{ApiKey, CatalogOp};
-use bigpeer_core::node::{Outcome, Request};
+use bigpeer_core::node::{ErrorKind, Outcome, Request};
 
 use super::clock::{MS, SECOND};
 use super::final_phase::key;
 use super::network::Owner;
 use super::process::{APP, SERVER, wall};
 use super::{Asker, Event, World};
+use crate::check::Failure;
 use crate::coverage::Seen;
 use crate::profile::{Profile, Rights, own_key};
 
@@ -28,6 +29,8 @@ pub(crate) struct Rekeying {
     /// The server's clock has not jumped since the change began.
     is_clock_steady: bool,
     is_revoked: bool,
+    /// The key is revoked and made in one transaction: it is always there.
+    is_in_one: bool,
     is_asked: bool,
 }
 
@@ -52,18 +55,18 @@ impl World {
         }
         change.is_asked = true;
         let (text, name) = own_key(change.key);
-        let op = match (change.is_revoked, change.lent) {
-            (false, _) => CatalogOp::DeleteKey { app: APP, name: name.into() },
-            (true, None) => {
-                change.expired_ns = None;
-                CatalogOp::PutKey { app: APP, key: key(&name, &text, change.to) }
-            }
-            (true, Some(lent)) => {
-                let key = ApiKey { expires, ..key(&name, &text, lent) };
-                CatalogOp::PutKey { app: APP, key }
-            }
+        let (revokes, makes) = (!change.is_revoked, change.is_revoked || change.is_in_one);
+        let made = match change.lent {
+            None => key(&name, &text, change.to),
+            Some(lent) => ApiKey { expires, ..key(&name, &text, lent) },
         };
-        self.ask(SERVER, 0, Request::Catalog(vec![op]), Asker::Rekey);
+        if makes && change.lent.is_none() {
+            change.expired_ns = None;
+        }
+        let revoke = CatalogOp::DeleteKey { app: APP, name: name.into() };
+        let make = CatalogOp::PutKey { app: APP, key: made };
+        let ops = revokes.then_some(revoke).into_iter().chain(makes.then_some(make)).collect();
+        self.ask(SERVER, 0, Request::Catalog(ops), Asker::Rekey);
     }
 
     fn begin_rekey(&mut self) {
@@ -85,6 +88,7 @@ impl World {
             expired_ns: None,
             is_clock_steady: true,
             is_revoked: false,
+            is_in_one: self.lists.one_in(2),
             is_asked: false,
         });
         self.change_rights(key, |rights| rights.change(to));
@@ -93,9 +97,20 @@ impl World {
     pub(super) fn on_rekey_answer(&mut self, outcome: &Outcome) {
         let Some(change) = &mut self.rekeying else { return };
         change.is_asked = false;
+        let is_in_one = change.is_in_one;
+        // Each attempt finds the key, whether or not the ones before it were made.
+        let refused = outcome.error.as_ref().filter(|error| error.kind == ErrorKind::Conflict);
+        if let Some(error) = refused.filter(|_| is_in_one) {
+            let text = format!("a key was revoked and made in one transaction, and then: {error}");
+            return self.fail(Failure::new("transaction", text));
+        }
         // Whatever an earlier attempt has done: revoke, then make.
-        let is_done = change.is_revoked && outcome.error.is_none();
-        change.is_revoked = !change.is_revoked;
+        let is_done = (change.is_revoked || is_in_one) && outcome.error.is_none();
+        change.is_revoked = !change.is_revoked && !is_in_one;
+        if is_done && is_in_one {
+            self.saw(Seen::KeyReplaced);
+        }
+        let Some(change) = &mut self.rekeying else { return };
         if is_done && change.lent.take().is_some() {
             // Its sessions end at that second, on every thread.
             change.expired_ns = Some(self.clock.now_ns() + LENT_NS + SECOND);
