@@ -156,6 +156,8 @@ pub enum Plant {
     SettledForGood,
     /// A device that lacks a base is sent what it lacks after all else, as of a later position.
     LackedFollows,
+    /// A watch takes it for certain that its thread has looked at the log no earlier than the one whose message came to it.
+    ThreadsLookAtOnce,
 }
 
 impl Plant {
@@ -220,6 +222,7 @@ impl Plant {
         Self::SizeJudgedOnce,
         Self::EpochKeptLate,
         Self::LostPositionIgnored,
+        Self::ThreadsLookAtOnce,
     ];
 
     /// Mistakes that no simulated world shows. Either the mechanism that heals one is named at it, and with the lack of that

@@ -63,6 +63,7 @@ pub(crate) enum Seen {
     LiarShown,
     RightsChanged,
     KeyReplaced,
+    PositionAhead,
 }
 
 /// Counts by what was seen.
@@ -160,4 +161,5 @@ const ALL: &[Seen] = &[
     Seen::LiarShown,
     Seen::RightsChanged,
     Seen::KeyReplaced,
+    Seen::PositionAhead,
 ];

@@ -31,6 +31,7 @@ mod hunt {
         (Plant::SizeUnjudged, 82),
         (Plant::LostPositionIgnored, 24),
         (Plant::SizeJudgedOnce, 110),
+        (Plant::ThreadsLookAtOnce, 17),
     ];
 
     /// Characters of a failure that are printed.

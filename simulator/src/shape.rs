@@ -6,6 +6,7 @@ use bigpeer_core::rng::Rng;
 
 use crate::profile::Profile;
 use crate::world::clock::{MS, SECOND, US};
+use crate::world::turns::{LONG_TURN_NS, TURN_NS};
 
 /// The members of a world, and how they are made.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub(crate) struct Shape {
     pub(crate) bulk: Bulk,
     /// The longest that a message lies in a mailbox, most of the time.
     pub(crate) mailbox_ns: u64,
+    /// The longest that a thread goes by one look at its clocks and the log, most of the time.
+    pub(crate) turn_ns: u64,
+    /// Devices ask often whether they are in sync.
+    pub(crate) asks_often: bool,
     /// Each device meets one thread of the server, by its number: a clone another one than the device that it is of.
     pub(crate) is_pinned: bool,
 }
@@ -95,6 +100,7 @@ impl Shape {
             _ => Bulk::None,
         };
         let is_slow = Rng::new(root, "mailboxes").one_in(16);
+        let has_long_turns = is_slow || Rng::new(root, "turns").one_in(8);
         let is_pinned = Rng::new(root, "pinned").one_in(8);
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
@@ -119,6 +125,9 @@ impl Shape {
             images,
             bulk,
             mailbox_ns: if is_slow { 10 * MS } else { 30 * US },
+            turn_ns: if has_long_turns { LONG_TURN_NS } else { TURN_NS },
+            // A question that meets a position which its thread has not seen is rare, even there.
+            asks_often: has_long_turns,
             is_pinned,
         }
     }

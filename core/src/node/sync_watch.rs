@@ -206,6 +206,8 @@ impl Node {
             // It became durable while the group was read, and perhaps no commit follows. The call that made the wish may
             // have come with a message of a thread that had looked at the log later than this one has so far.
             let durable = now.durable.max(until);
+            let is_known = durable == now.durable || !is_planted(Plant::ThreadsLookAtOnce);
+            assert!(is_known, "a session wants what was durable when it was called");
             self.open_group(session, id, wish.after, Now { durable, ..now });
             return self.collect_next(session, id);
         }

@@ -76,7 +76,9 @@ impl World {
         let active = |id: &ProcessId| self.devices[*id - 1].is_active;
         let devices: Vec<ProcessId> = (1..=self.devices.len()).filter(active).collect();
         for id in devices.iter().copied() {
-            acts.extend([Act::Edit(id, bout), Act::Ask(id), Act::Ask(id), Act::Ask(id)]);
+            acts.push(Act::Edit(id, bout));
+            let asks = if self.asks_often { 12 } else { 3 };
+            acts.extend(std::iter::repeat_n(Act::Ask(id), asks));
             acts.push(Act::Lend(id, bout));
             if let Some(former) = bout.checked_sub(1) {
                 acts.extend([Act::Evict(id, former), Act::Touch(id, former)]);

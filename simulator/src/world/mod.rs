@@ -17,6 +17,7 @@ pub(crate) mod process;
 mod rekey;
 mod sessions;
 mod space;
+pub(crate) mod turns;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -172,6 +173,8 @@ pub(crate) struct World {
     pub(crate) faults: Rng,
     /// The sizes of volumes.
     volumes: Rng,
+    /// The lengths of the turns of threads.
+    turns: Rng,
     /// The credentials that expire while the world runs, and when.
     lending: Rng,
     /// Of changes of the catalog that are made together.
@@ -223,6 +226,10 @@ pub(crate) struct World {
     pub(crate) bulk: Bulk,
     /// The longest that a message lies in a mailbox, most of the time.
     mailbox_ns: u64,
+    /// The longest turn of a thread, most of the time.
+    turn_ns: u64,
+    /// Devices ask often whether they are in sync.
+    asks_often: bool,
     /// Each device meets one thread of the server, by its number.
     is_pinned: bool,
 }
@@ -280,6 +287,7 @@ impl World {
             odds: Rng::new(&root, "odds"),
             faults: Rng::new(&root, "faults"),
             volumes: Rng::new(&root, "volumes"),
+            turns: Rng::new(&root, "turns"),
             lending: Rng::new(&root, "lending"),
             lists: Rng::new(&root, "lists"),
             proofs: Rng::new(&root, "proofs"),
@@ -314,6 +322,8 @@ impl World {
             server_image: None,
             bulk: Bulk::None,
             mailbox_ns: 0,
+            turn_ns: 0,
+            asks_often: false,
             is_pinned: false,
         };
         world.limits = limits(&mut shape, &root);
@@ -323,6 +333,8 @@ impl World {
         world.images = drawn.images;
         world.bulk = drawn.bulk;
         world.mailbox_ns = drawn.mailbox_ns;
+        world.turn_ns = drawn.turn_ns;
+        world.asks_often = drawn.asks_often;
         world.is_pinned = drawn.is_pinned;
         match drawn.bulk {
             Bulk::None => {}

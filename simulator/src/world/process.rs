@@ -15,6 +15,7 @@ use bigpeer_core::time::{Instant, WallMs};
 
 use super::clock::{MS, US};
 use super::space::Space;
+use super::turns::Turn;
 use super::{Asker, Event, Failure, World};
 use crate::coverage::Seen;
 
@@ -87,6 +88,8 @@ pub(crate) struct Running {
     pub(super) seed: [u8; 32],
     pub(super) boot_id: BootId,
     pub(super) threads: u16,
+    /// The present turn of each thread.
+    pub(super) turns: Vec<Turn>,
 }
 
 /// One mailbox, from one thread to another: what was put in first comes out first.
@@ -111,6 +114,7 @@ impl World {
         let segment_bytes = [4 << 10, 16 << 10, 64 << 10][self.rng.below(3) as usize];
         let log_bytes_max = self.log_bytes_waiting_max();
         let process = &mut self.processes[id];
+        let threads = threads.min(process.partitions);
         let is_small = process.space.is_small();
         let segment_bytes = if is_small { 4 << 10 } else { segment_bytes };
         process.set_filled(process.space.is_filled(), self.clock.now_ns());
@@ -143,7 +147,8 @@ impl World {
             request_next: 0,
             seed,
             boot_id,
-            threads: threads.min(process.partitions),
+            threads,
+            turns: vec![Turn::default(); usize::from(threads)],
         }));
         self.line(format!("{} starts, boot {}", self.name(id), self.processes[id].boot));
         self.drain_journal(id);
@@ -182,20 +187,16 @@ impl World {
         self.processes[id].running.as_ref().map_or(0, |running| running.threads)
     }
 
-    /// The moment as the process sees it.
+    /// The moment as the first of its threads would see it that looked now.
     pub(super) fn now_of(&mut self, id: ProcessId) -> Now {
         let now_ns = self.clock.now_ns();
         let process = &mut self.processes[id];
         let wall = wall(process.wall_offset_ms, now_ns);
         process.wall_max = process.wall_max.max(wall);
         let running = process.running.as_ref().expect("only a running process is asked");
-        let oldest = running.racks.iter().filter_map(Rack::oldest_read).min();
-        Now {
-            mono: Instant { ns: now_ns - running.started_ns },
-            wall,
-            durable: running.durable,
-            oldest_read: oldest.unwrap_or(running.durable),
-        }
+        let mono = Instant { ns: now_ns - running.started_ns };
+        // Of reads the threads alone tell each other: see `turns`.
+        Now { mono, wall, durable: running.durable, oldest_read: Txn(0) }
     }
 
     /// Hands a request to a thread of a process that is ready.
@@ -221,7 +222,7 @@ impl World {
 
     /// Gives an input to a rack and carries out what it asks for.
     pub(crate) fn rack(&mut self, id: ProcessId, thread: u16, input: RackInput) {
-        let now = self.now_of(id);
+        let now = self.now_of_thread(id, thread, &input);
         let running = self.processes[id].running.as_mut().expect("only a running process is asked");
         let rack = &mut running.racks[usize::from(thread)];
         let before = rack.applied();
@@ -274,9 +275,10 @@ impl World {
             }
             return self.drain_journal(id);
         }
-        let rack = &mut running.racks[usize::from(thread)];
+        let rack = &running.racks[usize::from(thread)];
         if rack.poll_timeout().is_some_and(|at| at <= now.mono) {
-            rack.handle_input(RackInput::Time, now);
+            self.begin_turn(id, thread);
+            return self.rack(id, thread, RackInput::Time);
         }
         self.drain_rack(id, thread);
     }
@@ -373,7 +375,10 @@ impl World {
     /// When what is put into a mailbox now comes out. A full one makes its sender wait.
     fn lane(&mut self, id: ProcessId, from: u16, to: u16) -> u64 {
         let slow = self.odds.one_in(50);
-        let most_ns = if slow { self.mailbox_ns.max(3 * MS) } else { self.mailbox_ns };
+        // A thread that is kept from its processor hears late of what the log has made durable.
+        let of_log_ns = if from == JOURNAL { self.turn_ns } else { 0 };
+        let usual_ns = self.mailbox_ns.max(of_log_ns);
+        let most_ns = if slow { usual_ns.max(3 * MS) } else { usual_ns };
         let delay_ns = 2 * US + self.delays.below(most_ns);
         let now_ns = self.clock.now_ns();
         let running = self.processes[id].running.as_mut().expect("only a running process sends");

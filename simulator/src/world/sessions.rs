@@ -172,7 +172,10 @@ impl World {
         if !self.is_working() {
             return;
         }
-        let pause_ns = 500 * MS + self.delays.below(2 * SECOND);
+        let pause_ns = match self.asks_often {
+            true => 10 * MS + self.delays.below(50 * MS),
+            false => 500 * MS + self.delays.below(2 * SECOND),
+        };
         self.clock.after(pause_ns, Event::Probe(device));
         let Some(id) = self.devices[device - 1].ready else { return };
         let is_idle = self.connections.get(&id).is_some_and(|it| it.promises.is_empty());
