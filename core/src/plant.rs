@@ -158,6 +158,10 @@ pub enum Plant {
     LackedFollows,
     /// A watch takes it for certain that its thread has looked at the log no earlier than the one whose message came to it.
     ThreadsLookAtOnce,
+    /// A statement goes on by the right that it began with, whatever its key is worth by now.
+    AuthorityKept,
+    /// The end of a key is looked at when a statement begins, and not again.
+    AuthorityOutlived,
 }
 
 impl Plant {
@@ -223,6 +227,8 @@ impl Plant {
         Self::EpochKeptLate,
         Self::LostPositionIgnored,
         Self::ThreadsLookAtOnce,
+        Self::AuthorityKept,
+        Self::AuthorityOutlived,
     ];
 
     /// Mistakes that no simulated world shows. Either the mechanism that heals one is named at it, and with the lack of that

@@ -64,6 +64,8 @@ pub(crate) enum Seen {
     RightsChanged,
     KeyReplaced,
     PositionAhead,
+    GuestKeyChanged,
+    ReadEndedForKey,
 }
 
 /// Counts by what was seen.
@@ -162,4 +164,6 @@ const ALL: &[Seen] = &[
     Seen::RightsChanged,
     Seen::KeyReplaced,
     Seen::PositionAhead,
+    Seen::GuestKeyChanged,
+    Seen::ReadEndedForKey,
 ];

@@ -32,6 +32,7 @@ mod hunt {
         (Plant::LostPositionIgnored, 24),
         (Plant::SizeJudgedOnce, 110),
         (Plant::ThreadsLookAtOnce, 17),
+        (Plant::AuthorityOutlived, 21),
     ];
 
     /// Characters of a failure that are printed.

@@ -18,6 +18,8 @@ pub(crate) struct Shape {
     pub(crate) devices: Vec<DeviceShape>,
     /// The rights of a peer that lies, where there is one.
     pub(crate) hostile: Option<Profile>,
+    /// Readers whose keys change while they read.
+    pub(crate) guests: usize,
     /// The rights of each client of the server.
     pub(crate) clients: Vec<Profile>,
     /// How far wall clocks jump, in either direction.
@@ -102,6 +104,8 @@ impl Shape {
         let is_slow = Rng::new(root, "mailboxes").one_in(16);
         let has_long_turns = is_slow || Rng::new(root, "turns").one_in(8);
         let is_pinned = Rng::new(root, "pinned").one_in(8);
+        let mut guests = Rng::new(root, "guests");
+        let guests = if guests.one_in(4) { 1 + guests.below(2) as usize } else { 0 };
         let (server_partitions, server_threads) = match rng.below(5) {
             0 => (1, None),
             1 => (2, None),
@@ -119,6 +123,7 @@ impl Shape {
             server_threads,
             devices,
             hostile,
+            guests,
             clients,
             clock_jump_ms,
             idle_ns,

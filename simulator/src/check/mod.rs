@@ -1,6 +1,7 @@
 //! The judges: what must hold in every run.
 
 pub(crate) mod answers;
+pub(crate) mod authority;
 pub(crate) mod bounds;
 pub(crate) mod evicted;
 pub(crate) mod ledger;

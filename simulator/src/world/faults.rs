@@ -155,6 +155,7 @@ impl World {
         self.line(format!("the clock of {} jumps to {offset_ms} ms", self.name(process)));
         self.processes[process].wall_offset_ms = offset_ms;
         if process == SERVER {
+            self.server_jumped_ns = self.clock.now_ns();
             self.lose_expiry();
         }
     }

@@ -100,6 +100,10 @@ impl World {
         // An image holds keys as well: where one is put back, none is changed.
         if self.images == Images::None {
             self.clock.after(2 * SECOND, Event::Rekey);
+            for guest in 0..self.guests.len() {
+                self.clock.after(MS, Event::HostTurn(guest));
+                self.clock.after(SECOND, Event::GuestTurn(guest));
+            }
         }
         self.plan_image();
         self.clock.after(100 * MS, Event::Fault);
@@ -207,6 +211,7 @@ impl World {
         for process in &mut self.processes {
             process.wall_offset_ms = skipped_ms as i64;
         }
+        self.server_jumped_ns = self.clock.now_ns();
         if ahead_ms == 0 { 0 } else { (ahead_ms - skipped_ms) * MS + OFFERED_AGAIN_NS }
     }
 
@@ -351,6 +356,10 @@ impl World {
             return self.fail(failure);
         }
         if let Err(failure) = self.check_quiet() {
+            return self.fail(failure);
+        }
+        let judged = self.guests.iter().try_for_each(|guest| guest.judge_refused(&held[SERVER]));
+        if let Err(failure) = judged {
             return self.fail(failure);
         }
         self.begin_living();

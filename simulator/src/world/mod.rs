@@ -8,6 +8,7 @@ pub(crate) mod api;
 pub(crate) mod clock;
 mod faults;
 mod final_phase;
+pub(crate) mod guests;
 mod hostile;
 mod images;
 mod journal;
@@ -142,6 +143,10 @@ pub(crate) enum Event {
     Rekey,
     /// An image of the server's disk is taken or put back.
     Image,
+    GuestTurn(usize),
+    HostTurn(usize),
+    /// By now a guest reads nothing by a former worth of its key.
+    GuestCheck(usize),
 }
 
 /// Who waits for the answer to a request.
@@ -157,6 +162,10 @@ pub(crate) enum Asker {
     Rekey,
     /// Somebody who lives on.
     Act(living::Act),
+    /// A guest, with its number of what it asks.
+    Guest { guest: usize, ask: u64 },
+    /// The host of a guest, who changes its key.
+    Host(usize),
 }
 
 /// One run. See the module.
@@ -190,6 +199,11 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) devices: Vec<Device>,
     pub(crate) hostile: Vec<Hostile>,
+    pub(crate) guests: Vec<guests::Guest>,
+    /// The questions of guests and the changes of their hosts, with their times.
+    visits: Rng,
+    /// The moment of the last jump of the server's wall clock.
+    server_jumped_ns: u64,
     /// A change of rights that the server has not made yet.
     pub(crate) rekeying: Option<rekey::Rekeying>,
     pub(crate) ledger: Ledger,
@@ -300,6 +314,9 @@ impl World {
             clients: Vec::new(),
             devices: Vec::new(),
             hostile: Vec::new(),
+            guests: Vec::new(),
+            visits: Rng::new(&root, "visits"),
+            server_jumped_ns: 0,
             rekeying: None,
             ledger: Ledger::default(),
             evicted: Evicted::default(),
@@ -354,6 +371,7 @@ impl World {
         if let Some(profile) = drawn.hostile {
             world.hostile.push(Hostile::new(profile, shape.split()));
         }
+        world.guests = (0..drawn.guests).map(guests::Guest::new).collect();
         for profile in drawn.clients {
             let client = Client::new(&mut world.ledger, profile, shape.split());
             world.clients.push(client);
@@ -499,6 +517,9 @@ impl World {
             Event::HostileTurn(index) => self.hostile_turn(index),
             Event::Rekey => self.rekey(),
             Event::Image => self.on_image(),
+            Event::GuestTurn(guest) => self.guest_turn(guest),
+            Event::HostTurn(guest) => self.host_turn(guest),
+            Event::GuestCheck(guest) => self.check_guest(guest),
             Event::Act(act) => self.act(act),
         }
     }
@@ -560,19 +581,24 @@ impl World {
         let Some(running) = self.processes[process].running.as_mut() else { return };
         match reply {
             Reply::Rows(bytes) => {
-                let count = bytes.len() as u64;
-                if let Some(Asker::Http { rows, .. } | Asker::Local { rows }) =
-                    running.askers.get_mut(&request)
-                {
-                    if !rows.is_empty() {
-                        rows.push(b',');
+                let (count, mut taken_ns) = (bytes.len() as u64, US);
+                match running.askers.get_mut(&request) {
+                    Some(Asker::Http { rows, .. } | Asker::Local { rows }) => {
+                        if !rows.is_empty() {
+                            rows.push(b',');
+                        }
+                        rows.extend_from_slice(&bytes);
                     }
-                    rows.extend_from_slice(&bytes);
+                    Some(Asker::Guest { guest, ask }) => {
+                        let (guest, ask) = (*guest, *ask);
+                        taken_ns = self.on_guest_rows(guest, ask, &bytes);
+                    }
+                    _ => {}
                 }
                 let boot = self.processes[process].boot;
                 let input = RackInput::Drained { request, bytes: count };
                 let mail = Event::Mail { process, boot, from: None, thread, input };
-                let delay_ns = US + self.delays.below(200 * US);
+                let delay_ns = taken_ns + self.delays.below(200 * US);
                 self.clock.after(delay_ns, mail);
             }
             Reply::Done(outcome) => match running.askers.remove(&request) {
@@ -585,6 +611,8 @@ impl World {
                 Some(Asker::Setup) => self.on_setup_answer(&outcome),
                 Some(Asker::Rekey) => self.on_rekey_answer(&outcome),
                 Some(Asker::Act(act)) => self.on_act_answer(act, &outcome),
+                Some(Asker::Guest { guest, ask }) => self.on_guest_answer(guest, ask, &outcome),
+                Some(Asker::Host(guest)) => self.on_host_answer(guest, &outcome),
                 None => {
                     self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
@@ -597,6 +625,8 @@ impl World {
         match asker {
             Asker::Http { .. } | Asker::Setup | Asker::Act(_) => {}
             Asker::Rekey => self.on_rekey_vanished(),
+            Asker::Guest { guest, ask } => self.on_guest_vanished(guest, ask),
+            Asker::Host(guest) => self.on_host_vanished(guest),
             Asker::Local { .. } => self.on_local_vanished(process),
         }
     }

@@ -12,6 +12,7 @@ use super::super::request::{Credential, ErrorKind, RequestError};
 use super::{Call, Work};
 use crate::auth::{AuthError, Grant};
 use crate::ident::AppId;
+use crate::plant::{Plant, is_planted};
 use crate::seam::Now;
 use crate::time::{Instant, WallMs};
 
@@ -37,12 +38,15 @@ impl Authority {
     }
 
     pub(crate) fn has_expired(&self, wall: WallMs) -> bool {
-        self.grant.expires.is_some_and(|expires| expires <= wall)
+        let is_over = self.grant.expires.is_some_and(|expires| expires <= wall);
+        is_over && !is_planted(Plant::AuthorityOutlived)
     }
 
     /// The end of the credential, if a statement that begins now may live to see it.
     fn expires_soon(&self, wall: WallMs) -> Option<WallMs> {
-        self.grant.expires.filter(|expires| expires.0 <= wall.0.saturating_add(SOON_MS))
+        let is_watched = !is_planted(Plant::AuthorityOutlived);
+        let is_soon = |expires: &WallMs| expires.0 <= wall.0.saturating_add(SOON_MS);
+        self.grant.expires.filter(|expires| is_watched && is_soon(expires))
     }
 }
 
@@ -86,7 +90,8 @@ impl Node {
     pub(crate) fn recheck_calls(&mut self, now: Now) {
         let is_over = |authority: &Authority| {
             let grant = self.authorize(authority.app, &authority.credential, now);
-            !grant.is_ok_and(|grant| grant.is_same(&authority.grant))
+            let is_over = !grant.is_ok_and(|grant| grant.is_same(&authority.grant));
+            is_over && !is_planted(Plant::AuthorityKept)
         };
         let over = self.calls.keys_where(|call| call.authority().is_some_and(is_over));
         for call in over {
