@@ -162,6 +162,8 @@ pub enum Plant {
     AuthorityKept,
     /// The end of a key is looked at when a statement begins, and not again.
     AuthorityOutlived,
+    /// A change of the catalog does not wait for the one that is on its way to the log.
+    CatalogUnordered,
 }
 
 impl Plant {
@@ -229,6 +231,7 @@ impl Plant {
         Self::ThreadsLookAtOnce,
         Self::AuthorityKept,
         Self::AuthorityOutlived,
+        Self::CatalogUnordered,
     ];
 
     /// Mistakes that no simulated world shows. Either the mechanism that heals one is named at it, and with the lack of that

@@ -66,6 +66,7 @@ pub(crate) enum Seen {
     PositionAhead,
     GuestKeyChanged,
     ReadEndedForKey,
+    RaceLost,
 }
 
 /// Counts by what was seen.
@@ -166,4 +167,5 @@ const ALL: &[Seen] = &[
     Seen::PositionAhead,
     Seen::GuestKeyChanged,
     Seen::ReadEndedForKey,
+    Seen::RaceLost,
 ];

@@ -20,6 +20,8 @@ pub(crate) struct Shape {
     pub(crate) hostile: Option<Profile>,
     /// Readers whose keys change while they read.
     pub(crate) guests: usize,
+    /// Operators race for the catalog.
+    pub(crate) is_racing: bool,
     /// The rights of each client of the server.
     pub(crate) clients: Vec<Profile>,
     /// How far wall clocks jump, in either direction.
@@ -104,6 +106,7 @@ impl Shape {
         let is_slow = Rng::new(root, "mailboxes").one_in(16);
         let has_long_turns = is_slow || Rng::new(root, "turns").one_in(8);
         let is_pinned = Rng::new(root, "pinned").one_in(8);
+        let is_racing = Rng::new(root, "racing").one_in(4);
         let mut guests = Rng::new(root, "guests");
         let guests = if guests.one_in(4) { 1 + guests.below(2) as usize } else { 0 };
         let (server_partitions, server_threads) = match rng.below(5) {
@@ -124,6 +127,7 @@ impl Shape {
             devices,
             hostile,
             guests,
+            is_racing,
             clients,
             clock_jump_ms,
             idle_ns,

@@ -3,6 +3,7 @@
 pub(crate) mod answers;
 pub(crate) mod authority;
 pub(crate) mod bounds;
+pub(crate) mod catalog;
 pub(crate) mod evicted;
 pub(crate) mod ledger;
 pub(crate) mod promise;

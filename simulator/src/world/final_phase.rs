@@ -104,6 +104,9 @@ impl World {
                 self.clock.after(MS, Event::HostTurn(guest));
                 self.clock.after(SECOND, Event::GuestTurn(guest));
             }
+            if self.is_racing {
+                self.clock.after(100 * MS, Event::Race);
+            }
         }
         self.plan_image();
         self.clock.after(100 * MS, Event::Fault);

@@ -15,6 +15,7 @@ mod journal;
 pub(crate) mod living;
 pub(crate) mod network;
 pub(crate) mod process;
+mod races;
 mod rekey;
 mod sessions;
 mod space;
@@ -147,6 +148,10 @@ pub(crate) enum Event {
     HostTurn(usize),
     /// By now a guest reads nothing by a former worth of its key.
     GuestCheck(usize),
+    /// Operators race for the catalog: the beginning, one of them, and the end.
+    Race,
+    RaceAsk,
+    RaceEnds,
 }
 
 /// Who waits for the answer to a request.
@@ -166,6 +171,8 @@ pub(crate) enum Asker {
     Guest { guest: usize, ask: u64 },
     /// The host of a guest, who changes its key.
     Host(usize),
+    /// One of those who race for the catalog.
+    Racer(usize),
 }
 
 /// One run. See the module.
@@ -202,6 +209,11 @@ pub(crate) struct World {
     pub(crate) guests: Vec<guests::Guest>,
     /// The questions of guests and the changes of their hosts, with their times.
     visits: Rng,
+    pub(crate) race: races::Race,
+    /// Operators race for the catalog.
+    is_racing: bool,
+    /// The questions of racing operators, with their times.
+    racing: Rng,
     /// The moment of the last jump of the server's wall clock.
     server_jumped_ns: u64,
     /// A change of rights that the server has not made yet.
@@ -316,6 +328,9 @@ impl World {
             hostile: Vec::new(),
             guests: Vec::new(),
             visits: Rng::new(&root, "visits"),
+            race: races::Race::default(),
+            is_racing: false,
+            racing: Rng::new(&root, "racing"),
             server_jumped_ns: 0,
             rekeying: None,
             ledger: Ledger::default(),
@@ -352,6 +367,7 @@ impl World {
         world.mailbox_ns = drawn.mailbox_ns;
         world.turn_ns = drawn.turn_ns;
         world.asks_often = drawn.asks_often;
+        world.is_racing = drawn.is_racing;
         world.is_pinned = drawn.is_pinned;
         match drawn.bulk {
             Bulk::None => {}
@@ -520,6 +536,9 @@ impl World {
             Event::GuestTurn(guest) => self.guest_turn(guest),
             Event::HostTurn(guest) => self.host_turn(guest),
             Event::GuestCheck(guest) => self.check_guest(guest),
+            Event::Race => self.race(),
+            Event::RaceAsk => self.race_ask(),
+            Event::RaceEnds => self.end_race(),
             Event::Act(act) => self.act(act),
         }
     }
@@ -613,6 +632,7 @@ impl World {
                 Some(Asker::Act(act)) => self.on_act_answer(act, &outcome),
                 Some(Asker::Guest { guest, ask }) => self.on_guest_answer(guest, ask, &outcome),
                 Some(Asker::Host(guest)) => self.on_host_answer(guest, &outcome),
+                Some(Asker::Racer(place)) => self.on_race_answer(place, &outcome),
                 None => {
                     self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
@@ -623,7 +643,7 @@ impl World {
     /// The process of a request is gone before it answered.
     fn on_vanished(&mut self, process: ProcessId, asker: Asker) {
         match asker {
-            Asker::Http { .. } | Asker::Setup | Asker::Act(_) => {}
+            Asker::Http { .. } | Asker::Setup | Asker::Act(_) | Asker::Racer(_) => {}
             Asker::Rekey => self.on_rekey_vanished(),
             Asker::Guest { guest, ask } => self.on_guest_vanished(guest, ask),
             Asker::Host(guest) => self.on_host_vanished(guest),

@@ -14,6 +14,7 @@ use super::super::request::{ErrorKind, RequestError};
 use crate::auth::{CHANGES_MAX, CatalogError, CatalogOp, ChangesRefused};
 use crate::ident::{AppId, PartitionId, Txn, TxnId};
 use crate::log::transaction::{Op, Origin, Transaction};
+use crate::plant::{Plant, is_planted};
 
 /// The changes of the catalog that have come to partition 0 and have no answer.
 #[derive(Debug, Default)]
@@ -100,7 +101,9 @@ impl Node {
             let CatalogChange { coordinator, call, ops } = change;
             self.catalog_changes.entries -= ops.len();
             match self.log_change(coordinator, call, &ops) {
-                Ok(()) => self.catalog_changes.is_under_way = true,
+                Ok(()) => {
+                    self.catalog_changes.is_under_way = !is_planted(Plant::CatalogUnordered);
+                }
                 Err(error) => self.send(coordinator, Body::Mutated { call, result: Err(error) }),
             }
         }
