@@ -164,6 +164,8 @@ pub enum Plant {
     AuthorityOutlived,
     /// A change of the catalog does not wait for the one that is on its way to the log.
     CatalogUnordered,
+    /// At each moment the first node of a thread goes on first, however much comes to it.
+    FirstNodeFirst,
 }
 
 impl Plant {
@@ -232,6 +234,7 @@ impl Plant {
         Self::AuthorityKept,
         Self::AuthorityOutlived,
         Self::CatalogUnordered,
+        Self::FirstNodeFirst,
     ];
 
     /// Mistakes that no simulated world shows. Either the mechanism that heals one is named at it, and with the lack of that

@@ -67,6 +67,7 @@ pub(crate) enum Seen {
     GuestKeyChanged,
     ReadEndedForKey,
     RaceLost,
+    Rush,
 }
 
 /// Counts by what was seen.
@@ -168,4 +169,5 @@ const ALL: &[Seen] = &[
     Seen::GuestKeyChanged,
     Seen::ReadEndedForKey,
     Seen::RaceLost,
+    Seen::Rush,
 ];

@@ -33,6 +33,7 @@ mod hunt {
         (Plant::SizeJudgedOnce, 110),
         (Plant::ThreadsLookAtOnce, 17),
         (Plant::AuthorityOutlived, 21),
+        (Plant::FirstNodeFirst, 11),
     ];
 
     /// Characters of a failure that are printed.

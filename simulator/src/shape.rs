@@ -20,6 +20,8 @@ pub(crate) struct Shape {
     pub(crate) hostile: Option<Profile>,
     /// Readers whose keys change while they read.
     pub(crate) guests: usize,
+    /// In the end there is a rush for one partition.
+    pub(crate) has_rush: bool,
     /// Operators race for the catalog.
     pub(crate) is_racing: bool,
     /// The rights of each client of the server.
@@ -106,6 +108,7 @@ impl Shape {
         let is_slow = Rng::new(root, "mailboxes").one_in(16);
         let has_long_turns = is_slow || Rng::new(root, "turns").one_in(8);
         let is_pinned = Rng::new(root, "pinned").one_in(8);
+        let has_rush = Rng::new(root, "rushing").one_in(8);
         let is_racing = Rng::new(root, "racing").one_in(4);
         let mut guests = Rng::new(root, "guests");
         let guests = if guests.one_in(4) { 1 + guests.below(2) as usize } else { 0 };
@@ -128,6 +131,7 @@ impl Shape {
             hostile,
             guests,
             is_racing,
+            has_rush,
             clients,
             clock_jump_ms,
             idle_ns,

@@ -25,6 +25,7 @@ use crate::auth::CatalogOp;
 use crate::dql::Fuel;
 use crate::ident::{AppId, PartitionId, Slot, Txn};
 use crate::log::transaction::{Concerns, Op, Transaction};
+use crate::plant::{Plant, is_planted};
 use crate::rng::{Rng, Seed};
 use crate::seam::Now;
 use crate::store::BlockId;
@@ -441,7 +442,8 @@ impl Rack {
     /// however much comes to it: least of all the one that answers for all.
     fn run_ready(&mut self, now: Now) {
         let count = self.nodes.len();
-        for index in (self.ready_next..count).chain(0..self.ready_next) {
+        let first = if is_planted(Plant::FirstNodeFirst) { 0 } else { self.ready_next };
+        for index in (first..count).chain(0..first) {
             if self.nodes[index].has_ready() {
                 self.step(index, Input::Timers, now);
             }

@@ -5,6 +5,7 @@ pub(crate) mod authority;
 pub(crate) mod bounds;
 pub(crate) mod catalog;
 pub(crate) mod evicted;
+pub(crate) mod fairness;
 pub(crate) mod ledger;
 pub(crate) mod promise;
 pub(crate) mod remotes;

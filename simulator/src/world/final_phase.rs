@@ -391,7 +391,7 @@ impl World {
     }
 
     /// Nothing is in progress when nobody asks for anything.
-    fn check_quiet(&self) -> Result<(), Failure> {
+    pub(super) fn check_quiet(&self) -> Result<(), Failure> {
         for (id, process) in self.processes.iter().enumerate() {
             let Some(running) = &process.running else { continue };
             let load: usize = running

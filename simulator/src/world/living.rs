@@ -53,8 +53,10 @@ impl World {
             return;
         }
         if bout == BOUTS {
-            let held = (0..self.processes.len()).map(|id| self.documents(id)).collect();
-            return self.cut_power_at_last(held);
+            if !(self.has_rush && self.begin_rush()) {
+                self.end_living();
+            }
+            return;
         }
         self.phase = Phase::Living(bout + 1);
         self.line(format!("bout {bout}"));
@@ -67,6 +69,12 @@ impl World {
         // Whoever is cut off connects again first.
         let again_ns = if self.is_cut_due { WITHIN_NS } else { 0 };
         self.clock.after(BOUT_NS + WITHIN_NS + again_ns + idle_ns, Event::Live);
+    }
+
+    /// The last bout is judged, and the rush behind it.
+    pub(super) fn end_living(&mut self) {
+        let held = (0..self.processes.len()).map(|id| self.documents(id)).collect();
+        self.cut_power_at_last(held);
     }
 
     fn acts_of(&mut self, bout: u32) -> Vec<Act> {
@@ -139,6 +147,11 @@ impl World {
     }
 
     fn judge_living(&mut self) -> bool {
+        // Whatever was asked has its answer.
+        if let Err(failure) = self.check_quiet() {
+            self.fail(failure);
+            return false;
+        }
         let held: Vec<_> = (0..self.processes.len()).map(|id| self.documents(id)).collect();
         let judged = crate::check::converged(self, &held, |device| device.is_active);
         if let Err(Failure { text, .. }) = &judged {

@@ -17,6 +17,7 @@ pub(crate) mod network;
 pub(crate) mod process;
 mod races;
 mod rekey;
+mod rush;
 mod sessions;
 mod space;
 pub(crate) mod turns;
@@ -152,6 +153,9 @@ pub(crate) enum Event {
     Race,
     RaceAsk,
     RaceEnds,
+    /// A moment of a rush, and the end of it.
+    Rush(u64),
+    RushEnds,
 }
 
 /// Who waits for the answer to a request.
@@ -173,6 +177,8 @@ pub(crate) enum Asker {
     Host(usize),
     /// One of those who race for the catalog.
     Racer(usize),
+    /// One of a rush.
+    Rush(usize),
 }
 
 /// One run. See the module.
@@ -210,6 +216,11 @@ pub(crate) struct World {
     /// The questions of guests and the changes of their hosts, with their times.
     visits: Rng,
     pub(crate) race: races::Race,
+    /// There is a rush when everybody has lived on for a while.
+    has_rush: bool,
+    pub(crate) rush: rush::Rush,
+    /// The thread and the partition that a rush is for.
+    rushing: Rng,
     /// Operators race for the catalog.
     is_racing: bool,
     /// The questions of racing operators, with their times.
@@ -329,6 +340,9 @@ impl World {
             guests: Vec::new(),
             visits: Rng::new(&root, "visits"),
             race: races::Race::default(),
+            has_rush: false,
+            rush: rush::Rush::default(),
+            rushing: Rng::new(&root, "rushing"),
             is_racing: false,
             racing: Rng::new(&root, "racing"),
             server_jumped_ns: 0,
@@ -368,6 +382,7 @@ impl World {
         world.turn_ns = drawn.turn_ns;
         world.asks_often = drawn.asks_often;
         world.is_racing = drawn.is_racing;
+        world.has_rush = drawn.has_rush;
         world.is_pinned = drawn.is_pinned;
         match drawn.bulk {
             Bulk::None => {}
@@ -539,6 +554,8 @@ impl World {
             Event::Race => self.race(),
             Event::RaceAsk => self.race_ask(),
             Event::RaceEnds => self.end_race(),
+            Event::Rush(moment) => self.rush(moment),
+            Event::RushEnds => self.end_rush(),
             Event::Act(act) => self.act(act),
         }
     }
@@ -584,7 +601,8 @@ impl World {
                 .flat_map(bigpeer_core::node::Rack::nodes)
                 .map(bigpeer_core::node::Node::load)
                 .sum();
-            if load > LOAD_MAX || fill.pending_bytes > 4 * self.log_bytes_waiting_max() {
+            let load_max = LOAD_MAX + 2 * self.rush.open();
+            if load > load_max || fill.pending_bytes > 4 * self.log_bytes_waiting_max() {
                 let text = format!("{load} pieces of work and {} bytes wait", fill.pending_bytes);
                 return self.fail(Failure::new("bounds", text));
             }
@@ -633,6 +651,7 @@ impl World {
                 Some(Asker::Guest { guest, ask }) => self.on_guest_answer(guest, ask, &outcome),
                 Some(Asker::Host(guest)) => self.on_host_answer(guest, &outcome),
                 Some(Asker::Racer(place)) => self.on_race_answer(place, &outcome),
+                Some(Asker::Rush(read)) => self.on_rush_answer(read),
                 None => {
                     self.fail(Failure::new("answers", format!("{request:?} was answered twice")));
                 }
@@ -643,7 +662,11 @@ impl World {
     /// The process of a request is gone before it answered.
     fn on_vanished(&mut self, process: ProcessId, asker: Asker) {
         match asker {
-            Asker::Http { .. } | Asker::Setup | Asker::Act(_) | Asker::Racer(_) => {}
+            Asker::Http { .. }
+            | Asker::Setup
+            | Asker::Act(_)
+            | Asker::Racer(_)
+            | Asker::Rush(_) => {}
             Asker::Rekey => self.on_rekey_vanished(),
             Asker::Guest { guest, ask } => self.on_guest_vanished(guest, ask),
             Asker::Host(guest) => self.on_host_vanished(guest),

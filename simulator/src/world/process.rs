@@ -305,7 +305,8 @@ impl World {
             }
             RackOutput::FetchBlock { partition, block } => {
                 self.coverage.saw(Seen::SuspendedRead);
-                let delay_ns = 5 * US + self.delays.below(300 * US);
+                let most_ns = if self.rush.is_on { 4 * US } else { 300 * US };
+                let delay_ns = 5 * US + self.delays.below(most_ns);
                 let boot = self.processes[id].boot;
                 let input = RackInput::BlockArrived { partition, block };
                 let mail = Event::Mail { process: id, boot, from: None, thread, input };

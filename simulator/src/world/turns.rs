@@ -17,6 +17,8 @@ pub(super) struct Turn {
     now: Now,
     /// An input that comes later than this begins a new turn.
     ends_ns: u64,
+    /// The number of turns that the thread has begun.
+    count: u64,
     /// The oldest transaction that the thread may still read at, as it told the others when the turn began.
     oldest_read: Txn,
 }
@@ -57,6 +59,12 @@ impl World {
         now
     }
 
+    /// The number of turns that a thread has begun since its process started.
+    pub(super) fn turns_of(&self, id: ProcessId, thread: u16) -> u64 {
+        let running = self.processes[id].running.as_ref();
+        running.map_or(0, |running| running.turns[usize::from(thread)].count)
+    }
+
     /// A thread looks at what it goes by from here on.
     pub(super) fn begin_turn(&mut self, id: ProcessId, thread: u16) {
         let is_long = self.turns.one_in(50);
@@ -75,6 +83,7 @@ impl Running {
         let turn = &mut self.turns[place];
         turn.oldest_read = oldest.unwrap_or(now.durable).min(now.durable);
         turn.ends_ns = ends_ns;
+        turn.count += 1;
         // Of the others it knows what they said when their turns began: too little, and never too much.
         let oldest_read = self.turns.iter().map(|turn| turn.oldest_read).min();
         self.turns[place].now = Now { oldest_read: oldest_read.unwrap_or_default(), ..now };
