@@ -145,7 +145,7 @@ impl KeyHistory {
     /// Judges a read that has no end yet.
     pub(crate) fn judge_open(&self, asked_ns: u64, moment: Moment) -> Result<(), Failure> {
         let Some(last) = self.in_force(moment.at_ns) else { return Ok(()) };
-        // What watches for the end goes by the time that was left when it began to.
+        // The timer of an end goes by the time that was left when it was set: a clock that jumps moves no timer.
         let is_steady = moment.steady_ns <= last.answered_ns && self.asked.is_none();
         if asked_ns < last.asked_ns || (is_steady && last.has_expired(moment)) {
             return fault(&format!("a read goes on after {last:?}"));
@@ -165,8 +165,8 @@ fn fault(text: &str) -> Result<(), Failure> {
     Err(Failure::new("authority", text.to_owned()))
 }
 
-/// A change that was answered is in force on every thread within this time: it is on its way to them by mailboxes that are
-/// slow in some worlds.
+/// A change that was answered is in force on every thread within this time. It comes to them by mailboxes, which are slow
+/// in some worlds.
 pub(crate) const GRACE_NS: u64 = 50 * MS;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Races for the catalog: several operators make, change and delete apps and keys of the same names at once, at
-//! different threads.
+//! Races for the catalog: several operators make, change and delete apps and keys of the same names at once. They ask
+//! different threads of the server.
 
 use bigpeer_core::auth::{Catalog, CatalogOp, key_prefix};
 use bigpeer_core::ident::{AppId, Uuid};

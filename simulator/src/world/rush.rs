@@ -16,7 +16,7 @@ use crate::coverage::Seen;
 use crate::workload::client;
 use crate::workload::documents::CARS;
 
-/// The rush under way.
+/// The rush that is under way, or none.
 #[derive(Debug, Default)]
 pub(crate) struct Rush {
     pub(super) is_on: bool,
