@@ -20,6 +20,7 @@ suite!(
     credentials_that_do_not_open_are_refused,
     a_key_reaches_only_its_collections,
     garbage_behind_a_good_request_does_not_hurt_it,
+    many_requests_in_one_write_are_all_answered,
     a_head_that_never_ends_is_given_up,
     an_unread_answer_of_100_mb_costs_little,
     clients_that_ask_and_never_read_are_bounded,
@@ -287,6 +288,30 @@ fn garbage_behind_a_good_request_does_not_hurt_it(driver: Driver) {
     check_refused(&connection.receive().expect("garbage is answered"), 400, "malformed");
     assert!(connection.is_closed_in_silence().expect("a close"), "nothing after it is a request");
     setting.check_unharmed();
+}
+
+/// More than one connection is served at once, on a thread that nothing else wakes: what it leaves for later it must
+/// come back to by itself.
+fn many_requests_in_one_write_are_all_answered(driver: Driver) {
+    const REQUESTS: usize = 400;
+    let scratch = Scratch::new();
+    let server = Options::new(driver, scratch.path()).shards(1).start();
+    let mut client = server.client();
+    client.run("INSERT INTO cars DOCUMENTS (:doc)", &json!({"doc": {"_id": 1}}));
+    let asks = [
+        client.request_of_body(br#"{"statement":""}"#),
+        client.request("SELECT * FROM cars WHERE _id = 1", &json!({})),
+    ];
+    for (ask, status) in asks.iter().zip([400, 200]) {
+        let mut connection = Connection::open(server.address()).expect("it takes connections");
+        assert_eq!(connection.exchange(ask).expect("an answer").status, status);
+        connection.send(&ask.repeat(REQUESTS)).expect("they are taken");
+        for request in 0..REQUESTS {
+            let answer = connection.receive();
+            let answer = answer.unwrap_or_else(|error| panic!("request {request}: {error}"));
+            assert_eq!(answer.status, status);
+        }
+    }
 }
 
 fn a_head_that_never_ends_is_given_up(driver: Driver) {

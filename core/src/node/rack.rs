@@ -335,6 +335,12 @@ impl Rack {
         self.outputs.pop_front()
     }
 
+    /// True while [`poll_output`](Self::poll_output) has something.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// When to call with [`RackInput::Time`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
@@ -469,6 +475,7 @@ impl Rack {
     fn on_restore(&mut self, partition: PartitionId, at: Txn, part: &[u8]) {
         let index = self.index_of(partition);
         if let Err(cause) = self.nodes[index].restore(at, part) {
+            self.note_standing(index);
             let cause = cause.to_string().into();
             return self.outputs.push_back(RackOutput::Damaged { txn: at, cause });
         }

@@ -265,13 +265,17 @@ impl Shard {
         }
     }
 
-    /// Tells the owner of the log how far this thread has come, while that is waited for.
-    pub(super) fn report_applied(&mut self) {
-        let Some(applied) = self.rack.as_ref().map(Rack::applied) else { return };
-        if self.shared.phase() == Phase::Starting && self.applied_reported != Some(applied) {
-            self.applied_reported = Some(applied);
-            self.post(0, Mail::Applied { thread: self.config.thread, upto: applied });
+    /// Tells the owner of the log how far this thread has come, while that is waited for. True if it did: where the owner
+    /// is this thread, the last of these words makes it ask its nodes for something.
+    pub(super) fn report_applied(&mut self) -> bool {
+        let Some(applied) = self.rack.as_ref().map(Rack::applied) else { return false };
+        let is_news = self.applied_reported != Some(applied);
+        if !is_news || self.shared.phase() != Phase::Starting {
+            return false;
         }
+        self.applied_reported = Some(applied);
+        self.post(0, Mail::Applied { thread: self.config.thread, upto: applied });
+        true
     }
 
     fn on_log_failed(&mut self, cause: &str) {

@@ -293,8 +293,8 @@ impl Shard {
                 is_quiet = false;
                 self.on_log_output(output);
             }
+            is_quiet &= !self.report_applied();
             has_news |= !is_quiet;
-            self.report_applied();
         }
         // A turn settles many times, mostly with nothing to report.
         if has_news {
@@ -314,10 +314,13 @@ impl Shard {
         Some(output)
     }
 
-    /// True while there is something to do at once.
+    /// True while there is something to do at once, be it to call [`Shard::settle`]: what the nodes and the log say is
+    /// among the outputs only then, and nothing else wakes a thread that holds it.
     #[must_use]
     pub fn has_output(&self) -> bool {
-        !self.outputs.is_empty()
+        let nodes_say = self.rack.as_ref().is_some_and(Rack::has_output);
+        let log_says = self.log.as_ref().is_some_and(|log| log.journal.has_output());
+        !self.outputs.is_empty() || nodes_say || log_says
     }
 
     /// When to begin a turn although nothing happened.

@@ -358,6 +358,19 @@ const INSERT: &str = r#"{"statement":"INSERT INTO cars DOCUMENTS (:d)","args":{"
 const SELECT: &str = r#"{"statement":"SELECT * FROM cars"}"#;
 
 #[test]
+fn a_thread_that_holds_answers_does_not_sleep() {
+    let mut server = Server::start(VirtualDisk::new(&[1; 32]), 1, 1);
+    let first = server.first.take().expect("the first start");
+    let client = server.connect(0, Door::Data);
+    server.run();
+    server.send(client, request(&first, r#"{"statement":""}"#).as_bytes());
+    assert!(server.shards[0].has_output(), "the nodes have answered, and nothing else wakes it");
+    server.run();
+    assert!(!server.shards[0].has_output());
+    assert!(server.receive(client).starts_with("HTTP/1.1 400 "));
+}
+
+#[test]
 fn the_first_start_makes_an_app_and_a_later_one_does_not() {
     for threads in [1, 3] {
         let mut server = Server::start(VirtualDisk::new(&[1; 32]), threads, 1);

@@ -283,6 +283,12 @@ impl Journal {
         self.outputs.pop_front()
     }
 
+    /// True while [`poll_output`](Self::poll_output) has something.
+    #[must_use]
+    pub fn has_output(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// How full the log is.
     #[must_use]
     pub fn fill(&self) -> LogFill {
