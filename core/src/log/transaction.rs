@@ -138,13 +138,22 @@ pub enum TransactionError {
     },
 }
 
+/// The most that a change of the catalog takes of the reserve of a full disk, in bytes: some hundred keys.
+const CATALOG_BYTES_OF_RESERVE_MAX: usize = 64 << 10;
+
 impl Transaction {
-    /// Whether all it does is to take something away, or to change the catalog.
+    /// Whether all it does is to take something away, or to change the catalog a little: on a full disk such records live
+    /// on a reserve, which one long list of keys must not use up.
     #[must_use]
     pub fn frees(&self) -> bool {
+        let mut catalog_bytes = 0;
         self.ops.iter().all(|op| match op {
             Op::Merge { delta, .. } => delta.removes_only(),
-            Op::Evict { .. } | Op::System(_) => true,
+            Op::Evict { .. } => true,
+            Op::System(bytes) => {
+                catalog_bytes += bytes.len();
+                catalog_bytes <= CATALOG_BYTES_OF_RESERVE_MAX
+            }
             Op::Remote { .. } => false,
         })
     }
@@ -361,6 +370,13 @@ mod tests {
                 Op::Remote { peer: PeerKey([3; 32]), state: Bytes::from_static(b"state") },
             ],
         }
+    }
+
+    #[test]
+    fn a_long_list_of_keys_does_not_live_on_the_reserve_of_a_full_disk() {
+        let change = Op::System(vec![b' '; 1024].into());
+        let of_kib = |kib| Transaction { ops: vec![change.clone(); kib], ..transaction() };
+        assert!(of_kib(64).frees() && !of_kib(65).frees());
     }
 
     #[test]

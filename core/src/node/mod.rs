@@ -187,7 +187,8 @@ pub struct Part {
     pub transaction: Arc<Transaction>,
     /// The operations on documents of this node, by their index in the transaction.
     pub ops: SmallVec<[u32; 4]>,
-    /// The operations that every node heeds, likewise: a node looks at no others of what may be 100,000.
+    /// The operations that every node heeds, likewise, those on the catalog apart: a node looks at no others of what may
+    /// be 100,000.
     pub shared: SmallVec<[u32; 2]>,
     /// The changes of the catalog, read once for all nodes of a thread; most records make none.
     pub catalog: Option<Arc<[CatalogOp]>>,
@@ -251,16 +252,21 @@ impl Part {
 pub(crate) fn read_catalog(
     transaction: &Transaction,
 ) -> Result<Option<Arc<[CatalogOp]>>, CatalogError> {
-    let entries = transaction.ops.iter().filter_map(|op| match op {
-        Op::System(bytes) => Some(&bytes[..]),
-        Op::Merge { .. } | Op::Evict { .. } | Op::Remote { .. } => None,
-    });
-    let mut entries = entries.peekable();
-    if entries.peek().is_none() && transaction.origin != Origin::System {
+    let entries = || {
+        transaction.ops.iter().filter_map(|op| match op {
+            Op::System(bytes) => Some(&bytes[..]),
+            Op::Merge { .. } | Op::Evict { .. } | Op::Remote { .. } => None,
+        })
+    };
+    let is_system = transaction.origin == Origin::System;
+    if entries().count() != if is_system { transaction.ops.len() } else { 0 } {
+        return Err(CatalogError::Malformed("changes of the catalog are a record of their own"));
+    }
+    if !is_system {
         return Ok(None);
     }
     // All that a process writes by itself is changes of the catalog: one of its records without any is none of ours.
-    CatalogOp::decode_list(entries).map(|ops| Some(ops.into()))
+    CatalogOp::decode_list(entries()).map(|ops| Some(ops.into()))
 }
 
 /// Something that happened to a node.

@@ -17,7 +17,7 @@ use super::moment::Shares;
 use super::request::{Reply, Request, RequestId};
 use super::shredder::Shredder;
 use super::snapshot::SnapshotAsk;
-use super::standing::{NEVER, NO_READ, Stand, Standing};
+use super::standing::{NEVER, NO_READ, Standing, Standings};
 use super::sync_host::{SessionId, SessionInput, SessionReport};
 use super::sync_wire::decode_changes;
 use super::{Input, Node, NodeConfig, Output, Part, read_catalog};
@@ -226,7 +226,7 @@ pub struct Rack {
     pub(super) backlog: Backlog,
     pub(super) shredder: Shredder,
     /// Of each node, and of all: asked for far more often than it changes.
-    standing: Standing,
+    standings: Standings,
     /// Which node is the next to give a waiting statement a turn.
     turn_next: usize,
     /// The node that goes on next with what the last moment left.
@@ -265,12 +265,12 @@ impl Rack {
         let (local, outputs) = (VecDeque::new(), VecDeque::new());
         let (spent, moment, work) = (Shares::default(), Instant::default(), Work::default());
         let turns_end = config.node.limits.turn_fuel / 2;
-        let (backlog, standing) = (Backlog::new(nodes.len()), Standing::of(&nodes));
+        let (backlog, standings) = (Backlog::new(nodes.len()), Standings::of(&nodes));
         Self {
             config,
             nodes,
             backlog,
-            standing,
+            standings,
             shredder: Shredder::default(),
             turn_next: 0,
             ready_next: 0,
@@ -327,7 +327,7 @@ impl Rack {
         while let Some(message) = self.local.pop_front() {
             self.at(message.to, Input::Message(message), now);
         }
-        self.standing.sum_up();
+        self.standings.sum_up();
     }
 
     /// What the driver must do next, until `None`.
@@ -386,10 +386,10 @@ impl Rack {
         self.of_all().applied
     }
 
-    fn of_all(&self) -> Stand {
-        let now = || Standing::of(&self.nodes).all;
-        debug_assert_eq!(self.standing.all, now(), "it is noted after each step");
-        self.standing.all
+    fn of_all(&self) -> Standing {
+        let now = || Standings::of(&self.nodes).all;
+        debug_assert_eq!(self.standings.all, now(), "it is noted after each step");
+        self.standings.all
     }
 
     /// Some of what is committed waits for its turn to be applied.
@@ -496,7 +496,7 @@ impl Rack {
 
     /// A node has done something.
     pub(super) fn note_standing(&mut self, index: usize) {
-        self.standing.note(index, Stand::of(&self.nodes[index]));
+        self.standings.note(index, Standing::of(&self.nodes[index]));
     }
 
     fn drain(&mut self, index: usize) {
@@ -610,8 +610,7 @@ impl Rack {
         }
         if let Some(written) = written {
             debug_assert_eq!(Transaction::decode(record).as_ref(), Ok(&**written), "as encoded");
-            let catalog = read_catalog(written).map_err(|error| error.to_string())?;
-            return Ok(Some((concerns, written.clone(), catalog)));
+            return Ok(Some((concerns, written.clone(), catalog_of(written, concerns)?)));
         }
         let transaction = Transaction::decode(record).map_err(|error| error.to_string())?;
         for op in &transaction.ops {
@@ -619,10 +618,22 @@ impl Rack {
                 decode_changes(state).map_err(|error| error.to_string())?;
             }
         }
-        // A change of apps or keys that this build does not know might revoke something: not to be skipped.
-        let catalog = read_catalog(&transaction).map_err(|error| error.to_string())?;
+        let catalog = catalog_of(&transaction, concerns)?;
         Ok(Some((concerns, Arc::new(transaction), catalog)))
     }
+}
+
+/// The changes of the catalog in a record. One that this build does not know might revoke something: it is not skipped,
+/// and none is made on some partitions alone.
+fn catalog_of(
+    transaction: &Transaction,
+    concerns: Concerns,
+) -> Result<Option<Arc<[CatalogOp]>>, String> {
+    let catalog = read_catalog(transaction).map_err(|error| error.to_string())?;
+    if catalog.is_some() && concerns != Concerns::Everyone {
+        return Err("changes of the catalog that concern some partitions alone".into());
+    }
+    Ok(catalog)
 }
 
 /// A record that concerns a thread, its content, and the changes of the catalog in it.

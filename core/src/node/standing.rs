@@ -1,5 +1,5 @@
-//! What a thread asks of its nodes several times a turn, put together once after each input: a turn of a point read asks
-//! it of none of them.
+//! A thread asks several times a turn what its nodes have to do, reflect and read. That is put together once after each
+//! input, so that a turn of a point read asks no node.
 
 use super::Node;
 use crate::ident::Txn;
@@ -11,10 +11,10 @@ pub(super) const NEVER: Instant = Instant { ns: u64::MAX };
 /// A position that nobody reads at.
 pub(super) const NO_READ: Txn = Txn::MAX;
 
-/// How a node stands after its last step, or all nodes of a thread.
+/// The standing of a node after its last step, or of all nodes of a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stand {
-    /// When to call with time; [`NEVER`] when nothing is to be done.
+pub(super) struct Standing {
+    /// The moment at which to call with time; [`NEVER`] if nothing is to be done.
     pub(super) timeout: Instant,
     /// Everything up to here is reflected.
     pub(super) applied: Txn,
@@ -28,7 +28,7 @@ pub(super) struct Stand {
     pub(super) load: usize,
 }
 
-impl Stand {
+impl Standing {
     /// A thread without nodes.
     const NONE: Self = Self {
         timeout: NEVER,
@@ -62,34 +62,34 @@ impl Stand {
     }
 }
 
-/// How each node of a thread stands, and all of them together.
+/// The standing of each node of a thread, and of all of them together.
 #[derive(Debug)]
-pub(super) struct Standing {
-    each: Box<[Stand]>,
-    /// As of the last [`Standing::sum_up`].
-    pub(super) all: Stand,
-    /// Some node stands otherwise than then.
+pub(super) struct Standings {
+    each: Box<[Standing]>,
+    /// As of the last [`Standings::sum_up`].
+    pub(super) all: Standing,
+    /// Some node has another standing than then.
     is_changed: bool,
 }
 
-impl Standing {
+impl Standings {
     pub(super) fn of(nodes: &[Node]) -> Self {
-        let each = nodes.iter().map(Stand::of).collect();
-        let mut standing = Self { each, all: Stand::NONE, is_changed: true };
+        let each = nodes.iter().map(Standing::of).collect();
+        let mut standing = Self { each, all: Standing::NONE, is_changed: true };
         standing.sum_up();
         standing
     }
 
-    /// Takes how a node stands after its step.
-    pub(super) fn note(&mut self, index: usize, stand: Stand) {
-        self.is_changed |= self.each[index] != stand;
-        self.each[index] = stand;
+    /// Takes the standing of a node after its step.
+    pub(super) fn note(&mut self, index: usize, standing: Standing) {
+        self.is_changed |= self.each[index] != standing;
+        self.each[index] = standing;
     }
 
     /// Puts together what was noted.
     pub(super) fn sum_up(&mut self) {
         if std::mem::take(&mut self.is_changed) {
-            self.all = self.each.iter().fold(Stand::NONE, Stand::with);
+            self.all = self.each.iter().fold(Standing::NONE, Standing::with);
         }
     }
 }

@@ -5,6 +5,7 @@ use super::catalog::{put_app, put_key};
 use super::refused::Appending;
 use super::*;
 use crate::auth::{CHANGES_MAX, CatalogError};
+use crate::value::canonical::encode_id;
 
 fn app_id(id: u8) -> AppId {
     AppId(Uuid([id; 16]))
@@ -198,10 +199,20 @@ fn a_record_in_the_log_has_at_least_one_change_and_no_more_than_can_be_made() {
 
 #[test]
 fn a_log_with_another_record_is_refused() {
-    for count in [0, CHANGES_MAX + 1] {
+    let mut mixed = record(Origin::System, 1);
+    mixed.ops.push(Op::Evict {
+        collection: "cars".into(),
+        id: encode_id(&Value::from(1)).expect("an id"),
+    });
+    for record in [
+        record(Origin::System, 0).encode_for_everyone(),
+        record(Origin::System, CHANGES_MAX + 1).encode_for_everyone(),
+        mixed.encode_for_everyone(),
+        record(Origin::Http, 1).encode_for_everyone(),
+    ] {
         let mut server = Process::server(&Options::default());
         let (now, txn) = (server.now, server.now.durable.next());
-        let records = [record(Origin::System, count).encode_for_everyone().into()];
+        let records = [record.into()];
         let rack = &mut server.racks[0];
         rack.handle_input(
             RackInput::Committed { first: txn, records: records.into(), upto: txn },

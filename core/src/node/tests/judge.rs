@@ -34,10 +34,12 @@ fn log_merge(process: &mut Process, id: &str, delta: Delta) {
 impl Process {
     /// Puts operations into the log, past every check.
     pub(super) fn log_ops(&mut self, ops: Vec<Op>) {
+        let is_system = ops.iter().all(|op| matches!(op, Op::System(_)));
+        let peer = Origin::Peer { key: PeerKey([9; 32]), home: PartitionId(0) };
         let transaction = Transaction {
             id: TxnId(Uuid([9; 16])),
             app: APP,
-            origin: Origin::Peer { key: PeerKey([9; 32]), home: PartitionId(0) },
+            origin: if is_system { Origin::System } else { peer },
             wall: self.now.wall,
             ops,
         };
