@@ -322,6 +322,8 @@ fn protect(path: &Path) -> Result<(), DataDirError> {
     for (name, wanted) in [
         (ADMIN_TOKEN, FILE_MODE),
         (IDENTITY, FILE_MODE),
+        (first_start::KEPT, FILE_MODE),
+        (first_start::TOLD, FILE_MODE),
         (LOG_DIR, DIR_MODE),
         (CHECKPOINT_DIR, DIR_MODE),
     ] {

@@ -29,7 +29,7 @@ pub struct DiskPool {
     background: Option<Sender<(DiskOp, DiskCommand)>>,
     checkpoints: Option<Sender<(DiskOp, DiskCommand)>>,
     done: Receiver<DiskDone>,
-    /// Commands without a completion: mostly there are none, and whoever polls in every turn is soon answered.
+    /// Commands without a completion: mostly there are none, and polls in each turn are answered by this number alone.
     out: usize,
     threads: Vec<JoinHandle<()>>,
 }

@@ -11,8 +11,8 @@
 //!
 //! The log alone decides between these. A file beside a log in which nothing was ever written was left by a first start
 //! that was cut short, and is written anew with other secrets. A file beside any other log is told if its key opens the
-//! app; it is thrown away if the key does not, since an administrator has revoked it. Where no terminal is, a rename makes
-//! the file that is kept the one that is told. On a terminal the file is deleted after the text was written: a process that
+//! app; it is thrown away if the key does not, since an administrator has revoked it. Without a terminal a rename makes the
+//! file that is kept the one that is told. On a terminal the file is deleted after the text was written: a process that
 //! dies between the two lets the next start tell the key twice.
 
 use std::fs;

@@ -357,7 +357,9 @@ fn first_start(
     }
     Ok(FirstStart::kept(&directory.path).unwrap_or_else(|error| {
         let file = directory.path.join(first_start::KEPT).display().to_string();
-        let fields = [("file", &*file), ("cause", &*error.to_string())];
+        let advice =
+            "if nobody has its key, make one with `bigpeer key create`, and delete the file";
+        let fields = [("file", &*file), ("cause", &*error.to_string()), ("advice", advice)];
         logging::warn("what the first start made cannot be read", &fields);
         None
     }))

@@ -10,7 +10,7 @@ use crate::server::Options;
 
 /// The files that a first start makes, in this order; moments near each are drawn as often as near any other.
 const MADE: [&str; 6] =
-    ["identity", "log", "FORMAT", "first-start.pending", "first-start.json.new", LAST];
+    ["identity", "log", "FORMAT", "first-start.pending.new", "first-start.pending", LAST];
 
 /// The last file that a first start makes.
 const LAST: &str = "first-start.json";

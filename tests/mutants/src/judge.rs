@@ -71,7 +71,13 @@ impl Judge {
         let mut tests = Vec::new();
         for (sources, program) in unit_tests {
             let folder = tree.folder(sources);
-            let time = time_of(&program, &[], &folder, "the unit tests", TIME_OF_TESTS)?;
+            let time = time_of(
+                &program,
+                &["--test-threads", TEST_THREADS],
+                &folder,
+                "the unit tests",
+                TIME_OF_TESTS,
+            )?;
             tests.push((sources, program, folder, time));
         }
         let range = format!("0..{seeds}");
@@ -105,7 +111,8 @@ impl Judge {
     fn test(&self, number: usize, site: &Site, module: Option<&str>) -> Result<Verdict, String> {
         let here = self.tests.iter().filter(|(sources, ..)| site.file.starts_with(sources));
         for (_, program, folder, time) in here {
-            let filter: Vec<_> = module.into_iter().collect();
+            let filter: Vec<_> =
+                module.into_iter().chain(["--test-threads", TEST_THREADS]).collect();
             match run(program, &filter, folder, number, *time * SLOWER_MAX + GRACE)? {
                 None => return Ok(Verdict::FoundByTime("unit tests")),
                 Some(ended) if !ended.is_good => return Ok(Verdict::FoundByTest(ended.failed)),
@@ -179,8 +186,8 @@ struct Ended {
 
 /// Runs a program with one mutant until it ends or says that something failed; none when it did neither within so much
 /// time of a processor, or waits for something that never comes; nor when a test that others have passed by keeps it
-/// busy and silent: all tests take minutes, the longest of them a fraction of one. Its memory is bounded, since many a loop that lost its
-/// end allocates in each round.
+/// busy and silent: all tests take minutes, the longest of them a fraction of one. Its memory is bounded, since many a
+/// loop that lost its end allocates in each round.
 fn run(
     program: &Path,
     words: &[&str],
@@ -291,8 +298,10 @@ fn passes(ended: &Option<Ended>, judge: &str) -> Result<(), String> {
 const SLOWER_MAX: u32 = 4;
 const GRACE: Duration = Duration::from_secs(20);
 const BASELINE_MAX: Duration = Duration::from_secs(3_600);
-/// More processor time than any two tests that run beside each other take, on a busy machine.
+/// More processor time than any two tests take that run beside each other: see [`TEST_THREADS`].
 const TEST_MAX: Duration = Duration::from_secs(120);
+/// The number of tests that run beside each other.
+const TEST_THREADS: &str = "2";
 /// As much processor time as programs that have passed before take at most.
 const TIME_OF_TESTS: Duration = Duration::from_secs(150);
 const TIME_OF_SEED: Duration = Duration::from_secs(3);
