@@ -39,7 +39,7 @@ pub(crate) struct Meter {
     kept: RefCell<Vec<Kept>>,
 }
 
-/// What becomes of a node that an evaluation enters.
+/// The fate of a node that an evaluation enters.
 #[derive(Debug)]
 pub(super) enum Entry {
     /// It begins, and is paid for.
@@ -81,8 +81,8 @@ impl Meter {
         self.is_paused.get()
     }
 
-    /// Enters a node of an expression, and pays for it unless a pause interrupted it: that one was paid for when it
-    /// began.
+    /// Enters a node of an expression, and pays for it unless a pause interrupted it: then it was paid for at its
+    /// beginning, before that pause.
     pub(super) fn enter(&self) -> Entry {
         let kept = if self.is_paused.get() { None } else { self.kept.borrow_mut().pop() };
         match kept {

@@ -165,8 +165,8 @@ fn fault(text: &str) -> Result<(), Failure> {
     Err(Failure::new("authority", text.to_owned()))
 }
 
-/// A change that was answered is in force on every thread within this time. It comes to them by mailboxes, which are slow
-/// in some worlds.
+/// A change that was answered is in force on every thread within this time: it comes to them by mailboxes, and these are
+/// slow in some worlds.
 pub(crate) const GRACE_NS: u64 = 50 * MS;
 
 #[cfg(test)]

@@ -207,7 +207,7 @@ impl<'a> Clients<'a> {
 ///
 /// # Errors
 ///
-/// When it has another status, or no length.
+/// If it has another status, or no length.
 pub(crate) fn is_whole(answer: &[u8]) -> io::Result<bool> {
     const OK: &[u8] = b"HTTP/1.1 200 ";
     const LENGTH: &[u8] = b"Content-Length: ";

@@ -1,6 +1,6 @@
-//! How many instructions a server spends on one request, counted by Valgrind. The kernel's are not among them. Times of
-//! two builds differ by chance more than the builds do; these counts repeat within one or two of a hundred, also on a
-//! busy machine.
+//! The instructions that a server spends on one request, counted by Valgrind; those of the kernel are not among them.
+//! Times of two builds differ by chance more than the builds do, and these counts repeat within one or two of a hundred on
+//! a machine that others use.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -34,7 +34,7 @@ const CONNECTIONS: usize = 4;
 ///
 /// # Errors
 ///
-/// When Valgrind is missing, a server does not start or end in order, or a request fails.
+/// If Valgrind is missing, a server does not start or end in order, or a request fails.
 pub(crate) fn measure(
     plan: &Plan,
     bigpeer: &Path,

@@ -56,7 +56,7 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When it cannot be told.
+    /// If there is no program `kill`.
     pub(crate) fn end(mut self) -> io::Result<()> {
         Command::new("kill").arg(self.id().to_string()).status()?;
         self.child.wait().map(drop)
@@ -111,7 +111,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// Those of [`Server::start`], and if the other program is not there.
     pub(crate) fn start_by(
         command: Command,
         data: &Path,
