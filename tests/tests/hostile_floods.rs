@@ -364,13 +364,17 @@ fn a_flood_of_connections_puts_out_strangers_and_nobody_else(driver: Driver) {
     let refused = |reason: &str| {
         setting.metric(&format!("bigpeer_connections_refused_total{{reason=\"{reason}\"}}"))
     };
-    let (idle, limit) = (refused("idle"), refused("limit"));
+    // On a busy machine the flood itself may close its connections before the server has seen as many as there are places.
+    let connect = |_| TcpStream::connect(setting.server.address()).expect("it listens");
+    let held: Vec<_> = (0..300).map(connect).collect();
+    let idle = wait_until("strangers make room", || Some(refused("idle")).filter(|idle| *idle > 0));
+    drop(held);
+    let limit = refused("limit");
     let looks = looks.into_inner();
     eprintln!(
         "{driver}: {opened} opened, {idle} put out, {limit} refused, {grown} MiB, {looks} looks at the metrics"
     );
     assert!(looks > 0, "the admin door is answered meanwhile");
-    assert!(idle > 0, "strangers make room");
     assert!(grown <= STRANGERS_MIB_MAX, "{grown} MiB for strangers");
     let mut honest = honest.into_inner().expect("no holder of this lock has panicked");
     for client in &mut honest {
