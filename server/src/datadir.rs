@@ -40,8 +40,6 @@ pub struct DataDir {
     pub store: StoreId,
     /// Its public identity as a peer; the first bytes are the site of its actors.
     pub peer_key: PeerKey,
-    /// Opens the admin routes.
-    pub admin_token: Secret,
     finished: Finished,
     /// The text of an identity that is not written before the log has shown that it belongs to nobody else.
     identity_owed: Option<String>,
@@ -154,17 +152,7 @@ impl DataDir {
         }
         lock.sign(&path).map_err(lock_error(&path))?;
         protect(&path)?;
-        let admin_token = admin_token(&path, random)?;
-        Ok(Self {
-            path,
-            partitions,
-            store,
-            peer_key,
-            admin_token,
-            finished,
-            identity_owed,
-            _lock: lock,
-        })
+        Ok(Self { path, partitions, store, peer_key, finished, identity_owed, _lock: lock })
     }
 
     /// What the log in it has to be.
@@ -194,6 +182,20 @@ impl DataDir {
         Ok(())
     }
 
+    /// The file that opens the admin routes, made if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be written.
+    pub fn admin_token(&self, random: FillRandom) -> Result<PathBuf, DataDirError> {
+        let file = self.path.join(ADMIN_TOKEN);
+        if !file.exists() {
+            let token = Secret::token(random);
+            write(&self.path, ADMIN_TOKEN, &format!("{}\n", token.reveal()))?;
+        }
+        Ok(file)
+    }
+
     /// Keeps the app, key and token of a first start in a file, durably: before any of them is logged.
     ///
     /// # Errors
@@ -215,17 +217,6 @@ impl DataDir {
     pub fn format_missing(&self) -> DataDirError {
         DataDirError::Missing { path: self.path.join(FORMAT) }
     }
-}
-
-/// Reads the admin token of a directory, for a client on the same machine.
-///
-/// # Errors
-///
-/// When the file cannot be read.
-pub fn read_admin_token(path: &Path) -> Result<Secret, DataDirError> {
-    let file = path.join(ADMIN_TOKEN);
-    let text = fs::read_to_string(&file).map_err(io_error("read", &file))?;
-    Ok(Secret::from_text(text.trim()))
 }
 
 const ADMIN_TOKEN: &str = "admin.token";
@@ -306,15 +297,6 @@ fn parse_identity(text: &str) -> Option<(StoreId, PeerKey)> {
         *byte = u8::from_str_radix(digits.get(2 * index..2 * index + 2)?, 16).ok()?;
     }
     Some((StoreId(store), PeerKey(peer_key)))
-}
-
-fn admin_token(path: &Path, random: FillRandom) -> Result<Secret, DataDirError> {
-    let name = path.join(ADMIN_TOKEN);
-    if !name.exists() {
-        let token = Secret::token(random);
-        write(path, ADMIN_TOKEN, &format!("{}\n", token.reveal()))?;
-    }
-    read_admin_token(path)
 }
 
 /// Takes from everybody else what earlier builds, or a restore, left them.
@@ -409,12 +391,16 @@ mod tests {
         let (path, first) = finished("identity");
         let refused = refusal(&path);
         assert!(refused.contains(&std::process::id().to_string()), "{refused}");
-        let (store, peer_key, token) = (first.store, first.peer_key, first.admin_token.clone());
+        let (store, peer_key) = (first.store, first.peer_key);
+        let token = |dir: &DataDir| {
+            fs::read_to_string(dir.admin_token(os_random).expect("temporary")).expect("it is there")
+        };
+        let shown = token(&first);
         drop(first);
         let second = DataDir::open(&path, os_random).expect("it is free");
         assert_eq!(second.log_expected(), LogExpected::This(LOG));
         assert_eq!((second.store, second.peer_key), (store, peer_key));
-        assert!(second.admin_token == token && second.partitions == PARTITIONS_DEFAULT);
+        assert_eq!((token(&second), second.partitions), (shown, PARTITIONS_DEFAULT));
         for name in [ADMIN_TOKEN, IDENTITY, FORMAT] {
             let mode = fs::metadata(path.join(name)).expect("there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");

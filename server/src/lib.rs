@@ -1,5 +1,6 @@
 //! The Big Peer server: shards, their connections, and the drivers that move bytes for them.
 
+pub mod admin_token;
 pub mod allocator;
 pub mod api;
 pub mod cli;
@@ -7,6 +8,7 @@ pub mod clock;
 pub mod datadir;
 pub mod disk;
 pub mod driver;
+pub mod files;
 pub mod first_start;
 pub mod keepalive;
 pub mod logging;

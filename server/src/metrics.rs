@@ -168,6 +168,12 @@ pub fn render(shared: &Shared, wall: WallMs) -> String {
         let name = format!("connections_refused_total{{reason=\"{}\"}}", reason.label());
         line(&mut out, &name, shared.refusals().count(reason));
     }
+    let help =
+        "Times that a changed file was not used, since it is not good; the one before is in use.";
+    header(&mut out, "file_reload_errors_total", "counter", help);
+    for (name, count) in shared.reload_errors().counts() {
+        line(&mut out, &format!("file_reload_errors_total{{file=\"{name}\"}}"), count);
+    }
     header(&mut out, "requests_total", "counter", "Answers by their status.");
     for (index, status) in STATUSES.iter().enumerate() {
         let count = sum(shared, |thread| &thread.statuses[index]);

@@ -22,6 +22,7 @@ use bigpeer_core::sync::BootTable;
 pub use options::ServeOptions;
 use report::Ready;
 
+use crate::admin_token::AdminToken;
 use crate::allocator;
 use crate::api::Door;
 use crate::api::gate::Gate;
@@ -32,6 +33,7 @@ use crate::driver::listen::{self, Acceptor, BindError, Bound, Doors};
 use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
+use crate::files::{self, FileError};
 use crate::first_start::{self, FirstStart};
 use crate::logging;
 use crate::panic;
@@ -39,7 +41,7 @@ use crate::reader::Reader;
 use crate::secrets::os_random;
 use crate::shard::{LogSizes, OpenLog, Shard, ShardConfig, open_log};
 use crate::shared::Shared;
-use crate::tls::{self, Tls, TlsFileError};
+use crate::tls::Tls;
 
 /// Why the server did not start, or did not end in order.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +58,7 @@ pub enum ServeError {
     Bind(#[from] BindError),
     /// The certificate cannot be used.
     #[error(transparent)]
-    Tls(#[from] TlsFileError),
+    File(#[from] FileError),
     /// The admin listener would be reached in the clear from other machines.
     #[error(
         "the admin listener {address} can be reached from other machines, and its token would cross the network \
@@ -111,6 +113,10 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let admin_tls = load_tls(options.admin_tls_cert.as_deref(), options.admin_tls_key.as_deref())?;
     exposure::check_admin(options)?;
     let mut directory = DataDir::open(&options.data, os_random)?;
+    let admin_token = AdminToken::read(&match &options.admin_token_file {
+        Some(file) => file.clone(),
+        None => directory.admin_token(os_random)?,
+    })?;
     let bound = bind(options)?;
     exposure::warn(&bound, tls.is_some());
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
@@ -127,7 +133,7 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         tls: tls.as_ref().map(|tls| tls.config.clone()),
         admin_tls: admin_tls.as_ref().map(|tls| tls.config.clone()),
         gate: Arc::new(gate(options)),
-        admin_token: directory.admin_token.clone(),
+        admin_token,
         random: os_random,
         connections_max: options
             .connections_max
@@ -137,11 +143,16 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
         has_empty_handler: options.bench_empty_handler,
         has_panic_handler: options.test_panic,
     };
-    let watched: Vec<_> = [tls, admin_tls].into_iter().flatten().collect();
-    if !watched.is_empty() {
-        spawn("certificates", move || tls::watch(&watched))?;
-    }
+    let certificates = [("tls-cert", &tls), ("admin-tls-cert", &admin_tls)];
+    let certificates =
+        certificates.into_iter().filter_map(|(name, tls)| Some((name, tls.as_ref()?.watched())));
+    let mut watched: Vec<_> = certificates.collect();
+    watched.push(("admin-token-file", template.admin_token.watched()));
     let running = start(&template, &directory, log, disk, clock, driver)?;
+    spawn("files", {
+        let shared = running.shared.clone();
+        move || files::watch(watched, shared.reload_errors())
+    })?;
     let stop = Arc::new(EventFd::new()?);
     let addresses = report::addresses(&bound);
     let ready = Ready::new(options, &directory.path, &addresses, driver, threads, is_kept);
@@ -301,7 +312,7 @@ fn bind(options: &ServeOptions) -> Result<Vec<Bound>, BindError> {
     ])
 }
 
-fn load_tls(chain: Option<&Path>, key: Option<&Path>) -> Result<Option<Tls>, TlsFileError> {
+fn load_tls(chain: Option<&Path>, key: Option<&Path>) -> Result<Option<Tls>, FileError> {
     match (chain, key) {
         (Some(chain), Some(key)) => Tls::load(chain, key).map(Some),
         // The options require each other.

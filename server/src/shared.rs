@@ -10,6 +10,7 @@ use bigpeer_core::time::{Hlc, Instant, WallMs, is_far_ahead};
 use bigpeer_host::volume::{Volume, volume};
 use crossbeam_utils::CachePadded;
 
+use crate::files::ReloadErrors;
 use crate::metrics::ThreadMetrics;
 use crate::refusals::Refusals;
 
@@ -91,6 +92,7 @@ pub struct Shared {
     door: ThreadMetrics,
     phase: AtomicU8,
     refusals: Refusals,
+    reload_errors: ReloadErrors,
     reason: Mutex<Reason>,
     /// Why writes are refused though the log has not failed.
     read_only: Mutex<Option<Reason>>,
@@ -126,6 +128,7 @@ impl Shared {
             door: ThreadMetrics::default(),
             phase: AtomicU8::new(Phase::Starting as u8),
             refusals: Refusals::default(),
+            reload_errors: ReloadErrors::default(),
             reason: Mutex::new(Reason {
                 code: "log_opening",
                 since: WallMs(0),
@@ -226,6 +229,12 @@ impl Shared {
         };
         *self.reason() = Reason { code, since, text: text.to_owned() };
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// How often changed files could not be used.
+    #[must_use]
+    pub fn reload_errors(&self) -> &ReloadErrors {
+        &self.reload_errors
     }
 
     /// Connections that were not taken.

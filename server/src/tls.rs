@@ -1,10 +1,9 @@
-//! Certificates from files, read again when the files change: they are renewed more often than a server is restarted.
+//! Certificates from files, which are read again when the files change: see [`crate::files`].
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
@@ -13,15 +12,8 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
+use crate::files::{FileError, FromFiles};
 use crate::logging;
-
-/// Why TLS cannot be set up.
-#[derive(Debug, thiserror::Error)]
-#[error("{path}: {cause}")]
-pub struct TlsFileError {
-    path: PathBuf,
-    cause: String,
-}
 
 /// The TLS of one or more doors.
 #[derive(Clone, Debug)]
@@ -52,7 +44,7 @@ impl Tls {
     /// # Errors
     ///
     /// When a file cannot be read, or holds something else, or the two do not belong together.
-    pub fn load(chain: &Path, key: &Path) -> Result<Self, TlsFileError> {
+    pub fn load(chain: &Path, key: &Path) -> Result<Self, FileError> {
         warn_of_open_key(key);
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certified = certified(chain, key, &provider)?;
@@ -64,67 +56,29 @@ impl Tls {
         });
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .map_err(|error| TlsFileError { path: chain.to_owned(), cause: error.to_string() })?
+            .map_err(|error| FileError { path: chain.to_owned(), cause: error.to_string() })?
             .with_no_client_auth()
             .with_cert_resolver(certificate.clone());
         Ok(Self { config: Arc::new(config), certificate })
     }
 
-    /// Reads the files again. Until they are good, and for connections that are open, the certificate stays.
-    ///
-    /// # Errors
-    ///
-    /// As [`Tls::load`].
-    pub fn reload(&self) -> Result<(), TlsFileError> {
-        let Certificate { chain, key, provider, current } = &*self.certificate;
-        let certified = Arc::new(certified(chain, key, provider)?);
-        *current.write().expect("no holder of this lock panics") = certified;
+    /// The certificate, to be watched: until its files are good again, and for connections that are open, it stays.
+    #[must_use]
+    pub fn watched(&self) -> Arc<dyn FromFiles> {
+        self.certificate.clone()
+    }
+}
+
+impl FromFiles for Certificate {
+    fn files(&self) -> Vec<&Path> {
+        vec![&self.chain, &self.key]
+    }
+
+    fn read_again(&self) -> Result<(), FileError> {
+        let certified = Arc::new(certified(&self.chain, &self.key, &self.provider)?);
+        *self.current.write().expect("no holder of this lock panics") = certified;
+        warn_of_open_key(&self.key);
         Ok(())
-    }
-}
-
-/// Reads certificates again whenever their files change. Does not return.
-pub fn watch(all: &[Tls]) {
-    let mut stamps: Vec<_> = all.iter().map(Stamps::of).collect();
-    loop {
-        std::thread::sleep(WATCH_PERIOD);
-        for (tls, seen) in all.iter().zip(&mut stamps) {
-            // Taken before the files are read: a change meanwhile is met the next time.
-            let found = Stamps::of(tls);
-            if found == *seen {
-                continue;
-            }
-            *seen = found;
-            let file = tls.certificate.chain.display().to_string();
-            match tls.reload() {
-                Ok(()) => {
-                    warn_of_open_key(&tls.certificate.key);
-                    logging::info("certificate read again", &[("file", &file)]);
-                }
-                // Often one of two files that are about to be replaced both: they are read again when both are.
-                Err(error) => logging::warn(
-                    "the changed certificate is not used",
-                    &[("file", &file), ("cause", &error.to_string())],
-                ),
-            }
-        }
-    }
-}
-
-/// How long a changed certificate may go unnoticed.
-const WATCH_PERIOD: Duration = Duration::from_secs(1);
-
-/// What tells one content of two files from another, without reading them: inode, length, and time of change.
-#[derive(Debug, PartialEq, Eq)]
-struct Stamps([Option<(u64, u64, i64, i64)>; 2]);
-
-impl Stamps {
-    fn of(tls: &Tls) -> Self {
-        let of = |path: &Path| {
-            let found = fs::metadata(path).ok()?;
-            Some((found.ino(), found.len(), found.mtime(), found.mtime_nsec()))
-        };
-        Self([of(&tls.certificate.chain), of(&tls.certificate.key)])
     }
 }
 
@@ -132,8 +86,8 @@ fn certified(
     chain: &Path,
     key: &Path,
     provider: &CryptoProvider,
-) -> Result<CertifiedKey, TlsFileError> {
-    let error = |path: &Path, cause: String| TlsFileError { path: path.to_owned(), cause };
+) -> Result<CertifiedKey, FileError> {
+    let error = |path: &Path, cause: String| FileError { path: path.to_owned(), cause };
     let certificates: Vec<_> = CertificateDer::pem_file_iter(chain)
         .and_then(Iterator::collect)
         .map_err(|cause| error(chain, format!("no PEM certificate: {cause}")))?;
@@ -187,8 +141,7 @@ mod tests {
         fs::write(&chain, &old.0).expect("temporary");
         fs::write(&key, &old.1).expect("temporary");
         let tls = Tls::load(&chain, &key).expect("they belong together");
-        let (before, stamps) = (served(&tls), Stamps::of(&tls));
-        assert_eq!(Stamps::of(&tls), stamps);
+        let (before, certificate) = (served(&tls), tls.watched());
 
         // Renamed into place, as those who renew certificates do.
         let replace = |path: &Path, text: &str| {
@@ -197,12 +150,11 @@ mod tests {
             fs::rename(&next, path).expect("temporary");
         };
         replace(&chain, &new.0);
-        assert_ne!(Stamps::of(&tls), stamps);
-        let refused = tls.reload().expect_err("the key is of the old one").to_string();
+        let refused = certificate.read_again().expect_err("the key is of the old one").to_string();
         assert!(refused.contains("chain.pem") && refused.contains("key.pem"), "{refused}");
         assert_eq!(served(&tls), before);
         replace(&key, &new.1);
-        tls.reload().expect("they belong together");
+        certificate.read_again().expect("they belong together");
         assert_ne!(served(&tls), before);
         fs::remove_dir_all(&dir).expect("ours");
     }

@@ -10,7 +10,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use bigpeer_tests::binary::{bigpeer, printed};
-use bigpeer_tests::http::{Answer, Connection};
+use bigpeer_tests::http::{Answer, Connection, request};
 use bigpeer_tests::scratch::Scratch;
 use bigpeer_tests::server::Options;
 use bigpeer_tests::suite::Driver;
@@ -23,6 +23,7 @@ hostile_suite!(
     a_tls_key_that_everybody_can_read_is_warned_of,
     the_admin_door_is_not_opened_to_other_machines_in_the_clear,
     the_admin_door_answers_to_no_name_of_a_stranger,
+    the_admin_token_comes_from_the_file_that_was_named_and_changes_with_it,
     a_page_of_a_stranger_opens_no_websocket,
     a_host_that_is_no_host_is_refused,
     metrics_name_nothing_of_what_is_stored,
@@ -111,6 +112,50 @@ fn ask(address: SocketAddr, path: &str, host: &str) -> Answer {
     let request = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
     let mut connection = Connection::open(address).expect("the server runs");
     connection.exchange(request.as_bytes()).expect("an answer")
+}
+
+fn the_admin_token_comes_from_the_file_that_was_named_and_changes_with_it(driver: Driver) {
+    let (scratch, secrets) = (Scratch::new(), Scratch::new());
+    let file = secrets.path().join("token");
+    let put = |text: &str| {
+        // Renamed into place, as those who renew secrets do.
+        let next = secrets.path().join("next");
+        fs::write(&next, text).expect("temporary");
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o600)).expect("ours");
+        fs::rename(&next, &file).expect("temporary");
+    };
+    let name = file.to_str().expect("UTF-8").to_owned();
+    let options = Options::new(driver, scratch.path()).arguments(&["--admin-token-file", &name]);
+    put("two words");
+    let refused = options.try_start().expect_err("no token").stderr;
+    assert!(refused.contains("holds no token") && refused.contains(&name), "{refused}");
+    put("first-token");
+    let server = options.start();
+    assert!(!server.data().join("admin.token").exists(), "nothing else opens the routes");
+    let apps = |token: &str| {
+        let bearer = format!("Bearer {token}");
+        let ask = request("GET", "/admin/apps", &[("Authorization", &bearer)], b"");
+        let mut connection = Connection::open(server.admin_address()).expect("the server runs");
+        connection.exchange(&ask).expect("an answer").status
+    };
+    assert_eq!((apps("first-token"), apps("second-token")), (200, 401));
+    let admin = format!("http://{}", server.admin_address());
+    let list = ["app", "list", "--admin", &admin, "--admin-token-file", &name];
+    let list = printed(&Command::new(bigpeer()).args(list).output().expect("it was built"));
+    assert!(list.contains("default"), "{list}");
+
+    put("second-token");
+    wait_until("the new token opens", || (apps("second-token") == 200).then_some(()));
+    assert_eq!(apps("first-token"), 401);
+    put("");
+    let errors = || {
+        let mut connection = Connection::open(server.admin_address()).expect("the server runs");
+        let answer = connection.exchange(&request("GET", "/metrics", &[], b"")).expect("an answer");
+        let text = String::from_utf8(answer.body).expect("text");
+        text.contains("bigpeer_file_reload_errors_total{file=\"admin-token-file\"} 1").then_some(())
+    };
+    wait_until("the bad file is counted", errors);
+    assert_eq!(apps("second-token"), 200, "the one before stays");
 }
 
 fn the_admin_door_answers_to_no_name_of_a_stranger(driver: Driver) {

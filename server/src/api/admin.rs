@@ -11,6 +11,7 @@ use bigpeer_core::value::{Object, Value, json};
 use super::body::{self, BodyError};
 use super::route::{bearer, nothing_here, parse_app, wrong_method};
 use super::{Call, Door, reply, timestamp};
+use crate::admin_token::AdminToken;
 use crate::secrets::Secret;
 
 /// What an administrator asks for.
@@ -91,17 +92,18 @@ const KEY_NAME_BYTES_MAX: usize = 63;
 const DESCRIPTION_BYTES_MAX: usize = 1024;
 
 /// Decides what a request below `/admin` asks for; `parts` follow that word.
-pub(super) fn route(request: &Request, parts: &[Option<&str>], token: &Secret) -> Call {
+pub(super) fn route(request: &Request, parts: &[Option<&str>], token: &AdminToken) -> Call {
     let decided = check_token(request, token).and_then(|()| decide(request, parts));
     decided.map_or_else(Call::Respond, Call::Admin)
 }
 
 /// Whether an administrator asks; the head suffices to know.
-pub(super) fn check_token(request: &Request, token: &Secret) -> Result<(), Response> {
+pub(super) fn check_token(request: &Request, token: &AdminToken) -> Result<(), Response> {
     if bearer(request).is_some_and(|shown| token.matches(&shown)) {
         return Ok(());
     }
-    let text = "send `Authorization: Bearer` with the text of the file `admin.token` in the data directory";
+    let text = "send `Authorization: Bearer` with the text of the file `admin.token` in the data directory, or of the one \
+                that --admin-token-file names";
     Err(reply::message(401, text))
 }
 
@@ -254,7 +256,7 @@ mod tests {
         let bearer = format!("Bearer {token}");
         let headers = [("Authorization", &*bearer)];
         let request = Request::new(method, path, &headers, body.as_bytes()).expect("well-formed");
-        route(&request, false, Door::Admin, &Secret::for_test("secret"))
+        route(&request, false, Door::Admin, &AdminToken::for_test("secret"))
     }
 
     #[test]

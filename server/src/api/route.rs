@@ -9,13 +9,13 @@ use bigpeer_core::value::Object;
 
 use super::body::{BodyError, execute_body};
 use super::{Call, Door, ExecuteCall, SessionCall, admin, reply, root};
-use crate::secrets::Secret;
+use crate::admin_token::AdminToken;
 
 /// Decides what a request asks for. `admin_token` opens the routes below `/admin` on the admin listener.
 ///
 /// `upgrade` is true when the client asks for a WebSocket.
 #[must_use]
-pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &Secret) -> Call {
+pub fn route(request: &Request, upgrade: bool, door: Door, admin_token: &AdminToken) -> Call {
     let path = request.path();
     let Some(parts) = parts_of(path) else { return Call::Respond(nothing_here(path, door)) };
     match (parts, door) {
@@ -62,7 +62,7 @@ pub enum AtHead {
 
 /// Decides what the head of a request allows before its body has come.
 #[must_use]
-pub fn route_head(request: &Request, door: Door, admin_token: &Secret) -> AtHead {
+pub fn route_head(request: &Request, door: Door, admin_token: &AdminToken) -> AtHead {
     if door == Door::Admin && matches!(parts_of(request.path()), Some([Some("admin"), ..])) {
         return match admin::check_token(request, admin_token) {
             Ok(()) => AtHead::Administrator,
@@ -250,7 +250,7 @@ mod tests {
 
     fn ask(method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Call {
         let request = Request::new(method, path, headers, body.as_bytes()).expect("well-formed");
-        match route(&request, false, Door::Data, &Secret::for_test("t")) {
+        match route(&request, false, Door::Data, &AdminToken::for_test("t")) {
             Call::Execute(call) => {
                 statement(request.body()).map_or_else(Call::Respond, |_| Call::Execute(call))
             }
@@ -313,7 +313,7 @@ mod tests {
 
     #[test]
     fn what_a_head_alone_allows_is_said_before_its_body_is_read() {
-        let token = Secret::for_test("t");
+        let token = AdminToken::for_test("t");
         let at = |method, path: &str, bearer: &str, door| {
             let headers = [("Authorization", bearer), ("Content-Length", "9")];
             let request = Request::new(method, path, &headers, b"").expect("well-formed");
@@ -354,7 +354,8 @@ mod tests {
         else {
             panic!("a request")
         };
-        let (status, text) = refusal(route(&request, false, Door::Data, &Secret::for_test("t")));
+        let (status, text) =
+            refusal(route(&request, false, Door::Data, &AdminToken::for_test("t")));
         assert_eq!(status, 405);
         assert!(text.contains("BREW is not allowed on /"), "{text}");
     }
@@ -366,7 +367,7 @@ mod tests {
         for path in [format!("/{APP}/_ditto"), format!("/_ditto?x=1&app={APP}")] {
             let headers = [("Authorization", "Bearer t")];
             let request = Request::new(Method::Get, &path, &headers, b"").expect("well-formed");
-            match route(&request, true, Door::Data, &Secret::for_test("t")) {
+            match route(&request, true, Door::Data, &AdminToken::for_test("t")) {
                 Call::Session(call) => assert_eq!(call, expected),
                 other => panic!("{other:?}"),
             }

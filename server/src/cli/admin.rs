@@ -55,6 +55,9 @@ struct AdminArgs {
     /// The server's data directory; the token is read from there.
     #[arg(long, env = "BIGPEER_DATA", default_value = "./bigpeer-data", value_name = "DIR")]
     data: PathBuf,
+    /// The file of the admin token, where the server was given one.
+    #[arg(long, env = "BIGPEER_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    admin_token_file: Option<PathBuf>,
     /// Print the server's answer as JSON.
     #[arg(long)]
     json: bool,
@@ -272,7 +275,7 @@ impl AdminArgs {
     }
 
     fn token(&self) -> Result<String, CliError> {
-        let path = self.data.join(TOKEN_FILE);
+        let path = self.admin_token_file.clone().unwrap_or_else(|| self.data.join(TOKEN_FILE));
         match std::fs::read_to_string(&path) {
             Ok(token) if token.trim().bytes().all(|byte| byte.is_ascii_graphic()) => {
                 Ok(token.trim().to_owned())
@@ -410,7 +413,12 @@ mod tests {
     #[test]
     fn a_directory_without_a_server_says_how_to_start_one() {
         let data = std::env::temp_dir().join("bigpeer-there-is-no-such-directory");
-        let admin = AdminArgs { admin: "http://127.0.0.1:1".parse().unwrap(), data, json: false };
+        let admin = AdminArgs {
+            admin: "http://127.0.0.1:1".parse().unwrap(),
+            data,
+            admin_token_file: None,
+            json: false,
+        };
         let message = admin.call(Method::Get, "/", None).unwrap_err().to_string();
         assert!(message.contains("bigpeer serve --data"), "{message}");
     }

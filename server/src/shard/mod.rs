@@ -49,10 +49,11 @@ use reading::Unread;
 use stop::Stop;
 use timers::Timers;
 
+use crate::admin_token::AdminToken;
 use crate::api::gate::Gate;
 use crate::first_start::FirstStart;
 use crate::metrics::Metric;
-use crate::secrets::{FillRandom, Secret};
+use crate::secrets::FillRandom;
 use crate::shared::Shared;
 use crate::slab::Slab;
 
@@ -74,7 +75,7 @@ pub struct ShardConfig {
     /// The certificate for admin connections.
     pub admin_tls: Option<Arc<rustls::ServerConfig>>,
     /// Opens the admin routes.
-    pub admin_token: Secret,
+    pub admin_token: AdminToken,
     /// Which names and pages may ask at all.
     pub gate: Arc<Gate>,
     /// Where keys and tokens come from.

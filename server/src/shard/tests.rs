@@ -97,7 +97,7 @@ impl Server {
                 connection: Arc::new(ConnectionConfig { asks_first: true, ..Default::default() }),
                 tls: None,
                 admin_tls: None,
-                admin_token: Secret::for_test(ADMIN_TOKEN),
+                admin_token: AdminToken::for_test(ADMIN_TOKEN),
                 gate: Arc::default(),
                 random,
                 connections_max: 8,
