@@ -38,6 +38,18 @@ pub struct FirstStart {
     pub development_token: Secret,
 }
 
+/// The part of a first start that a start has to do.
+#[derive(Clone, Debug, Default)]
+pub enum Owed {
+    /// Nothing: somebody was told, or nothing is made here.
+    #[default]
+    Nothing,
+    /// The log is empty: make these, then tell them. They are kept.
+    Make(FirstStart),
+    /// An earlier start has kept these, and told nobody: tell them, if they open anything.
+    Tell(FirstStart),
+}
+
 /// The file that tells what the first start made, for its owner alone.
 pub const TOLD: &str = "first-start.json";
 

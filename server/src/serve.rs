@@ -34,7 +34,7 @@ use crate::driver::probe::{self, ChooseError, Driver};
 use crate::driver::thread::{Notice, ShardThread};
 use crate::driver::{self, EventFd, Mailboxes};
 use crate::files::{self, FileError};
-use crate::first_start::{self, FirstStart};
+use crate::first_start::{self, FirstStart, Owed};
 use crate::logging;
 use crate::panic;
 use crate::reader::Reader;
@@ -122,8 +122,8 @@ pub fn serve(options: &ServeOptions) -> Result<(), ServeError> {
     let threads = options.shards.unwrap_or_else(cores).clamp(1, directory.partitions);
     let clock = Clock::start();
     let (mut log, disk) = open(&mut directory, &clock, options.checkpoint_after)?;
-    log.first_start = first_start(&directory, log.was_empty())?;
-    let is_kept = log.first_start.is_some();
+    log.owed = owed(&directory, log.was_empty())?;
+    let is_kept = !matches!(log.owed, Owed::Nothing);
     let template = ShardConfig {
         thread: 0,
         threads,
@@ -357,23 +357,21 @@ fn open(
 
 /// Makes the secrets of a first start, and keeps them before any of them is logged; beside a log that is not empty reads
 /// those that an earlier start has kept.
-fn first_start(
-    directory: &DataDir,
-    log_is_empty: bool,
-) -> Result<Option<FirstStart>, DataDirError> {
+fn owed(directory: &DataDir, log_is_empty: bool) -> Result<Owed, DataDirError> {
     if log_is_empty {
         let first = FirstStart::new(os_random);
         directory.keep(&first)?;
-        return Ok(Some(first));
+        return Ok(Owed::Make(first));
     }
-    Ok(FirstStart::kept(&directory.path).unwrap_or_else(|error| {
+    let kept = FirstStart::kept(&directory.path).unwrap_or_else(|error| {
         let file = directory.path.join(first_start::KEPT).display().to_string();
         let advice =
             "if nobody has its key, make one with `bigpeer key create`, and delete the file";
         let fields = [("file", &*file), ("cause", &*error.to_string()), ("advice", advice)];
         logging::warn("what the first start made cannot be read", &fields);
         None
-    }))
+    });
+    Ok(kept.map_or(Owed::Nothing, Owed::Tell))
 }
 
 fn finish(directory: &mut DataDir, log: LogId) -> Result<(), DataDirError> {

@@ -4,20 +4,20 @@ use bigpeer_core::node::{self, Outcome, RackInput};
 
 use super::answer::{Client, Pending, Purpose};
 use super::{Shard, ShardOutput};
-use crate::first_start::FirstStart;
+use crate::first_start::{FirstStart, Owed};
 use crate::shared::Phase;
 
 impl Shard {
     /// The log is replayed: begin to answer, or make what is needed first.
     pub(super) fn on_recovered(&mut self) {
-        let log = self.log_mut();
-        let (first, was_empty) = (log.first_start.take(), log.was_empty);
-        if !was_empty {
-            // A start that was cut short has made it, and told nobody.
-            let first = first.filter(|first| first.is_in(self.catalog()));
-            return self.announce(first);
-        }
-        let first = first.expect("an empty log comes with what its first start makes");
+        let first = match std::mem::take(&mut self.log_mut().owed) {
+            Owed::Nothing => return self.announce(None),
+            Owed::Tell(first) => {
+                let first = Some(first).filter(|first| first.is_in(self.catalog()));
+                return self.announce(first);
+            }
+            Owed::Make(first) => first,
+        };
         // Together: an app without a key opens to nobody, and the next start would find that the log is not empty.
         let body = node::Request::Catalog(first.to_ops());
         self.bootstrap = Some(first);

@@ -12,7 +12,7 @@ use bytes::Bytes;
 
 use super::mail::Mail;
 use super::{Shard, ShardOutput};
-use crate::first_start::FirstStart;
+use crate::first_start::Owed;
 use crate::logging;
 use crate::metrics::Metric;
 use crate::shared::{Phase, Reason};
@@ -23,9 +23,8 @@ pub struct OpenLog {
     pub(super) journal: Journal,
     /// What was found.
     pub opened: Box<LogOpened>,
-    /// Beside an empty log the app and key that this start makes; beside any other those that an earlier start has made,
-    /// perhaps, and told nobody.
-    pub first_start: Option<FirstStart>,
+    /// The part of a first start that is to be done.
+    pub owed: Owed,
 }
 
 impl OpenLog {
@@ -74,7 +73,7 @@ pub fn open_log(
                     journal.handle_disk(execute(op, command), clock());
                 }
                 JournalOutput::Opened(opened) => {
-                    return Ok(OpenLog { journal, opened, first_start: None });
+                    return Ok(OpenLog { journal, opened, owed: Owed::Nothing });
                 }
                 JournalOutput::Checkpoint(event) => log_checkpoint(&event),
                 JournalOutput::Failed(error) => return Err(error),
@@ -109,8 +108,7 @@ fn log_checkpoint(event: &CheckpointEvent) {
 #[derive(Debug)]
 pub(super) struct LogOwner {
     pub(super) journal: Journal,
-    pub(super) was_empty: bool,
-    pub(super) first_start: Option<FirstStart>,
+    pub(super) owed: Owed,
     /// Where the replay ends.
     target: Txn,
     /// How far each thread has come, until all have reached the target.
@@ -171,10 +169,9 @@ impl ReadOnly {
 
 impl LogOwner {
     pub(super) fn new(log: OpenLog, threads: u16) -> Self {
-        let (was_empty, target) = (log.was_empty(), log.opened.durable);
-        let OpenLog { journal, first_start, .. } = log;
-        let applied = Some(vec![Txn(0); usize::from(threads)]);
-        Self { journal, was_empty, first_start, target, applied, state: None, has_news: true }
+        let OpenLog { journal, opened, owed } = log;
+        let (target, applied) = (opened.durable, Some(vec![Txn(0); usize::from(threads)]));
+        Self { journal, owed, target, applied, state: None, has_news: true }
     }
 }
 

@@ -20,6 +20,7 @@ mod revoked;
 
 use super::*;
 use crate::api::Door;
+use crate::first_start::Owed;
 use crate::secrets::Secret;
 
 const ADMIN_TOKEN: &str = "admin";
@@ -82,10 +83,12 @@ impl Server {
         let shared = Arc::new(Shared::new(threads));
         let now = Instant { ns: 1 };
         let mut log = open(&mut disk, boot, sizes);
-        if log.was_empty() {
+        log.owed = if log.was_empty() {
             kept = Some(FirstStart::new(random));
-        }
-        log.first_start.clone_from(&kept);
+            kept.clone().map_or(Owed::Nothing, Owed::Make)
+        } else {
+            kept.clone().map_or(Owed::Nothing, Owed::Tell)
+        };
         let mut log = Some(log);
         let boot = BootId(Uuid([boot; 16]));
         let shards = (0..threads + u16::from(has_door_thread)).map(|thread| {
