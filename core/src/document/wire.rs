@@ -45,7 +45,7 @@ fn decode_dots(
     from: &mut Reader<'_>,
 ) -> Result<Vec<Dot>, DecodeError> {
     let count = from.count(field, 1)?;
-    let mut dots: Vec<Dot> = Vec::with_capacity(count.min(RESERVE_COUNT_MAX));
+    let mut dots: Vec<Dot> = with_room_for(count);
     for _ in 0..count {
         let dot = table.decode_dot(from)?;
         if dots.last().is_some_and(|last| last.actor >= dot.actor) {
@@ -54,6 +54,12 @@ fn decode_dots(
         dots.push(dot);
     }
     Ok(dots)
+}
+
+/// Memory for as many items as bytes claim to hold, but for few before any of them has been read: a claim costs its
+/// sender nothing.
+fn with_room_for<T>(count: usize) -> Vec<T> {
+    Vec::with_capacity(count.min(RESERVE_COUNT_MAX))
 }
 
 /// Shortens a sequence of paths by what each shares with the one before.
@@ -111,3 +117,15 @@ const PATHS_ALLOWANCE_BYTES: usize = 64 << 10;
 const PATHS_RATIO_MAX: usize = 64;
 /// How many items memory is reserved for before any of them has been read.
 const RESERVE_COUNT_MAX: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_of_many_items_reserves_little() {
+        assert!((3..RESERVE_COUNT_MAX).contains(&with_room_for::<Dot>(3).capacity()));
+        let claimed = with_room_for::<Dot>(1 << 30).capacity();
+        assert!(claimed < 2 * RESERVE_COUNT_MAX, "{claimed}");
+    }
+}

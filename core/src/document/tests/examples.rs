@@ -161,6 +161,9 @@ fn example_11_an_update_beside_a_delete_leaves_a_husk() {
     let (a, _) = husk();
     assert_eq!(shown(&a), r#"{"status":"paid"}"#);
     assert!(a.is_husk());
+    let mut fresh = Document::new();
+    commit(&mut fresh, dot('A', 5), |edit| set(edit, "status", r#""open""#));
+    assert!(!fresh.is_husk(), "nobody inserted it, and nobody deleted it");
 }
 
 #[test]
@@ -178,6 +181,7 @@ fn example_12_a_delete_that_saw_the_husk_removes_it_everywhere() {
     commit(&mut a, dot('A', 40), |edit| edit.delete(false));
     exchange(&mut a, &mut b);
     assert_eq!((shown(&a), shown(&b)), ("deleted".to_owned(), "deleted".to_owned()));
+    assert!(!a.is_husk() && !b.is_husk());
     assert_eq!(a.tombstone().map(|tombstone| tombstone.deletion), Some(dot('A', 40)));
 }
 

@@ -1,7 +1,7 @@
 //! Deltas as logged and sent.
 
 use super::component::{self, Contents};
-use super::{Paths, RESERVE_COUNT_MAX, decode_dots, encode_dots, note_vector};
+use super::{Paths, decode_dots, encode_dots, note_vector, with_room_for};
 use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
 use crate::document::delta::{Base, Increment, Listed};
 use crate::document::listing::{Component, Listing};
@@ -190,7 +190,7 @@ fn decode_base_vector(
 
 fn decode_regions(paths: &mut Paths, from: &mut Reader<'_>) -> Result<Vec<Path>, DecodeError> {
     let count = from.count("regions", 2)?;
-    let mut regions: Vec<Path> = Vec::with_capacity(count.min(RESERVE_COUNT_MAX));
+    let mut regions: Vec<Path> = with_room_for(count);
     for _ in 0..count {
         let path = paths.decode(from)?;
         if regions.last().is_some_and(|last| *last >= path || path.starts_with(last)) {
@@ -207,7 +207,7 @@ fn decode_listed(
     from: &mut Reader<'_>,
 ) -> Result<Vec<Listed>, DecodeError> {
     let count = from.count("listed components", 3)?;
-    let mut listed: Vec<Listed> = Vec::with_capacity(count.min(RESERVE_COUNT_MAX));
+    let mut listed: Vec<Listed> = with_room_for(count);
     for _ in 0..count {
         let next = component::decode(Contents::Optional, (table, paths), from)?;
         let key = (&next.path, next.kind);
@@ -225,7 +225,7 @@ fn decode_increments(
 ) -> Result<Vec<Increment>, DecodeError> {
     const FIELD: &str = "increments";
     let count = from.count(FIELD, 4)?;
-    let mut increments: Vec<Increment> = Vec::with_capacity(count.min(RESERVE_COUNT_MAX));
+    let mut increments: Vec<Increment> = with_room_for(count);
     for _ in 0..count {
         let kind = Kind(from.byte(FIELD)?);
         let path = paths.decode(from)?;

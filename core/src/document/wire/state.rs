@@ -1,7 +1,7 @@
 //! Documents as stored.
 
 use super::component::{self, Contents};
-use super::{Paths, RESERVE_COUNT_MAX, decode_dots, encode_dots, note_vector};
+use super::{Paths, decode_dots, encode_dots, note_vector, with_room_for};
 use crate::codec::{DecodeError, Reader, Table, TableBuilder, Writer};
 use crate::document::{Document, Entries, Entry, Kind, Leaf, Leaves, Vector};
 use crate::time::Hlc;
@@ -70,7 +70,7 @@ impl Document {
         }
         let count = from.count("components", LEAST_BYTES)?;
         let mut paths = Paths::new(from.offset_bytes());
-        let mut leaves: Vec<Leaf> = Vec::with_capacity(count.min(RESERVE_COUNT_MAX));
+        let mut leaves: Vec<Leaf> = with_room_for(count);
         for _ in 0..count {
             let leaf = decode_leaf(table, &mut paths, from)?;
             let ascends = leaves.last().is_none_or(|last| last.key() < leaf.key());
