@@ -154,6 +154,15 @@ fn pings_of_a_peer_that_never_reads_are_answered_up_to_the_bound() {
 }
 
 #[test]
+fn a_ping_that_waits_for_credit_is_not_answered_after_the_end() {
+    let mut server = open();
+    server.send_message(Bytes::from(vec![0; 1_000_000])).expect("there is credit for one");
+    server.handle_bytes(&frame(0x89, b"ping"), at(0));
+    server.handle_bytes(&frame(0x88, &[0x03, 0xE8]), at(0));
+    assert!(sent(&mut server, at(0)).ends_with(&[0, 0x88, 2, 0x03, 0xE8]), "the end is last");
+}
+
+#[test]
 fn two_sides_that_send_without_reading_do_not_wait_for_each_other() {
     let mut server = open();
     server.send_message(Bytes::from(vec![0; 1_000_000])).unwrap();
