@@ -296,6 +296,8 @@ impl NeedWriter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::host::Digest;
+    use crate::value::canonical;
 
     /// Documents in each frame of the answer to a batch whose vectors have so many bytes.
     fn frames_of(vectors: &[usize]) -> Vec<usize> {
@@ -307,6 +309,25 @@ mod tests {
         let (last, before) = frames.split_last().expect("there is always a last frame");
         assert!(last.last && before.iter().all(|frame| !frame.last));
         frames.iter().map(|frame| frame.items.len()).collect()
+    }
+
+    #[test]
+    fn no_more_batches_are_offered_than_may_be_unanswered() {
+        let mut link = Link::default();
+        let mut offering = Offering::begin(Part::Provide, 1, Interest::Everything, &mut link);
+        let offered = |n: usize| {
+            let id = canonical::encode_text_id(&n.to_string()).expect("short");
+            let key = DocKey { collection: "cars".into(), id };
+            Offered { key, digest: Digest([0; 16]), tombstone: false }
+        };
+        let mut items: Vec<_> = (0..6 * OFFER_COUNT_MAX).map(offered).collect();
+        offering.on_held(offering.scan, Txn(1), &mut items, true);
+        offering.pump(true, &mut link);
+        assert_eq!(link.sent().0, 4);
+        let need = Need { part: Part::Provide, round: 1, batch: 2, last: true, items: Vec::new() };
+        offering.on_need(need, &mut VecDeque::new()).expect("it was offered");
+        offering.pump(true, &mut link);
+        assert_eq!(link.sent().0, 5, "an answer makes room for one more");
     }
 
     #[test]

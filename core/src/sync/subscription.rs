@@ -50,8 +50,8 @@ pub struct InterestScope {
     pub evict_generation: u64,
 }
 
-/// Hashes what a receiver gets: blake3 over a version byte, what is readable, the generation and the subscriptions, cut to
-/// 128 bits.
+/// Hashes what a receiver gets: blake3 over a version byte, what is readable, the generation, and 1 for everything or
+/// else 2 and the subscriptions, each text and its arguments behind their lengths; cut to 128 bits.
 #[must_use]
 pub fn interest_hash(interest: &Interest, scope: InterestScope) -> InterestHash {
     let mut hasher = blake3::Hasher::new();
@@ -94,6 +94,20 @@ mod tests {
         let one = Interest::of(vec![query("a"), query("b"), query("a")]);
         let two = Interest::of(vec![query("b"), query("a")]);
         assert_eq!(one, two);
+    }
+
+    /// Another build, and a cursor on the disk, have to have the same hash for the same interest.
+    #[test]
+    fn a_hash_is_of_the_bytes_that_its_format_names() {
+        let scope = InterestScope { readable: AccessHash([7; 16]), evict_generation: 3 };
+        let hash_of = |interest: &[u8]| {
+            let bytes = [&[2][..], &[7; 16], &3_u64.to_le_bytes(), interest].concat();
+            InterestHash(blake3::hash(&bytes).as_bytes()[..16].try_into().expect("16 bytes"))
+        };
+        assert_eq!(interest_hash(&Interest::Everything, scope), hash_of(&[1]));
+        let cars = Subscription { text: "cars".into(), args: Bytes::from_static(&[9]) };
+        let queries = [&[2][..], &4_u64.to_le_bytes(), b"cars", &1_u64.to_le_bytes(), &[9]];
+        assert_eq!(interest_hash(&Interest::of(vec![cars]), scope), hash_of(&queries.concat()));
     }
 
     #[test]

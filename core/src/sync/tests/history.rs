@@ -2,6 +2,7 @@
 
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
+use crate::sync::SessionEvent;
 use crate::sync::frame::{Frame, decode};
 use crate::sync::host::NONCES_KEPT;
 use crate::time::Hlc;
@@ -32,6 +33,25 @@ fn a_restored_server_gets_back_what_it_lost() {
     pair.sync();
     pair.assert_converged();
     assert!(pair.host(SERVER).docs.contains_key(&key("cars", 210)), "the device gave it back");
+}
+
+#[test]
+fn a_server_put_back_to_before_a_meeting_that_changed_nothing_hears_of_it() {
+    let mut pair = Pair::new(1, &["cars"]);
+    write_some(&mut pair, DEVICE, 0, 3);
+    let is_stale =
+        |event: &SessionEvent| matches!(event, SessionEvent::StoreDiverged { stale: true, .. });
+    pair.sync();
+    pair.disconnect();
+    let backup = pair.host(SERVER).clone();
+    // No position tells of this session: its nonce alone does.
+    pair.sync();
+    pair.disconnect();
+    assert_eq!(pair.count(SERVER, is_stale), 0);
+    *pair.host(SERVER) = backup;
+    pair.sync();
+    assert_eq!((pair.count(SERVER, is_stale), pair.count(DEVICE, is_stale)), (1, 0));
+    pair.assert_converged();
 }
 
 #[test]

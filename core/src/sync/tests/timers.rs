@@ -17,6 +17,16 @@ fn idle_sessions_stay_open_on_pings() {
 }
 
 #[test]
+fn a_session_at_rest_wakes_for_its_ping_and_not_before() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.sync();
+    for at in [DEVICE, SERVER] {
+        let ping = pair.time.after(Duration::from_secs(30));
+        assert_eq!(pair.session(at).poll_timeout(), Some(ping));
+    }
+}
+
+#[test]
 fn a_long_reason_for_a_goodbye_is_cut_to_what_the_remote_takes() {
     let mut pair = Pair::new(1, &["cars"]);
     pair.sync();
