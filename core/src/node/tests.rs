@@ -55,6 +55,8 @@ struct Process {
     closed: Vec<(SessionId, Box<str>)>,
     reports: Vec<(SessionId, SessionReport)>,
     checkpoints: Vec<CheckpointEvent>,
+    /// Blocks that were not in memory.
+    fetched: usize,
     /// Records that were handed to the log.
     appended: Vec<Bytes>,
     /// New epochs, each with the count of records that were handed to the log before.
@@ -133,6 +135,7 @@ impl Process {
             closed: Vec::new(),
             reports: Vec::new(),
             checkpoints: Vec::new(),
+            fetched: 0,
             appended: Vec::new(),
             epochs: Vec::new(),
             has_failing_log: false,
@@ -307,6 +310,7 @@ impl Process {
                 queue.push_back((thread, RackInput::Message(message)));
             }
             RackOutput::FetchBlock { partition, block } => {
+                self.fetched += 1;
                 self.mail.push_back((thread, RackInput::BlockArrived { partition, block }));
             }
             RackOutput::Frame { session, frame } => self.frames.push_back((session, frame)),

@@ -281,6 +281,23 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_may_make_a_document_as_large_as_the_bound_and_no_larger() {
+        let path = Path::from_steps(["n"]).expect("short");
+        let mut edit = Edit::new(&Document::new(), Dot { hlc: Hlc(5), actor: Actor([1; 16]) });
+        edit.set_register(&path, Value::from("x".repeat(100))).expect("it fits");
+        let delta = edit.finish().expect("it writes");
+        let mut document = Document::new();
+        document.apply(&delta).expect("it needs no base");
+        for (missing, expected) in [(0, Outcome::Applied), (1, Outcome::TooLarge)] {
+            let mut store = Store::new();
+            store.set_merged_bytes_max(document.size_bytes() - missing);
+            let origin = Origin::Peer { key: PEER, home: PartitionId(0) };
+            let applied = store.apply(Txn(1), &merge_of(delta.clone(), origin), |_| true);
+            assert_eq!(applied.outcomes, [(0, expected)]);
+        }
+    }
+
+    #[test]
     fn a_version_is_held_for_as_long_as_a_read_may_need_it() {
         let mut store = Store::new();
         let key = DocKey { app: AppId::default(), collection: "cars".into(), id: id() };

@@ -171,6 +171,15 @@ fn statements_that_must_wait_for_blocks_give_the_same_answers() {
 }
 
 #[test]
+fn an_insert_waits_for_the_block_of_its_document() {
+    let mut cold = Process::server(&Options { cold: true, ..Options::default() });
+    for index in 0..60 {
+        cold.rows(&format!("INSERT INTO c DOCUMENTS ({{'_id': {index}}})"));
+    }
+    assert!((10..=60).contains(&cold.fetched), "{}: about one in two is cold", cold.fetched);
+}
+
+#[test]
 fn what_is_evicted_is_gone_and_can_be_inserted_again() {
     let mut server = Process::server(&Options::default());
     server.rows("INSERT INTO c DOCUMENTS ({'_id': 1, 'a': 1})");
