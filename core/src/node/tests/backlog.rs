@@ -151,6 +151,23 @@ fn a_huge_commit_holds_up_others_by_a_piece_of_one_partition_at_a_time() {
 }
 
 #[test]
+fn a_moment_that_begins_with_a_commit_takes_its_share_of_what_waits() {
+    let mut server = server(250);
+    let insert = Process::statement("INSERT INTO many DOCUMENTS (:d)", &documents(3_000));
+    server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    let RackInput::Committed { upto, .. } = commit else { unreachable!("it is a commit") };
+    let next = Txn(upto.0 + 1);
+    let empty = RackInput::Committed { first: next, records: Arc::new([]), upto: next };
+    let left = [commit, empty].map(|input| {
+        server.now.mono.ns += 1_000;
+        server.racks[0].handle_input(input, server.now);
+        server.racks[0].nodes().iter().filter(|node| node.applied() < upto).count()
+    });
+    assert!(left[1] < left[0], "{left:?} partitions are behind");
+}
+
+#[test]
 fn what_a_partition_has_of_a_small_record_comes_to_it_whole() {
     let mut server = server(3);
     let ids_of = |place: u16| {
