@@ -201,6 +201,24 @@ mod tests {
     }
 
     #[test]
+    fn a_lock_is_let_go_of_by_its_own_record_alone() {
+        let id = canonical::encode_text_id("d").expect("short");
+        let key = DocKey { app: AppId::default(), collection: "c".into(), id };
+        let [lower, upper, other] = [1, 2, 3].map(|n| TxnId(Uuid([n; 16])));
+        let mut tips = Tips::default();
+        let (delta, first) = with(&Document::new(), 1, "lower");
+        tips.push(key.clone(), lower, InFlight::Merge(delta), first.clone(), None);
+        let (delta, second) = with(&first, 2, "upper");
+        let lock = LockOwner { from: PartitionId(0), txn_id: upper };
+        tips.push(key.clone(), upper, InFlight::Merge(delta), second, Some(lock));
+
+        assert!(!tips.settle(&key, other, || None));
+        assert!(tips.is_locked(&key), "a change that a peer made is no end of it");
+        assert!(tips.settle(&key, upper, || None), "who waits for it may try again");
+        assert!(!tips.is_locked(&key));
+    }
+
+    #[test]
     fn a_refused_change_is_in_no_tip_and_neither_is_what_was_made_on_it() {
         let id = canonical::encode_text_id("d").expect("short");
         let key = DocKey { app: AppId::default(), collection: "c".into(), id };

@@ -1,6 +1,6 @@
 //! Bases of deltas that are named by their digest: what they cost, and what happens when one is not recalled.
 
-use super::judge::doc_id;
+use super::judge::{EVERYTHING, NOTHING, doc_id, pair_with};
 use super::sync::Pair;
 use super::*;
 use crate::document::{Document, Edit, Path, Vector};
@@ -20,6 +20,20 @@ fn crowded(actors: u64) -> Document {
         let field = if n % 2 == 0 { "d" } else { "s" };
         let path = Path::from_steps([field]).expect("a short path");
         edit.set_register(&path, Value::from(10_000)).expect("a field");
+        let delta = edit.finish().expect("it writes");
+        document.apply(&delta).expect("the base is met");
+    }
+    document
+}
+
+/// A document that a hundred actors have written, and then others, more often than a store remembers.
+fn crowded_by_others() -> Document {
+    let mut document = crowded(100);
+    for n in 0..20_u64 {
+        let dot = Dot { hlc: Hlc(50_000 + n), actor: Actor([0x60 + n as u8; 16]) };
+        let mut edit = Edit::new(&document, dot);
+        edit.set_register(&Path::from_steps(["y"]).expect("a short path"), Value::from(n))
+            .expect("a field");
         let delta = edit.finish().expect("it writes");
         document.apply(&delta).expect("the base is met");
     }
@@ -111,17 +125,8 @@ fn what_is_written_together_is_seen_together_where_a_base_is_not_recalled() {
     let mut pair = crowded_pair(100);
     pair.server.rows("INSERT INTO cars DOCUMENTS ({'_id': 'b', 's': 10000})");
     pair.probe();
-    // On the device others have written one of the two, more often than it remembers.
-    let mut document = crowded(100);
-    for n in 0..20_u64 {
-        let dot = Dot { hlc: Hlc(50_000 + n), actor: Actor([0x60 + n as u8; 16]) };
-        let mut edit = Edit::new(&document, dot);
-        edit.set_register(&Path::from_steps(["y"]).expect("a short path"), Value::from(n))
-            .expect("a field");
-        let delta = edit.finish().expect("it writes");
-        document.apply(&delta).expect("the base is met");
-    }
-    let delta = Arc::new(document.diff(crowded(100).vector()));
+    // On the device others have written one of the two.
+    let delta = Arc::new(crowded_by_others().diff(crowded(100).vector()));
     pair.disconnect();
     pair.device.log_ops(vec![Op::Merge { collection: "cars".into(), id: doc_id("a"), delta }]);
     pair.server.rows("UPDATE cars SET s = 1");
@@ -141,6 +146,26 @@ fn what_is_written_together_is_seen_together_where_a_base_is_not_recalled() {
     assert!(pair.chunks[0].0 >= 2, "it came twice");
     pair.probe();
     assert_eq!(pair.server.rows("SELECT y FROM cars WHERE _id = 'a'"), r#"[{"y":19}]"#);
+}
+
+#[test]
+fn what_comes_again_goes_over_the_base_that_the_device_has_named() {
+    // The server never hears of what others have written on the device: its key may not write there.
+    let mut pair = pair_with(EVERYTHING, NOTHING, &Options { partitions: 1, ..Options::default() });
+    let merge = |document: Document, base: &Vector| {
+        let delta = Arc::new(document.diff(base));
+        Op::Merge { collection: "cars".into(), id: doc_id("a"), delta }
+    };
+    pair.server.log_ops(vec![merge(crowded(100), &Vector::new())]);
+    pair.connect_with("secret", &[ALL_CARS]);
+    pair.probe();
+    pair.disconnect();
+    pair.device.log_ops(vec![merge(crowded_by_others(), crowded(100).vector())]);
+    pair.server.rows("UPDATE cars SET s = 1");
+    pair.chunks = [(0, 0); 2];
+    pair.connect_with("secret", &[ALL_CARS]);
+    assert_eq!(pair.device.local_rows("SELECT s, y FROM cars"), r#"[{"s":1,"y":19}]"#);
+    assert_eq!(pair.chunks[0].0, 2, "once over the base that it was thought to have");
 }
 
 #[test]

@@ -88,7 +88,7 @@ fn the_last_clock_value_in_the_log_refuses_writes_and_stops_nothing() {
 }
 
 /// A server whose key `secret` has these permissions, and a device.
-fn pair_with(read: &str, write: &str, options: &Options) -> Pair {
+pub(super) fn pair_with(read: &str, write: &str, options: &Options) -> Pair {
     let mut pair = Pair::with_server(options);
     let text = format!(r#"{{"read":{read},"write":{write}}}"#);
     let key = ApiKey {
@@ -111,8 +111,8 @@ fn permissions(text: &str) -> Arc<Permissions> {
     Arc::new(Permissions::from_value(&value).expect("they can be used"))
 }
 
-const EVERYTHING: &str = r#"{"everything":true}"#;
-const NOTHING: &str = r#"{"everything":false}"#;
+pub(super) const EVERYTHING: &str = r#"{"everything":true}"#;
+pub(super) const NOTHING: &str = r#"{"everything":false}"#;
 const ALL_CARS: &str = "SELECT * FROM cars";
 
 fn one_partition() -> Options {
@@ -171,6 +171,23 @@ fn a_read_only_key_cannot_write_by_acknowledging() {
         assert_eq!(pair.server.rows("SELECT price FROM cars"), r#"[{"price":10}]"#);
         pair.server.check();
     }
+}
+
+#[test]
+fn a_delta_as_an_author_logs_it_is_taken_from_no_peer() {
+    let mut pair = pair_with(EVERYTHING, EVERYTHING, &one_partition());
+    pair.connect_with("secret", &[ALL_CARS]);
+    let dot = Dot { hlc: Hlc::new(1_700_000_000_500, 0), actor: Actor([0xEE; 16]) };
+    let mut edit = Edit::new(&Document::new(), dot);
+    edit.insert();
+    let (authored, document) = edit.finish_with_document().expect("it writes");
+    let state = document.diff(&Vector::new());
+    let items = [("logged", authored), ("told", state)].map(|(id, delta)| {
+        let body = ItemBody::Delta { base: None, bytes: delta.to_bytes().into() };
+        UpdateItem { key: sync_key(id), body }
+    });
+    pair.say_update(1_000, &items);
+    assert_eq!(pair.server.rows("SELECT _id FROM cars"), r#"[{"_id":"told"}]"#);
 }
 
 #[test]

@@ -92,6 +92,24 @@ fn a_group_larger_than_an_update_arrives_wherever_the_update_is_full() {
 }
 
 #[test]
+fn a_receiver_tells_how_far_it_is_each_half_of_the_window() {
+    let mut pair = Pair::new(1, &["cars"]);
+    let limits = Limits { window_bytes: 256 << 10, ..Limits::PROTOCOL };
+    (pair.host(DEVICE).limits, pair.host(SERVER).limits) = (limits, limits);
+    pair.sync();
+    (0..4_500).for_each(|n| pair.host(SERVER).write(&key("cars", n), 0, n));
+    pair.record = Some(Vec::new());
+    pair.run();
+    pair.assert_converged();
+    let frames = pair.record.take().expect("they are recorded");
+    let told = frames.iter().filter_map(|bytes| match frame_of(bytes) {
+        Frame::Got(got) => Some(got.payload_bytes),
+        _ => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [128 << 10, 256 << 10]);
+}
+
+#[test]
 fn only_the_last_part_of_a_large_group_carries_its_position() {
     let mut pair = tiny(2);
     pair.sync();
