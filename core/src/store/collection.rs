@@ -309,6 +309,38 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_peer_hears_of_what_it_did_not_change_itself() {
+        let (one, two) = (PeerKey([1; 32]), PeerKey([2; 32]));
+        let mut entry = Entry::absent();
+        let mut edited_at = Vec::new();
+        for (origin, txn) in
+            [None, Some(one), Some(one), Some(two), Some(two), None].into_iter().zip(1..)
+        {
+            entry.replace(Txn(txn), Arc::default(), origin, std::iter::empty());
+            edited_at.push(entry.edited_at().0);
+            if txn == 3 {
+                let is_own = [0, 1].map(|after| entry.is_news_only_from(one, Txn(after)));
+                assert_eq!(is_own, [false, true]);
+            }
+        }
+        assert_eq!(edited_at, [1, 1, 1, 3, 3, 6], "by anybody but one peer");
+    }
+
+    #[test]
+    fn a_state_is_kept_if_a_read_may_ask_for_it() {
+        let mut entry = Entry::absent();
+        let kept = [1, 2, 2].map(|txn| {
+            entry.replace(Txn(txn), Arc::default(), None, std::iter::empty());
+            entry.older.len()
+        });
+        assert_eq!(
+            kept,
+            [0, 1, 1],
+            "not what was there before the first, nor within a transaction"
+        );
+    }
+
+    #[test]
     fn the_newest_raises_are_remembered_and_from_where_on() {
         let mut entry = Entry::absent();
         for txn in 1..=RAISES_MAX as u64 + 2 {

@@ -298,6 +298,17 @@ fn a_client_waits_for_a_head_its_rest_and_a_body_each_in_their_time() {
 }
 
 #[test]
+fn the_clock_of_what_a_client_asks_runs_from_the_call_on() {
+    let (mut asking, _) = plain();
+    asking.request(&post(b"")).expect("it is open");
+    let (mut opening, _) = plain();
+    opening.open_websocket(&SYNC, rng()).expect("it is open");
+    for client in [asking, opening] {
+        assert_eq!(client.poll_timeout(), Some((at(30), Timer::Write)));
+    }
+}
+
+#[test]
 fn the_end_of_a_tls_stream_is_heard_before_the_end_of_its_socket() {
     let (mut client, mut server) = encrypted();
     client.request(&post(b"")).unwrap();
