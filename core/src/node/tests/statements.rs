@@ -1,4 +1,5 @@
 use super::*;
+use crate::value::canonical::encode_id;
 
 #[test]
 fn a_document_is_inserted_read_changed_and_deleted() {
@@ -177,6 +178,32 @@ fn an_insert_waits_for_the_block_of_its_document() {
         cold.rows(&format!("INSERT INTO c DOCUMENTS ({{'_id': {index}}})"));
     }
     assert!((10..=60).contains(&cold.fetched), "{}: about one in two is cold", cold.fetched);
+}
+
+#[test]
+fn a_mutation_that_names_its_documents_asks_their_owner_once() {
+    let mut server = Process::server(&Options { threads: 2, partitions: 2, ..Options::default() });
+    let is_of_the_other = |id: &i64| {
+        let id = encode_id(&Value::Int(*id)).expect("an integer is an id");
+        Slot::of(APP, "c", &id).partition(2) == PartitionId(1)
+    };
+    let id = (0..).find(is_of_the_other).expect("one of two");
+    server.rows(&format!("INSERT INTO c DOCUMENTS ({{'_id': {id}, 'n': 1}})"));
+    for text in ["UPDATE c SET n = 2", "DELETE FROM c"] {
+        let statement = Process::statement(&format!("{text} WHERE _id = {id}"), "{}");
+        server.slow_thread = Some(1);
+        let request = server.submit(0, Request::Execute(statement));
+        server.settle();
+        assert_eq!(server.held.len(), 1, "{text}");
+        let (_, asked) = server.held.pop_front().expect("there is one");
+        server.racks[1].handle_input(asked, server.now);
+        server.settle();
+        let outcome = server.answer(request).1;
+        assert_eq!((outcome.error, outcome.mutated.len()), (None, 1), "{text}");
+        server.slow_thread = None;
+        server.mail.append(&mut server.held);
+        server.settle();
+    }
 }
 
 #[test]

@@ -10,6 +10,17 @@ use crate::{CloseReason, Config, Event, FramedConnection, Response, SendError, T
 const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n";
 
 #[test]
+fn a_body_may_be_as_large_as_the_bound() {
+    for (bytes, is_taken) in [(5, true), (6, false)] {
+        let mut server = server_with(Config { body_bytes_max: 5, ..Config::default() });
+        let (head, body) = ("POST / HTTP/1.1\r\nHost: x\r\n", "x".repeat(bytes));
+        let request = format!("{head}Content-Length: {bytes}\r\n\r\n{body}");
+        server.handle_bytes(request.as_bytes(), at(0));
+        assert_eq!(request_ids(&events(&mut server)).len(), usize::from(is_taken), "{bytes}");
+    }
+}
+
+#[test]
 fn a_client_that_never_reads_holds_a_bounded_answer_and_is_cut_off() {
     let mut server = server();
     let limit = Config::default().output_bytes_max;
