@@ -168,6 +168,30 @@ fn a_moment_that_begins_with_a_commit_takes_its_share_of_what_waits() {
 }
 
 #[test]
+fn who_asks_for_a_transaction_goes_on_once_it_is_applied_and_not_when_it_is_durable() {
+    let mut server = server(50);
+    let insert = Process::statement("INSERT INTO few DOCUMENTS (:d)", &documents(1));
+    server.submit(0, Request::Execute(insert));
+    let commit = next_commit(&mut server);
+    let RackInput::Committed { upto, .. } = commit else { unreachable!("it is a commit") };
+    // The log is further than that by one position.
+    let next = Txn(upto.0 + 1);
+    server.now.durable = next;
+    let empty = RackInput::Committed { first: next, records: Arc::new([]), upto: next };
+    let kept = Process::statement("SELECT * FROM cars WHERE _id = 'kept'", "{}");
+    let kept = Execute { min_txn: Some(next), ..kept };
+    let kept = server.submit(0, Request::Execute(kept));
+    let is_answered = [commit, empty].map(|input| {
+        server.racks[0].handle_input(input, server.now);
+        while let Some(output) = server.racks[0].poll_output() {
+            server.on_rack(0, output);
+        }
+        server.replies.contains_key(&kept)
+    });
+    assert_eq!(is_answered, [false, true]);
+}
+
+#[test]
 fn what_a_partition_has_of_a_small_record_comes_to_it_whole() {
     let mut server = server(3);
     let ids_of = |place: u16| {

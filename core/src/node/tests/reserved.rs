@@ -93,7 +93,8 @@ fn a_statement_that_waits_for_one_document_looks_once_at_those_before_it() {
     // Documents that others let go of wake it, each time for nothing.
     let beside = write_another(&mut server);
     let each = beside.saturating_sub(alone) / UPDATES;
-    assert!((1..5_000).contains(&each), "{each} units for looking at one of a thousand");
+    // To be woken, and to look at one.
+    assert!((1_100..5_000).contains(&each), "{each} units for looking at one of a thousand");
 
     // It has reserved them all: who comes later comes after it, also where nobody held anything.
     let first = (0..2_000).find(|id| is_first_ones("c", id)).expect("half of them");

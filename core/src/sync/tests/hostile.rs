@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use super::host::key;
 use super::pair::{DEVICE, Pair, SERVER};
 use crate::sync::error::ProtocolError;
-use crate::sync::frame::{self, Ack, Bye, Frame, Got, Need, Offer, UpdBegin, UpdChunk, UpdEnd};
+use crate::sync::frame::{
+    self, Ack, Bye, Frame, Got, Need, Offer, Subs, UpdBegin, UpdChunk, UpdEnd,
+};
 use crate::sync::*;
 
 fn open_pair() -> Pair {
@@ -58,6 +60,29 @@ fn updates_out_of_order_are_refused() {
         ProtocolError::HashMismatch { update: 99 },
     );
     assert_refused(&[begin(0, 4)], ProtocolError::UnknownUpdate { frame: "UpdBegin", found: 0 });
+}
+
+#[test]
+fn each_wish_has_a_version_above_the_one_before() {
+    for (second, is_good) in [(8, false), (9, false), (10, true)] {
+        let mut pair = open_pair();
+        for version in [9, second] {
+            let subs = Subs {
+                version,
+                interest: Interest::default(),
+                evict_generation: 0,
+                write_permission: 0,
+                cursor: None,
+                stale: false,
+                seen: None,
+                reached: None,
+            };
+            send(&mut pair, &Frame::Subs(Box::new(subs)));
+        }
+        let refused = ProtocolError::OutOfOrder { frame: "Subs", state: "with an older version" };
+        let expected = (!is_good).then_some(CloseReason::Protocol(refused));
+        assert_eq!(pair.sides[SERVER].closed, expected, "{second} after 9");
+    }
 }
 
 #[test]
@@ -190,7 +215,9 @@ fn a_flood_that_nobody_drains_ends_the_session() {
     for _ in 0..10_000 {
         pair.session(SERVER).handle_frame(&ping, now);
     }
+    let before = pair.frames;
     pair.drain();
+    assert_eq!(pair.frames - before, 1, "the goodbye alone: the answers are dropped");
     assert!(matches!(pair.sides[SERVER].closed, Some(CloseReason::OutputsFull(_))));
 }
 
