@@ -298,6 +298,28 @@ mod tests {
     }
 
     #[test]
+    fn a_peer_may_change_what_is_too_large_already_and_not_make_it_larger() {
+        let path = Path::from_steps(["n"]).expect("short");
+        let mut document = Document::new();
+        let mut write = |hlc: u64, length: usize| {
+            let mut edit = Edit::new(&document, Dot { hlc: Hlc(hlc), actor: Actor([1; 16]) });
+            edit.set_register(&path, Value::from("x".repeat(length))).expect("it fits");
+            let delta = edit.finish().expect("it writes");
+            document.apply(&delta).expect("the base is met");
+            delta
+        };
+        let mut store = Store::new();
+        store.apply(Txn(1), &merge_of(write(5, 100), Origin::Http), |_| true);
+        store.set_merged_bytes_max(50);
+        for (txn, length, expected) in [(2, 100, Outcome::Applied), (3, 101, Outcome::TooLarge)] {
+            let origin = Origin::Peer { key: PEER, home: PartitionId(0) };
+            let applied =
+                store.apply(Txn(txn), &merge_of(write(5 + txn, length), origin), |_| true);
+            assert_eq!(applied.outcomes, [(0, expected)]);
+        }
+    }
+
+    #[test]
     fn a_version_is_held_for_as_long_as_a_read_may_need_it() {
         let mut store = Store::new();
         let key = DocKey { app: AppId::default(), collection: "cars".into(), id: id() };

@@ -212,6 +212,7 @@ mod tests {
         let lock = LockOwner { from: PartitionId(0), txn_id: upper };
         tips.push(key.clone(), upper, InFlight::Merge(delta), second, Some(lock));
 
+        assert_eq!((tips.len(), tips.is_empty()), (1, false), "one document");
         assert!(!tips.settle(&key, other, || None));
         assert!(tips.is_locked(&key), "a change that a peer made is no end of it");
         assert!(tips.settle(&key, upper, || None), "who waits for it may try again");

@@ -39,6 +39,20 @@ fn a_rejected_document_does_not_hold_up_the_others_and_is_kept() {
 }
 
 #[test]
+fn an_edit_of_what_was_refused_is_refused_and_reported_anew() {
+    let mut pair = Pair::new(1, &["cars"]);
+    pair.sync();
+    pair.host(SERVER).forbidden.insert(key("cars", 3));
+    for n in 1..4 {
+        pair.host(DEVICE).write(&key("cars", 3), 0, n);
+        pair.run();
+        let told = pair.count(DEVICE, |event| matches!(event, SessionEvent::Rejected { .. }));
+        assert_eq!((told as u64, pair.session(DEVICE).status().rejected_count), (n, n));
+    }
+    assert_eq!(owed(&mut pair).len(), 1);
+}
+
+#[test]
 fn another_permission_brings_what_was_refused() {
     let mut pair = Pair::new(2, &["cars"]);
     pair.host(SERVER).forbidden.insert(key("cars", 3));
