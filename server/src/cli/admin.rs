@@ -281,8 +281,14 @@ impl AdminArgs {
                 Ok(token.trim().to_owned())
             }
             Ok(_) => Err(CliError::Failed(format!("{} holds no token", path.display()))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(self.not_running(&format!("there is no {}", path.display())))
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound && self.admin_token_file.is_none() =>
+            {
+                Err(self.not_running(&format!(
+                    "there is no {}; a server that was started with --admin-token-file has none: \
+                     give the same file here",
+                    path.display()
+                )))
             }
             Err(error) => {
                 let advice = "run this as the user who runs the server";
@@ -421,6 +427,21 @@ mod tests {
         };
         let message = admin.call(Method::Get, "/", None).unwrap_err().to_string();
         assert!(message.contains("bigpeer serve --data"), "{message}");
+        assert!(message.contains("--admin-token-file"), "{message}");
+    }
+
+    #[test]
+    fn a_token_file_that_is_missing_is_no_server_that_is_missing() {
+        let file = std::env::temp_dir().join("bigpeer-there-is-no-such-file");
+        let admin = AdminArgs {
+            admin: "http://127.0.0.1:1".parse().unwrap(),
+            data: std::env::temp_dir(),
+            admin_token_file: Some(file),
+            json: false,
+        };
+        let message = admin.call(Method::Get, "/", None).unwrap_err().to_string();
+        assert!(message.contains("no-such-file cannot be read"), "{message}");
+        assert!(!message.contains("no server runs"), "{message}");
     }
 
     #[test]
