@@ -1,12 +1,10 @@
 //! The text that opens the admin routes, from a file that is read again when it changes: see [`crate::files`].
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
-use crate::files::{FileError, FromFiles};
-use crate::logging;
+use crate::files::{self, FileError, FromFiles};
 use crate::secrets::Secret;
 
 /// The admin token as it is now. Clones share it.
@@ -29,7 +27,7 @@ impl AdminToken {
     ///
     /// If the file cannot be read, or holds no token.
     pub fn read(file: &Path) -> Result<Self, FileError> {
-        warn_of_open_file(file);
+        files::warn_if_open(file, "admin token");
         Ok(Self(Arc::new(Kept { file: file.to_owned(), current: RwLock::new(token_in(file)?) })))
     }
 
@@ -59,7 +57,7 @@ impl FromFiles for Kept {
 
     fn read_again(&self) -> Result<(), FileError> {
         let token = token_in(&self.file)?;
-        warn_of_open_file(&self.file);
+        files::warn_if_open(&self.file, "admin token");
         *self.current.write().expect("no holder of this lock panics") = token;
         Ok(())
     }
@@ -79,15 +77,6 @@ fn token_in(file: &Path) -> Result<Secret, FileError> {
         return Err(error(cause));
     }
     Ok(Secret::from_text(token))
-}
-
-fn warn_of_open_file(file: &Path) {
-    let mode = fs::metadata(file).map_or(0, |found| found.permissions().mode());
-    if mode & 0o004 != 0 {
-        let (file, advice) = (file.display().to_string(), "take it from them with chmod o-r");
-        let fields = [("file", &*file), ("advice", advice)];
-        logging::warn("every user of this machine can read the admin token", &fields);
-    }
 }
 
 #[cfg(test)]

@@ -14,9 +14,9 @@ use crate::logging;
 #[derive(Debug, thiserror::Error)]
 #[error("{path}: {cause}")]
 pub struct FileError {
-    /// The file.
+    /// The file that was read last.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The fault that was found in it.
     pub cause: String,
 }
 
@@ -33,8 +33,8 @@ pub trait FromFiles: Send + Sync {
     fn read_again(&self) -> Result<(), FileError>;
 }
 
-/// How often changed files could not be used, by the name of what came from them; for the metrics, which tell nobody
-/// where files lie.
+/// Counts of changed files that could not be used, by the name of the thing that came from them; for the metrics, which
+/// tell nobody where files lie.
 #[derive(Debug, Default)]
 pub struct ReloadErrors(Mutex<BTreeMap<&'static str, u64>>);
 
@@ -71,11 +71,11 @@ struct Watched {
     name: &'static str,
     thing: Arc<dyn FromFiles>,
     seen: Vec<Stamp>,
-    /// What was seen could not be used.
+    /// The files as they were seen could not be used.
     has_failed: bool,
 }
 
-/// What tells one content of a file from another without reading it: inode, length, and time of change. Of a link it is
+/// Tells one content of a file from another without reading it: inode, length, and time of change. Of a link it is
 /// that of the file behind it, so that a swapped link is a change.
 type Stamp = Option<(u64, u64, i64, i64)>;
 
@@ -109,6 +109,16 @@ impl Watched {
             }
             Err(_) => {}
         }
+    }
+}
+
+/// Warns of a secret that every user of the machine can read.
+pub(crate) fn warn_if_open(file: &Path, what: &str) {
+    let mode = fs::metadata(file).map_or(0, |found| found.mode());
+    if mode & 0o004 != 0 {
+        let (file, advice) = (file.display().to_string(), "take it from them with chmod o-r");
+        let text = format!("every user of this machine can read the {what}");
+        logging::warn(&text, &[("file", &file), ("advice", advice)]);
     }
 }
 

@@ -71,8 +71,8 @@ enum Task {
 pub struct Reader {
     tasks: Option<Sender<Task>>,
     done: Receiver<(u64, Read)>,
-    /// Bodies that were handed over and not handed back: mostly there are none, and polls in each turn are answered by
-    /// this number alone.
+    /// Bodies that were handed over and not handed back: mostly there are none, and this number alone answers the polls
+    /// of each turn then.
     out: usize,
     thread: Option<JoinHandle<()>>,
 }

@@ -231,7 +231,7 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// How often changed files could not be used.
+    /// The counts of changed files that could not be used.
     #[must_use]
     pub fn reload_errors(&self) -> &ReloadErrors {
         &self.reload_errors

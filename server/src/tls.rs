@@ -1,7 +1,5 @@
 //! Certificates from files, which are read again when the files change: see [`crate::files`].
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 
@@ -12,8 +10,7 @@ use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
-use crate::files::{FileError, FromFiles};
-use crate::logging;
+use crate::files::{self, FileError, FromFiles};
 
 /// The TLS of one or more doors.
 #[derive(Clone, Debug)]
@@ -45,7 +42,7 @@ impl Tls {
     ///
     /// When a file cannot be read, or holds something else, or the two do not belong together.
     pub fn load(chain: &Path, key: &Path) -> Result<Self, FileError> {
-        warn_of_open_key(key);
+        files::warn_if_open(key, "TLS key");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let certified = certified(chain, key, &provider)?;
         let certificate = Arc::new(Certificate {
@@ -77,7 +74,7 @@ impl FromFiles for Certificate {
     fn read_again(&self) -> Result<(), FileError> {
         let certified = Arc::new(certified(&self.chain, &self.key, &self.provider)?);
         *self.current.write().expect("no holder of this lock panics") = certified;
-        warn_of_open_key(&self.key);
+        files::warn_if_open(&self.key, "TLS key");
         Ok(())
     }
 }
@@ -100,17 +97,10 @@ fn certified(
         .map_err(|cause| error(chain, format!("cannot be used with {}: {cause}", key.display())))
 }
 
-fn warn_of_open_key(key: &Path) {
-    let mode = fs::metadata(key).map_or(0, |found| found.permissions().mode());
-    if mode & 0o004 != 0 {
-        let (file, advice) = (key.display().to_string(), "take it from them with chmod o-r");
-        let fields = [("file", &*file), ("advice", advice)];
-        logging::warn("every user of this machine can read the TLS key", &fields);
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use base64::Engine;
     use base64::engine::general_purpose::STANDARD;
 

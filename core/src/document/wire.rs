@@ -56,8 +56,8 @@ fn decode_dots(
     Ok(dots)
 }
 
-/// Memory for as many items as bytes claim to hold, but for few before any of them has been read: a claim costs its
-/// sender nothing.
+/// Memory for as many items as bytes claim to hold, but for few before any of them has been read: a claim is free to
+/// whoever sends it.
 fn with_room_for<T>(count: usize) -> Vec<T> {
     Vec::with_capacity(count.min(RESERVE_COUNT_MAX))
 }

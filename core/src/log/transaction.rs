@@ -142,7 +142,7 @@ pub enum TransactionError {
 const CATALOG_BYTES_OF_RESERVE_MAX: usize = 64 << 10;
 
 impl Transaction {
-    /// Whether all it does is to take something away, or to change the catalog a little: on a full disk such records live
+    /// True if all it does is to take something away, or to change the catalog a little: on a full disk such records live
     /// on a reserve, which one long list of keys must not use up.
     #[must_use]
     pub fn frees(&self) -> bool {

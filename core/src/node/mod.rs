@@ -187,8 +187,8 @@ pub struct Part {
     pub transaction: Arc<Transaction>,
     /// The operations on documents of this node, by their index in the transaction.
     pub ops: SmallVec<[u32; 4]>,
-    /// The operations that every node heeds, likewise, those on the catalog apart: a node looks at no others of what may
-    /// be 100,000.
+    /// The operations that every node heeds, likewise, those on the catalog apart: of what may be 100,000 a node looks at
+    /// none but these and its own.
     pub shared: SmallVec<[u32; 2]>,
     /// The changes of the catalog, read once for all nodes of a thread; most records make none.
     pub catalog: Option<Arc<[CatalogOp]>>,

@@ -565,8 +565,8 @@ impl Rack {
         }
     }
 
-    /// Gives each node that a record concerns its part of it: the operations on documents of that node, and those that
-    /// all nodes heed.
+    /// Gives each node that a record concerns its part of it: the operations on documents of that node, and the ones that
+    /// are for all nodes.
     fn sort_out(
         &self,
         txn: Txn,

@@ -56,8 +56,8 @@ pub struct ServeOptions {
     /// The key of the admin listener's certificate, in PEM
     #[arg(long, value_name = "FILE", env = "BIGPEER_ADMIN_TLS_KEY", requires = "admin_tls_cert")]
     pub admin_tls_key: Option<PathBuf>,
-    /// The file of the token that opens the admin routes, in place of admin.token in the data directory; read again
-    /// when it changes
+    /// The file of the token that opens the admin routes, in place of admin.token in the data directory; a change is
+    /// noticed within 2 s
     #[arg(long, value_name = "FILE", env = "BIGPEER_ADMIN_TOKEN_FILE")]
     pub admin_token_file: Option<PathBuf>,
     /// Let the admin listener be reached beyond loopback without TLS

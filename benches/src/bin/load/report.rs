@@ -200,7 +200,7 @@ impl Report {
     ///
     /// # Errors
     ///
-    /// As for [`machine`](Self::machine).
+    /// If standard output is gone.
     pub(crate) fn instructions(
         &mut self,
         driver: &str,
